@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+_FULL_SCALE = 255
 
 
 class DataError(ValueError):
@@ -20,7 +24,7 @@ class Split:
     """Images and labels of one split, in a fixed order."""
 
     images: Tensor
-    """(N, C, H, W), uint8."""
+    """(N, C, H, W), uint8, contiguous."""
     labels: Tensor
     """(N,), int64, each in [0, number of classes)."""
 
@@ -54,3 +58,114 @@ class ImageData:
     def to(self, device: torch.device | str) -> ImageData:
         """The same data on another device."""
         return replace(self, train=self.train.to(device), test=self.test.to(device))
+
+
+def image_data(name: str, *, classes: Sequence[str], train: Split, test: Split) -> ImageData:
+    """A data set that training can rely on: checked whole, once, with its mean and deviation measured.
+
+    Args:
+        name: what messages and records call it.
+        classes: at least two distinct names; label k is `classes[k]`.
+        train: every class must occur in it.
+        test: not empty; a class may be absent from it.
+    Raises: DataError that names the classes, labels, shapes or channel at fault.
+    """
+    check_classes(name, classes)
+    for label, split in (("train", train), ("test", test)):
+        _check_split(f"{name} {label}", split, num_classes=len(classes))
+    if train.images.shape[1:] != test.images.shape[1:]:
+        shapes = " and ".join(_shape(split) for split in (train, test))
+        raise DataError(f"{name}: training and test images must have one shape, got {shapes}.")
+    counts = class_counts(train, num_classes=len(classes))
+    if empty := [repr(one) for one, count in zip(classes, counts, strict=True) if count == 0]:
+        raise DataError(
+            f"{name}: every class needs training images, there are none of {', '.join(empty)}. "
+            "Add some or leave the class out."
+        )
+    mean, std = channel_statistics(name, train.images)
+    return ImageData(name, tuple(classes), train, test, mean, std)
+
+
+def check_classes(name: str, classes: Sequence[str]) -> None:
+    """Raises DataError unless there are at least two classes, with names that are distinct, printable text."""
+    if len(classes) < 2:
+        found = f"only {classes[0]!r}" if classes else "none"
+        raise DataError(f"{name}: a classifier needs at least two classes, got {found}.")
+    if repeated := sorted({repr(one) for one in classes if list(classes).count(one) > 1}):
+        raise DataError(f"{name}: class names must differ, these occur twice: {', '.join(repeated)}.")
+    if odd := [ascii(one) for one in classes if not one or not one.isprintable()]:
+        raise DataError(f"{name}: class names must be printable text, rename {', '.join(odd)}.")
+
+
+def _check_split(where: str, split: Split, *, num_classes: int) -> None:
+    images, labels = split.images, split.labels
+    if images.dtype != torch.uint8 or images.dim() != 4 or not images.is_contiguous():
+        raise DataError(
+            f"{where}: images must be a contiguous (N, C, H, W) tensor of uint8, "
+            f"got {tuple(images.shape)} of {images.dtype}."
+        )
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"{where}: labels must be {len(images)} of int64, one an image, "
+            f"got {tuple(labels.shape)} of {labels.dtype}."
+        )
+    if images.numel() == 0:
+        raise DataError(f"{where}: there are no images.")
+    wrong = torch.nonzero((labels < 0) | (labels >= num_classes)).flatten()
+    if len(wrong):
+        first = int(wrong[0])
+        raise DataError(
+            f"{where}: labels must be 0 to {num_classes - 1}, got {int(labels[first])} at image {first} "
+            f"(counted from 0; {len(wrong)} such labels)."
+        )
+
+
+def _shape(split: Split) -> str:
+    return "x".join(str(size) for size in split.images.shape[1:])
+
+
+def class_counts(split: Split, *, num_classes: int) -> list[int]:
+    """How many images of each class the split holds."""
+    counts: list[int] = torch.bincount(split.labels.cpu(), minlength=num_classes).tolist()
+    return counts
+
+
+def channel_statistics(name: str, images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and (population) standard deviation of each channel of `images`, in units of full scale.
+
+    Counted, not accumulated: from each channel's histogram of 256 values, in whole numbers, so the result does
+    not depend on the order, the thread count or the number of images.
+
+    Raises: DataError for a channel that holds one value only, which nothing can normalise.
+    """
+    means, stds = [], []
+    for channel in range(images.shape[1]):
+        counts: list[int] = torch.bincount(images[:, channel].flatten(), minlength=256).tolist()
+        number = sum(counts)
+        total = sum(value * count for value, count in enumerate(counts))
+        total_of_squares = sum(value * value * count for value, count in enumerate(counts))
+        variance = number * total_of_squares - total * total  # times number squared
+        if variance == 0:
+            raise DataError(
+                f"{name}: channel {channel} is {total // number} in every training image, so it cannot be "
+                "normalised and says nothing. Leave it out, for example by saving the images as grey."
+            )
+        means.append(total / (number * _FULL_SCALE))
+        stds.append(math.sqrt(variance) / (number * _FULL_SCALE))
+    return tuple(means), tuple(stds)
+
+
+def summary(data: ImageData) -> str:
+    """What the data set holds, in four lines: classes and shape, images per class and split, mean and deviation."""
+    lines = [f"{data.name}: {len(data.classes)} classes, images {_shape(data.train)} (channels x height x width)"]
+    for label, split in (("train", data.train), ("test", data.test)):
+        counts = class_counts(split, num_classes=len(data.classes))
+        if len(set(counts)) == 1:
+            detail = f"{counts[0]:,} of each class"
+        else:
+            detail = ", ".join(f"{name} {count:,}" for name, count in zip(data.classes, counts, strict=True))
+        lines.append(f"{label}: {len(split):,} images, {detail}")
+    means = " ".join(f"{value:.4f}" for value in data.mean)
+    stds = " ".join(f"{value:.4f}" for value in data.std)
+    lines.append(f"mean of each channel: {means}; standard deviation: {stds}")
+    return "\n".join(lines)

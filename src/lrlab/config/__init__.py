@@ -1,0 +1,53 @@
+"""The configuration of a run: what can be set, how it is read, and what is wrong with it."""
+
+from lrlab.config.parse import differences, merge, parse_config, read_setting, read_toml, to_table, to_toml
+from lrlab.config.parts import ConfigError
+from lrlab.config.run import (
+    DataConfig,
+    EngineConfig,
+    EvaluateConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    TelemetryConfig,
+)
+from lrlab.config.schedules import (
+    SCHEDULES,
+    ArticleSchedule,
+    ConstantSchedule,
+    CosineSchedule,
+    LinearSchedule,
+    OneCycleSchedule,
+    ScheduleConfig,
+    StepSchedule,
+    TorchSchedule,
+    WsdSchedule,
+)
+
+__all__ = [
+    "SCHEDULES",
+    "ArticleSchedule",
+    "ConfigError",
+    "ConstantSchedule",
+    "CosineSchedule",
+    "DataConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "LinearSchedule",
+    "ModelConfig",
+    "OneCycleSchedule",
+    "OptimizerConfig",
+    "RunConfig",
+    "ScheduleConfig",
+    "StepSchedule",
+    "TelemetryConfig",
+    "TorchSchedule",
+    "WsdSchedule",
+    "differences",
+    "merge",
+    "parse_config",
+    "read_setting",
+    "read_toml",
+    "to_table",
+    "to_toml",
+]

@@ -1,0 +1,132 @@
+"""From files and the command line to a configuration, and back: tables are layered, then checked once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from lrlab.config.parts import ConfigError, unknown
+from lrlab.config.run import RunConfig
+from lrlab.config.schedules import SCHEDULES, schedule_tag
+
+Table = dict[str, Any]
+
+
+def read_toml(path: Path) -> Table:
+    """Read a TOML file.
+
+    Raises: ConfigError if it is not there or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML ({error}).") from error
+
+
+def read_setting(text: str) -> Table:
+    """Read one KEY=VALUE of the command line: 'schedule.multiplier=0.2' -> {'schedule': {'multiplier': 0.2}}.
+
+    The value is TOML; what is not valid TOML is a string, so that names need no quotes.
+    """
+    key, equals, value = text.partition("=")
+    names = [name.strip() for name in key.split(".")]
+    if not equals or not all(names):
+        raise ConfigError(f"--set {text}: must be KEY=VALUE, as in --set schedule.multiplier=0.2.")
+    try:
+        setting = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        setting = value
+    for name in reversed(names):
+        setting = {name: setting}
+    return dict(setting)
+
+
+def merge(base: Table, over: Table) -> Table:
+    """Lay one table over another.
+
+    A table that names another schedule than the one below it replaces that table whole, since the keys of one
+    schedule mean nothing to another; and a horizon in steps replaces one in epochs, and the other way round.
+    """
+    merged = dict(base)
+    for horizon, other in (("steps", "epochs"), ("epochs", "steps")):
+        if horizon in over and other not in over:
+            merged.pop(other, None)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and isinstance(value, dict) and not _another_schedule(key, below, value):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _another_schedule(key: str, below: Table, over: Table) -> bool:
+    return key == "schedule" and over.get("name", below.get("name")) != below.get("name")
+
+
+def parse_config(table: Table) -> RunConfig:
+    """Check a table and fill in the defaults.
+
+    Raises: ConfigError with one line for each thing that is wrong.
+    """
+    try:
+        return RunConfig.model_validate(table)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(dict(problem), table) for problem in error.errors())) from None
+
+
+def to_table(config: RunConfig) -> Table:
+    """Return the configuration as plain values, defaults included; what is left open (None) is left out."""
+    return config.model_dump(mode="json", exclude_none=True)
+
+
+def to_toml(config: RunConfig) -> str:
+    """Return the configuration as TOML, defaults included."""
+    return tomli_w.dumps(to_table(config))
+
+
+def _explain(problem: dict[str, Any], table: Table) -> str:
+    names = [str(part) for part in problem["loc"]]
+    if names[0:1] == ["schedule"] and len(names) > 1:
+        del names[1]  # the tag of the union is no key
+    key = ".".join(names)
+    if problem["type"] == "extra_forbidden":
+        return unknown("key", key, _known_keys(names[:-1], table))
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    if problem["type"] == "missing":
+        return f"{key}: must be given."
+    message = problem["msg"].removeprefix("Input ").replace("should be", "must be")
+    return f"{key}: {message}, got {problem['input']!r}."
+
+
+def _known_keys(parents: list[str], table: Table) -> list[str]:
+    """Full names of the keys that may stand where an unknown one was found."""
+    part: type[BaseModel] = RunConfig
+    for name in parents:
+        if name == "schedule":
+            part = SCHEDULES[schedule_tag(table["schedule"])]
+        else:
+            annotation = part.model_fields[name].annotation
+            assert isinstance(annotation, type) and issubclass(annotation, BaseModel), name
+            part = annotation
+    return [".".join([*parents, name]) for name in part.model_fields]
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """List the keys in which two tables differ, as 'key: one value -> other value'."""
+    lines = []
+    for key in [*one, *(key for key in other if key not in one)]:
+        left, right = one.get(key), other.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            lines += differences(left, right, f"{prefix}{key}.")
+        elif left != right:
+            lines.append(f"{prefix}{key}: {left} -> {right}")
+    return lines

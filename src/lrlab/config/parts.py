@@ -1,0 +1,36 @@
+"""What every part of a configuration is made of: checked fields, and errors that name the nearest word."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class ConfigError(ValueError):
+    """The configuration asks for something that is unknown or impossible."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class Part(BaseModel):
+    """One table of the configuration; unknown keys, nan and infinities are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the sentence for a name that does not exist: what is known, and the nearest of it."""
+    names = list(known)
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+    return f"Unknown {kind} '{name}'. Known: {', '.join(names)}.{hint}"

@@ -1,0 +1,146 @@
+"""The configuration of one run: typed, checked before any work, and complete enough to repeat the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lrlab.config.parts import Count, Fraction, NotNegative, Part, Positive
+from lrlab.config.schedules import ArticleSchedule, ScheduleConfig
+
+DEFAULT_EPOCHS = 5
+
+
+class DataConfig(Part):
+    """Which images."""
+
+    name: Literal["cifar10", "cifar100", "digits", "folder"] = "digits"
+    """Data set: CIFAR-10, CIFAR-100, scikit-learn's 8x8 digits, or a folder of images."""
+    dir: Annotated[Path, Field(strict=False)] | None = None
+    """Folder that holds the images or the archive; without it CIFAR is downloaded once, into a cache."""
+    test_fraction: Fraction | None = None
+    """Share of the examples held out for testing, where the data set has no test split of its own."""
+    flip: bool = False
+    """Mirror each training image left to right with probability one half."""
+    crop_padding: Annotated[int, Field(ge=0)] = 0
+    """Shift each training image by up to this many pixels each way, its border reflected."""
+
+    @model_validator(mode="after")
+    def _fits_the_data_set(self) -> Self:
+        if self.name == "folder" and self.dir is None:
+            raise ValueError("A folder data set needs its directory: --data folder:DIR.")
+        if self.name.startswith("cifar") and self.test_fraction is not None:
+            raise ValueError(f"data.test_fraction: {self.name} has its own test split; leave the key out.")
+        if self.name == "digits" and self.dir is not None:
+            raise ValueError("data.dir: digits come with scikit-learn; leave the key out.")
+        return self
+
+
+class ModelConfig(Part):
+    """Which network."""
+
+    name: Literal["resnet18", "resnet34"] = "resnet18"
+    """Residual network with the stem for small images: one 3x3 convolution, no pooling."""
+    width: Count = 64
+    """Planes of the first stage; the later ones have 2, 4 and 8 times as many."""
+
+
+class OptimizerConfig(Part):
+    """Which optimizer."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    """Optimizer, PyTorch's own."""
+    lr: Positive = 1e-3
+    """Base learning rate, which a schedule multiplies or decays."""
+    weight_decay: NotNegative = 1e-5
+    """Weight decay; for adam and sgd an L2 penalty added to the gradient."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Momentum, for sgd alone (0.9 where it is left out)."""
+
+    @model_validator(mode="after")
+    def _momentum_is_for_sgd(self) -> Self:
+        if self.name != "sgd" and self.momentum is not None:
+            raise ValueError(f"optimizer.momentum: {self.name} has none to set; leave the key out.")
+        return self
+
+
+class EvaluateConfig(Part):
+    """When the whole test set is evaluated."""
+
+    every: Count = 1000
+    """Updates between two evaluations; one more comes at the end."""
+    batch_size: Count = 500
+    """Images evaluated at once; it changes speed and memory, not the result beyond rounding."""
+
+
+class TelemetryConfig(Part):
+    """What is recorded on the way; the loss and the rates are recorded at every update."""
+
+    every: Count = 25
+    """Updates between two measurements of the gradients."""
+    flush_every: Count = 1000
+    """Updates between two writes of recorded rows to disk."""
+
+
+class EngineConfig(Part):
+    """How a step is computed."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Arithmetic of the forward pass: fp32; bf16 autocast; auto takes bf16 where the processor has it."""
+    threads: Count | None = None
+    """Processor threads for one operation; PyTorch's own choice where it is left out."""
+
+
+class RunConfig(Part):
+    """Everything that decides how a run goes."""
+
+    data: DataConfig = DataConfig()
+    """Which images."""
+    model: ModelConfig = ModelConfig()
+    """Which network."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """Which optimizer."""
+    schedule: ScheduleConfig = ArticleSchedule()
+    """How the learning rate moves."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """When the test set is evaluated."""
+    telemetry: TelemetryConfig = TelemetryConfig()
+    """What is recorded."""
+    engine: EngineConfig = EngineConfig()
+    """How a step is computed."""
+    epochs: Count | None = None
+    """Passes over the training set (5 where neither this nor steps is given)."""
+    steps: Count | None = None
+    """Optimizer updates, instead of epochs."""
+    batch_size: Count = 128
+    """Images in one update; the incomplete batch at the end of an epoch is left out."""
+    stop_below_lr: Positive | None = None
+    """End the run early once every rate is below this (dlib's ending)."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of the initial weights, the order of the examples and their augmentation."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a GPU where there is one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_horizon(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return values
+        epochs, steps = values.get("epochs"), values.get("steps")
+        if epochs is not None and steps is not None:
+            raise ValueError(f"Give epochs or steps, not both: got epochs = {epochs} and steps = {steps}.")
+        return values if steps is not None or epochs is not None else {**values, "epochs": DEFAULT_EPOCHS}
+
+    @model_validator(mode="after")
+    def _rates_fit(self) -> Self:
+        floor = getattr(self.schedule, "min_lr", None)
+        if floor is not None and floor > self.optimizer.lr:
+            raise ValueError(f"schedule.min_lr must be at most optimizer.lr, got {floor:g} and {self.optimizer.lr:g}.")
+        if self.stop_below_lr is not None and floor is not None and self.stop_below_lr <= floor:
+            raise ValueError(
+                f"stop_below_lr must be above schedule.min_lr, got {self.stop_below_lr:g} and {floor:g}: "
+                "the rate would never fall below it."
+            )
+        return self

@@ -1,0 +1,151 @@
+"""The schedules by name, each with its own keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from lrlab.config.parts import Count, Fraction, NotNegative, Part, Positive, unknown
+
+
+class ArticleSchedule(Part):
+    """Decay once the mean change of the loss is small against the rate: the article's rule."""
+
+    name: Literal["article"] = "article"
+    """Name of the schedule."""
+    multiplier: Positive = 0.5
+    """Decay when |mean(diff(losses))| <= multiplier * lr."""
+    check_every: Count = 1000
+    """Updates between two looks at the rule."""
+    factor: Fraction = 0.1
+    """The rate is multiplied by this at a decay."""
+    min_lr: NotNegative = 1e-6
+    """The rate never goes below this."""
+    reset_optimizer: bool = True
+    """Forget the optimizer's state (Adam's moments) at a decay, as the article did by building it anew."""
+
+
+class ConstantSchedule(Part):
+    """The base rate throughout."""
+
+    name: Literal["constant"] = "constant"
+    """Name of the schedule."""
+
+
+class StepSchedule(Part):
+    """Multiply the rate by a factor at regular intervals."""
+
+    name: Literal["step"] = "step"
+    """Name of the schedule."""
+    step_size: Count = 1000
+    """Updates between two decays."""
+    factor: Fraction = 0.1
+    """The rate is multiplied by this at a decay."""
+
+
+class CosineSchedule(Part):
+    """Half a cosine from the base rate to the least one, over the whole run."""
+
+    name: Literal["cosine"] = "cosine"
+    """Name of the schedule."""
+    min_lr: NotNegative = 0.0
+    """Rate at the end of the run."""
+
+
+class LinearSchedule(Part):
+    """A straight line from the base rate to the least one, over the whole run."""
+
+    name: Literal["linear"] = "linear"
+    """Name of the schedule."""
+    min_lr: NotNegative = 0.0
+    """Rate at the end of the run."""
+
+
+class WsdSchedule(Part):
+    """Warm-up, stable, decay: up in a line, constant, and down at the end."""
+
+    name: Literal["wsd"] = "wsd"
+    """Name of the schedule."""
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    """Share of the run's updates spent rising to the base rate."""
+    cooldown_fraction: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Share of the run's updates spent falling at the end."""
+    cooldown_shape: Literal["1-sqrt", "linear", "cosine"] = "1-sqrt"
+    """How the rate falls."""
+    min_lr: NotNegative = 0.0
+    """Rate at the end of the run."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.warmup_fraction + self.cooldown_fraction > 1:
+            raise ValueError(
+                "warmup_fraction + cooldown_fraction must be at most 1, "
+                f"got {self.warmup_fraction} + {self.cooldown_fraction}"
+            )
+        return self
+
+
+class OneCycleSchedule(Part):
+    """Up by a cosine to the base rate, then down by a cosine to far below where it started."""
+
+    name: Literal["one_cycle"] = "one_cycle"
+    """Name of the schedule."""
+    warmup_fraction: Fraction = 0.3
+    """Share of the run's updates spent rising (pct_start in PyTorch's OneCycleLR)."""
+    div_factor: Annotated[float, Field(ge=1)] = 25.0
+    """The rate starts at the base rate divided by this."""
+    final_div_factor: Annotated[float, Field(ge=1)] = 1e4
+    """The rate ends at its start divided by this."""
+
+
+class TorchSchedule(Part):
+    """A scheduler of torch.optim.lr_scheduler, by its class name; its arguments are further keys."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Annotated[str, Field(pattern=r"^torch:[A-Za-z]+$")]
+    """torch:<Class>, as in torch:StepLR. Its arguments count updates, not epochs."""
+
+
+SCHEDULES: Mapping[str, type[BaseModel]] = {
+    "article": ArticleSchedule,
+    "constant": ConstantSchedule,
+    "step": StepSchedule,
+    "cosine": CosineSchedule,
+    "linear": LinearSchedule,
+    "wsd": WsdSchedule,
+    "one_cycle": OneCycleSchedule,
+}
+
+
+def schedule_tag(value: Any) -> str:
+    """Return which entry of the union a table is of: its name, or torch for any of torch's own."""
+    name = str(value.get("name", "article") if isinstance(value, Mapping) else value.name)
+    return "torch" if name.startswith("torch:") else name
+
+
+def _known_schedule(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError(f"schedule: must be a table, as in schedule.name = 'cosine', got {value!r}.")
+    tag = schedule_tag(value)
+    if tag != "torch" and tag not in SCHEDULES:
+        raise ValueError(unknown("schedule", tag, [*SCHEDULES, "torch:<Class>"]))
+    return value
+
+
+ScheduleConfig = Annotated[
+    Annotated[ArticleSchedule, Tag("article")]
+    | Annotated[ConstantSchedule, Tag("constant")]
+    | Annotated[StepSchedule, Tag("step")]
+    | Annotated[CosineSchedule, Tag("cosine")]
+    | Annotated[LinearSchedule, Tag("linear")]
+    | Annotated[WsdSchedule, Tag("wsd")]
+    | Annotated[OneCycleSchedule, Tag("one_cycle")]
+    | Annotated[TorchSchedule, Tag("torch")],
+    Discriminator(schedule_tag),
+    BeforeValidator(_known_schedule),
+]

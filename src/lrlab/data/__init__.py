@@ -1,0 +1,42 @@
+"""Images in memory as bytes, from wherever they come, and batches of them as a function of the step."""
+
+from lrlab.data.augment import Augmentation
+from lrlab.data.batches import Batch, Batches, evaluation_batches, normalise
+from lrlab.data.cifar import (
+    CIFAR10,
+    CIFAR100,
+    CifarArchive,
+    RecordFile,
+    cache_directory,
+    check_cifar,
+    fetch_cifar,
+    load_cifar,
+)
+from lrlab.data.digits import load_digits_data
+from lrlab.data.folder import load_folder
+from lrlab.data.images import DataError, ImageData, Split, image_data, summary
+from lrlab.data.randomness import order
+
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "Augmentation",
+    "Batch",
+    "Batches",
+    "CifarArchive",
+    "DataError",
+    "ImageData",
+    "RecordFile",
+    "Split",
+    "cache_directory",
+    "check_cifar",
+    "evaluation_batches",
+    "fetch_cifar",
+    "image_data",
+    "load_cifar",
+    "load_digits_data",
+    "load_folder",
+    "normalise",
+    "order",
+    "summary",
+]

@@ -1,0 +1,69 @@
+"""One image file to an array of bytes, exactly or not at all: nothing is resized, clipped or guessed."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from lrlab.data.images import DataError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # Pillow's names; no other decoder is ever tried
+MAX_PIXELS = 1 << 24  # of one image: 4096 x 4096, far above what is trained on and far below what hurts
+
+_HAS_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+
+
+def read_image(path: Path) -> npt.NDArray[np.uint8]:
+    """Pixels of one file: (H, W) if it is grey, (H, W, 3) if it is in colour.
+
+    - The kind is told from the content; a PNG named .jpg is read as what it is.
+    - A palette becomes its colours, one bit becomes 0 and 255.
+    - An alpha channel is dropped if every pixel is opaque, and refused if not: what lies behind is unknown.
+    - CMYK, 16 bits a channel and animations are refused, since a conversion would have to choose.
+    - The camera's orientation tag is applied, as every viewer does; colour profiles are not.
+    - Pillow's warnings about a file are errors here. Its own limit on pixels, a global, is left as it is: ours is
+      lower and is compared with the header's size before any pixel is decoded.
+
+    Raises: DataError with the reason, without the path.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # a corrupt tag, a malformed palette
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                _check_header(image)
+                image.load()
+                return np.asarray(_plain(ImageOps.exif_transpose(image)), dtype=np.uint8)
+    except DataError:
+        raise
+    except UnidentifiedImageError:
+        raise DataError("not a PNG, JPEG, WebP or BMP image") from None
+    except Exception as error:  # decoders raise a dozen kinds for damaged files; each is this file's fault
+        raise DataError(f"cannot be read: {error or type(error).__name__}") from error
+
+
+def _check_header(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(f"too large: {image.width}x{image.height}, the limit is {MAX_PIXELS:,} pixels")
+    if image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1:
+        raise DataError("an animation; save one of its frames")
+    # Pillow reads 16-bit PNG in colour as 8 bits without a word; only the decoder's raw mode tells.
+    if "16B" in str(getattr(image, "tile", "")) or image.mode.startswith(("I", "F")):
+        raise DataError("16 bits a channel; save it with 8")
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The image in mode L or RGB."""
+    is_grey = image.mode in ("1", "L", "LA", "La")
+    if image.mode in _HAS_ALPHA or "transparency" in image.info:
+        image = image.convert("RGBA")
+        least_opaque = image.getchannel("A").getextrema()[0]
+        if least_opaque != 255:
+            raise DataError("has transparent pixels; save it on the background that it should have")
+    elif image.mode not in ("1", "L", "P", "RGB"):
+        raise DataError(f"colour mode {image.mode}; save it as RGB or grey")
+    return image.convert("L" if is_grey else "RGB")

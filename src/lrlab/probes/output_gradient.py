@@ -1,0 +1,62 @@
+"""How large the gradient is that flows back through each layer group's output, as the article logged it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from lrlab.probes.base import Probe
+
+
+class OutputGradientProbe(Probe):
+    """L2 norm and root mean square of the loss's gradient with respect to each group's output.
+
+    Columns, for the gradient d of a mean loss over B examples, of shape (B, ...):
+        grad_out_l2/<group>:   sqrt(sum d_i^2) over the whole batch
+        grad_out_rms/<group>:  the same divided by sqrt(number of elements of d)
+
+    The gradient is caught by a hook on the output tensor, set only in updates that are measured; the hook reads
+    and returns nothing, so training is the same with it and without.
+
+    Args:
+        modules: name -> module whose single output tensor is watched, as from `dict(model.named_children())`.
+        every: measure at each `every`-th update.
+    Raises: RuntimeError at `observe()` if nothing flowed back through one of the modules.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], *, every: int = 1) -> None:
+        names = list(modules)
+        super().__init__(
+            [f"grad_out_l2/{name}" for name in names] + [f"grad_out_rms/{name}" for name in names],
+            every=every,
+        )
+        self._caught: dict[str, Tensor] = {}
+        self._names = names
+        self._handles = [module.register_forward_hook(partial(self._watch, name)) for name, module in modules.items()]
+
+    def detach(self) -> None:
+        """Take the hooks off the modules."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _watch(self, name: str, module: nn.Module, args: object, output: Tensor) -> None:
+        if self.due and output.requires_grad:  # nothing requires a gradient during an evaluation
+            output.register_hook(partial(self._catch, name))
+
+    def _catch(self, name: str, gradient: Tensor) -> None:
+        dtype = torch.promote_types(gradient.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(gradient, dtype=dtype)
+        self._caught[name] = torch.stack([norm, norm / gradient.numel() ** 0.5])
+
+    def _measure(self) -> Tensor:
+        missing = [name for name in self._names if name not in self._caught]
+        if missing:
+            raise RuntimeError(
+                f"OutputGradientProbe: nothing flowed back through {', '.join(missing)}. Call probe.observe() after "
+                "loss.backward(), once for each update, with the probe made before the forward pass."
+            )
+        caught, self._caught = self._caught, {}
+        return torch.stack([caught[name] for name in self._names]).T.flatten()  # (G, 2) -> (2 G,)

@@ -1,0 +1,19 @@
+"""The run directory: plain files that outlive the program. Nothing here needs torch."""
+
+from lrlab.runs.lock import LockedError, lock_run
+from lrlab.runs.reader import Run, find_runs, read_run
+from lrlab.runs.storage import RunError, StorageError, is_safe_name
+from lrlab.runs.writer import RunWriter, Status
+
+__all__ = [
+    "LockedError",
+    "Run",
+    "RunError",
+    "RunWriter",
+    "Status",
+    "StorageError",
+    "find_runs",
+    "is_safe_name",
+    "lock_run",
+    "read_run",
+]

@@ -1,0 +1,40 @@
+"""One process at a time writes a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+from filelock import FileLock, Timeout
+
+from lrlab.runs.storage import INFO, storage_errors
+
+
+class LockedError(RuntimeError):
+    """Another process is at work on this run."""
+
+    exit_code: ClassVar[int] = 6
+
+
+def lock_run(directory: Path) -> FileLock:
+    """Take the lock of a run directory, at once or not at all; it is free again when its process ends, however.
+
+    Raises: LockedError naming the owner.
+    """
+    lock = FileLock(directory / ".lock")
+    try:
+        with storage_errors(directory):
+            lock.acquire(timeout=0)
+    except Timeout:
+        raise LockedError(f"{directory}: another process is writing this run{_owner(directory)}.") from None
+    return lock
+
+
+def _owner(directory: Path) -> str:
+    """Who wrote run.json last, where that can be read."""
+    try:
+        owner = json.loads((directory / INFO).read_text())["owner"]
+        return f" (process {owner['pid']} on {owner['host']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

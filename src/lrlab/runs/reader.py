@@ -1,0 +1,122 @@
+"""Reads run directories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lrlab.config import read_toml
+from lrlab.runs import storage
+
+Series = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as it stands on disk, whether it is over or not."""
+
+    directory: Path
+    info: Mapping[str, Any]
+    """Content of run.json."""
+    config: Mapping[str, Any]
+    """Content of config.toml."""
+
+    @property
+    def status(self) -> str:
+        """One of running, complete, preempted, diverged, failed."""
+        return str(self.info["status"])
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """Figures at the end: steps, epochs, test_accuracy, ...; empty before it."""
+        return self.info.get("result") or {}
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return int(self.config["seed"])
+
+    @property
+    def arm(self) -> str:
+        """What the run is called beside others: the arm of its study, or its directory's name."""
+        resolved = self.directory.resolve()
+        return resolved.parent.name if (resolved.parent.parent / storage.STUDY).exists() else resolved.name
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the recorded quantities, in order."""
+        return tuple(self._rows.column_names)
+
+    def series(self, column: str) -> tuple[Series, Series]:
+        """Return one quantity as (steps, values), at the steps where it was measured.
+
+        Raises: RunError if the run has no such column.
+        """
+        if column not in self.columns:
+            raise storage.RunError(f"{self.directory}: no column '{column}'. It has: {', '.join(self.columns)}.")
+        steps, values = (self._rows[name].to_numpy().astype(np.float64) for name in ("step", column))
+        measured = ~np.isnan(values)
+        return steps[measured], values[measured]
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """Return the evaluations, oldest first."""
+        return storage.read_json_lines(self.directory / storage.EVALUATIONS)
+
+    def decisions(self) -> list[dict[str, Any]]:
+        """Return the schedulers' decisions, oldest first."""
+        return storage.read_json_lines(self.directory / storage.DECISIONS)
+
+    @cached_property
+    def _rows(self) -> pa.Table:
+        parts = sorted((self.directory / storage.METRICS).glob("part-*.parquet"))
+        if not parts:
+            return pa.table({"step": pa.array([], pa.int64())})
+        tables, last_step = [], 0
+        for part in parts:
+            table = pq.read_table(part)
+            table = table.filter(pa.compute.greater(table["step"], last_step))  # a part may be there twice
+            if table.num_rows:
+                last_step = table["step"][-1].as_py()
+                tables.append(table)
+        return pa.concat_tables(tables)
+
+
+def read_run(directory: Path) -> Run:
+    """Read a run directory.
+
+    Raises: RunError if there is none, or a newer lrlab wrote it.
+    """
+    try:
+        info = json.loads((directory / storage.INFO).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise storage.RunError(f"{directory} holds no run: there is no {storage.INFO} in it.") from None
+    except (OSError, ValueError) as error:
+        raise storage.RunError(f"{directory / storage.INFO}: cannot be read ({error}).") from error
+    if info.get("format_version") != storage.FORMAT_VERSION:
+        raise storage.RunError(
+            f"{directory}: its format_version is {info.get('format_version')}, this lrlab reads "
+            f"{storage.FORMAT_VERSION}. Use the lrlab that wrote it."
+        )
+    return Run(directory, info, read_toml(directory / storage.CONFIG))
+
+
+def find_runs(path: Path) -> list[Run]:
+    """Return the run at a path, or all the runs of the study at it, by arm and seed.
+
+    Raises: RunError if there is neither.
+    """
+    if (path / storage.INFO).exists():
+        return [read_run(path)]
+    runs = [read_run(info.parent) for info in path.glob(f"*/seed*/{storage.INFO}")]
+    if not runs:
+        raise storage.RunError(f"{path}: no run and no study here. Name a directory that lrlab train or study made.")
+    return sorted(runs, key=lambda run: (run.arm, run.seed))

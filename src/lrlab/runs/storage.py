@@ -1,0 +1,90 @@
+"""Names and small tools of a run directory: what its files are called, and how one is written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+FORMAT_VERSION = 1
+"""Version of the run directory's layout, in run.json; a reader refuses a newer one."""
+
+INFO = "run.json"
+CONFIG = "config.toml"
+METRICS = "metrics"
+EVALUATIONS = "evaluations.jsonl"
+DECISIONS = "decisions.jsonl"
+FIGURES = "figures"
+CONFUSION = "confusion"
+CHECKPOINTS = "checkpoints"
+REPORT = "report.html"
+STUDY = "study.toml"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+class StorageError(OSError):
+    """A file of a run could not be written or read."""
+
+    exit_code: ClassVar[int] = 5
+
+
+class RunError(ValueError):
+    """A path does not hold the run that was asked for, or holds one already."""
+
+    exit_code: ClassVar[int] = 2
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a name of a study, an arm or a run may become a folder: letters, digits, . _ -, not first . or -."""
+    return _NAME.fullmatch(name) is not None
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the file system says about `path` into one line that says where."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{error.filename or path}: {error.strerror}. Check space and permissions.") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
+    aside = path.with_name(path.name + ".tmp")
+    with storage_errors(path):
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON document whole."""
+    write_whole(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def append_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
+    """Append one line a record, in one write."""
+    if not records:
+        return
+    with storage_errors(path), path.open("ab") as file:
+        file.write("".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Read the records of a file, none if it is not there; a last line without its end is still being written."""
+    if not path.exists():
+        return []
+    with storage_errors(path):
+        lines = path.read_bytes().split(b"\n")[:-1]
+    return [json.loads(line) for line in lines]

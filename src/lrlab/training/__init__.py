@@ -1,0 +1,20 @@
+"""Training: the loop, how a step is computed, the evaluation, and the rows that come of it."""
+
+from lrlab.training.engine import Engine, EngineError, choose_engine
+from lrlab.training.evaluate import Evaluation, evaluate
+from lrlab.training.loop import Update, train
+from lrlab.training.records import DivergedError, Recorder, Row, check_finite
+
+__all__ = [
+    "DivergedError",
+    "Engine",
+    "EngineError",
+    "Evaluation",
+    "Recorder",
+    "Row",
+    "Update",
+    "check_finite",
+    "choose_engine",
+    "evaluate",
+    "train",
+]

@@ -1,0 +1,69 @@
+"""The training loop: a generator that yields what happened. Whoever iterates stores, prints, draws and stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lrlab.data import Batch
+from lrlab.probes import Probe
+from lrlab.schedulers import SignalScheduler
+from lrlab.training.engine import Engine
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """One optimizer update that was made."""
+
+    step: int
+    """Updates made so far, from 1."""
+    epoch: int
+    """Pass over the training set that it belongs to, from 1."""
+    loss: Tensor
+    """Mean cross-entropy of its batch before the update, (), on the device."""
+    lrs: tuple[float, ...]
+    """Rate that each parameter group was updated with, in the optimizer's order."""
+
+
+def train(
+    model: nn.Module,
+    batches: Callable[[int], Batch],
+    optimizer: Optimizer,
+    scheduler: LRScheduler,
+    *,
+    engine: Engine,
+    num_steps: int,
+    probes: Sequence[Probe] = (),
+) -> Iterator[Update]:
+    """Make `num_steps` updates, and yield each.
+
+    The beat is between `backward()` and `optimizer.step()`: gradients are final there and the weights have not
+    moved, so schedulers and probes observe there. Between two updates the caller may do as it likes, evaluate the
+    model for instance, as long as it leaves it in training mode.
+
+    Args:
+        model: placed by the engine; maps images (B, C, H, W) to logits (B, num_classes).
+        batches: step, from 1 -> batch; a pure function, so that the position is all there is to remember.
+        optimizer: over the model's parameters.
+        scheduler: stepped after every update; a SignalScheduler is told the loss.
+        probes: told of every update, and decide themselves which they measure.
+    """
+    model.train()
+    for step in range(1, num_steps + 1):
+        batch = batches(step)
+        loss = F.cross_entropy(engine.logits(model, batch.images), batch.labels)
+        optimizer.zero_grad()
+        loss.backward()
+        if isinstance(scheduler, SignalScheduler):
+            scheduler.observe(loss)
+        for probe in probes:
+            probe.observe()
+        lrs = tuple(group["lr"] for group in optimizer.param_groups)
+        optimizer.step()
+        scheduler.step()
+        yield Update(step, batch.epoch, loss.detach(), lrs)
