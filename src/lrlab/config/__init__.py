@@ -23,6 +23,7 @@ from lrlab.config.schedules import (
     TorchSchedule,
     WsdSchedule,
 )
+from lrlab.config.study import StudyConfig, read_study
 
 __all__ = [
     "SCHEDULES",
@@ -40,6 +41,7 @@ __all__ = [
     "RunConfig",
     "ScheduleConfig",
     "StepSchedule",
+    "StudyConfig",
     "TelemetryConfig",
     "TorchSchedule",
     "WsdSchedule",
@@ -47,6 +49,7 @@ __all__ = [
     "merge",
     "parse_config",
     "read_setting",
+    "read_study",
     "read_toml",
     "to_table",
     "to_toml",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
@@ -15,6 +15,7 @@ from lrlab.config.run import RunConfig
 from lrlab.config.schedules import SCHEDULES, schedule_tag
 
 Table = dict[str, Any]
+PartT = TypeVar("PartT", bound=BaseModel)
 
 
 def read_toml(path: Path) -> Table:
@@ -71,15 +72,23 @@ def _another_schedule(key: str, below: Table, over: Table) -> bool:
     return key == "schedule" and over.get("name", below.get("name")) != below.get("name")
 
 
-def parse_config(table: Table) -> RunConfig:
-    """Check a table and fill in the defaults.
+def check(part: type[PartT], table: Table) -> PartT:
+    """Check a table against what it should be, and fill in the defaults.
 
     Raises: ConfigError with one line for each thing that is wrong.
     """
     try:
-        return RunConfig.model_validate(table)
+        return part.model_validate(table)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(dict(problem), table) for problem in error.errors())) from None
+        raise ConfigError("\n".join(_explain(dict(problem), part, table) for problem in error.errors())) from None
+
+
+def parse_config(table: Table) -> RunConfig:
+    """Check the table of a run, and fill in the defaults.
+
+    Raises: ConfigError with one line for each thing that is wrong.
+    """
+    return check(RunConfig, table)
 
 
 def to_table(config: RunConfig) -> Table:
@@ -92,34 +101,6 @@ def to_toml(config: RunConfig) -> str:
     return tomli_w.dumps(to_table(config))
 
 
-def _explain(problem: dict[str, Any], table: Table) -> str:
-    names = [str(part) for part in problem["loc"]]
-    if names[0:1] == ["schedule"] and len(names) > 1:
-        del names[1]  # the tag of the union is no key
-    key = ".".join(names)
-    if problem["type"] == "extra_forbidden":
-        return unknown("key", key, _known_keys(names[:-1], table))
-    if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
-    if problem["type"] == "missing":
-        return f"{key}: must be given."
-    message = problem["msg"].removeprefix("Input ").replace("should be", "must be")
-    return f"{key}: {message}, got {problem['input']!r}."
-
-
-def _known_keys(parents: list[str], table: Table) -> list[str]:
-    """Full names of the keys that may stand where an unknown one was found."""
-    part: type[BaseModel] = RunConfig
-    for name in parents:
-        if name == "schedule":
-            part = SCHEDULES[schedule_tag(table["schedule"])]
-        else:
-            annotation = part.model_fields[name].annotation
-            assert isinstance(annotation, type) and issubclass(annotation, BaseModel), name
-            part = annotation
-    return [".".join([*parents, name]) for name in part.model_fields]
-
-
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
     """List the keys in which two tables differ, as 'key: one value -> other value'."""
     lines = []
@@ -130,3 +111,30 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
         elif left != right:
             lines.append(f"{prefix}{key}: {left} -> {right}")
     return lines
+
+
+def _explain(problem: dict[str, Any], part: type[BaseModel], table: Table) -> str:
+    names = [str(part) for part in problem["loc"]]
+    if names[0:1] == ["schedule"] and len(names) > 1:
+        del names[1]  # the tag of the union is no key
+    key = ".".join(names)
+    if problem["type"] == "extra_forbidden":
+        return unknown("key", key, _known_keys(part, names[:-1], table))
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    if problem["type"] == "missing":
+        return f"{key}: must be given."
+    message = problem["msg"].removeprefix("Input ").replace("should be", "must be")
+    return f"{key}: {message}, got {problem['input']!r}."
+
+
+def _known_keys(part: type[BaseModel], parents: list[str], table: Table) -> list[str]:
+    """Full names of the keys that may stand where an unknown one was found."""
+    for name in parents:
+        if name == "schedule":
+            part = SCHEDULES[schedule_tag(table["schedule"])]
+        else:
+            annotation = part.model_fields[name].annotation
+            assert isinstance(annotation, type) and issubclass(annotation, BaseModel), name
+            part = annotation
+    return [".".join([*parents, name]) for name in part.model_fields]

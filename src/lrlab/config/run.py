@@ -118,7 +118,7 @@ class RunConfig(Part):
     """Images in one update; the incomplete batch at the end of an epoch is left out."""
     stop_below_lr: Positive | None = None
     """End the run early once every rate is below this (dlib's ending)."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the initial weights, the order of the examples and their augmentation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU where there is one."""

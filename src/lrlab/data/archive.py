@@ -6,12 +6,12 @@ import hashlib
 import tarfile
 import zlib
 from collections.abc import Mapping
-from typing import BinaryIO
+from io import BufferedReader
 
 from lrlab.data.images import DataError
 
 
-def sha256_of(file: BinaryIO) -> str:
+def sha256_of(file: BufferedReader) -> str:
     """SHA-256 of the whole file, in hexadecimal; leaves the file at its start."""
     file.seek(0)
     digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -19,7 +19,7 @@ def sha256_of(file: BinaryIO) -> str:
     return digest
 
 
-def read_members(file: BinaryIO, *, exact: Mapping[str, int], at_most: Mapping[str, int]) -> dict[str, bytes]:
+def read_members(file: BufferedReader, *, exact: Mapping[str, int], at_most: Mapping[str, int]) -> dict[str, bytes]:
     """Contents of the named members, and of no others.
 
     Whatever else the archive holds is passed over unread: no name from it is used as a path, no link is

@@ -119,8 +119,9 @@ def evaluation_batches(
 
 
 def _in_order(split: Split, scale: tuple[Tensor, Tensor], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True):
-        yield _normalised(images, *scale), labels
+    for start in range(0, len(split), batch_size):
+        part = slice(start, start + batch_size)
+        yield _normalised(split.images[part], *scale), split.labels[part]
 
 
 def normalise(images: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:

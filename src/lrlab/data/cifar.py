@@ -14,7 +14,7 @@ import torch
 
 from lrlab.data.archive import read_members, sha256_of
 from lrlab.data.download import DownloadError, download
-from lrlab.data.images import DataError, ImageData, Split, image_data, summary
+from lrlab.data.images import DataError, ImageData, Split, image_data, reading, summary
 
 _SHAPE = (3, 32, 32)  # of every image: planes of red, green and blue, row by row
 _NUM_PIXEL_BYTES = 3 * 32 * 32
@@ -118,7 +118,9 @@ def load_cifar(archive: CifarArchive, directory: Path | None) -> ImageData:
     """
     if directory is None:
         directory = cache_directory()
-        if _locate(archive, directory) is None:
+        with reading(archive.name):
+            found = _locate(archive, directory)
+        if found is None:
             fetch_cifar(archive, directory)
     return _load(archive, directory)[0]
 
@@ -134,16 +136,23 @@ def check_cifar(archive: CifarArchive, directory: Path | None) -> str:
 
 
 def _load(archive: CifarArchive, directory: Path) -> tuple[ImageData, Path]:
+    with reading(archive.name):
+        source, contents = _read(archive, directory)
+    classes = _class_names(archive, contents[archive.names_file], source=source)
+    train, test = (_split(archive, files, contents, source=source) for files in (archive.train, archive.test))
+    return image_data(archive.name, classes=classes, train=train, test=test), source
+
+
+def _read(archive: CifarArchive, directory: Path) -> tuple[Path, dict[str, bytes]]:
+    """The archive or folder that was found, and the contents of its files by name."""
     source = _locate(archive, directory)
     if source is None:
         raise DataError(
             f"{archive.name}: {directory} holds neither {archive.file_name} nor extracted files such as "
             f"{archive.names_file}.\nRun lrlab data fetch {archive.name}, or pass the right --data-dir."
         )
-    contents = _read_archive(archive, source) if source.is_file() else _read_folder(archive, source)
-    classes = _class_names(archive, contents[archive.names_file], source=source)
-    train, test = (_split(archive, files, contents, source=source) for files in (archive.train, archive.test))
-    return image_data(archive.name, classes=classes, train=train, test=test), source
+    read = _read_archive if source.is_file() else _read_folder
+    return source, read(archive, source)
 
 
 def _locate(archive: CifarArchive, directory: Path) -> Path | None:

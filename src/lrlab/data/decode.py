@@ -14,8 +14,6 @@ from lrlab.data.images import DataError
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # Pillow's names; no other decoder is ever tried
 MAX_PIXELS = 1 << 24  # of one image: 4096 x 4096, far above what is trained on and far below what hurts
 
-_HAS_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
-
 
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
     """Pixels of one file: (H, W) if it is grey, (H, W, 3) if it is in colour.
@@ -52,14 +50,14 @@ def _check_header(image: Image.Image) -> None:
     if image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1:
         raise DataError("an animation; save one of its frames")
     # Pillow reads 16-bit PNG in colour as 8 bits without a word; only the decoder's raw mode tells.
-    if "16B" in str(getattr(image, "tile", "")) or image.mode.startswith(("I", "F")):
+    if "16B" in str(getattr(image, "tile", "")) or image.mode.startswith("I"):
         raise DataError("16 bits a channel; save it with 8")
 
 
 def _plain(image: Image.Image) -> Image.Image:
     """The image in mode L or RGB."""
-    is_grey = image.mode in ("1", "L", "LA", "La")
-    if image.mode in _HAS_ALPHA or "transparency" in image.info:
+    is_grey = image.mode in ("1", "L", "LA")
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")
         least_opaque = image.getchannel("A").getextrema()[0]
         if least_opaque != 255:

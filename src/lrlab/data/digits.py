@@ -26,8 +26,7 @@ def load_digits_data(test_fraction: float = 0.2) -> ImageData:
     images = torch.from_numpy(pixels[:, None])  # (N, 1, 8, 8)
     labels = torch.from_numpy(raw.target.astype(np.int64))
     train, test = (
-        Split(images[indices], labels[indices])
-        for indices in stratified_split(labels, test_fraction=test_fraction)
+        Split(images[indices], labels[indices]) for indices in stratified_split(labels, test_fraction=test_fraction)
     )
     classes = [str(digit) for digit in raw.target_names]
     return image_data("digits", classes=classes, train=train, test=test)

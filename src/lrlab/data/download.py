@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pooch
 from rich.console import Console
@@ -28,16 +29,22 @@ def download(url: str, *, directory: Path, num_bytes: int, sha256: str) -> Path:
     """
     name = url.rsplit("/", 1)[-1]
     bar = _Bar(name, num_bytes) if sys.stderr.isatty() else None
-    downloader = pooch.HTTPDownloader(progressbar=bar or False, chunk_size=_CHUNK, timeout=_PATIENCE)
     try:
-        with bar.progress if bar else nullcontext():
-            path = pooch.retrieve(
-                url, known_hash=f"sha256:{sha256}", fname=name, path=directory, downloader=downloader
+        with ExitStack() as stack:
+            if bar:
+                stack.enter_context(bar.progress)
+
+            def close_later(response: Any, *_: object, **__: object) -> None:
+                stack.callback(response.close)  # pooch does not, when the answer is an error
+
+            downloader = pooch.HTTPDownloader(
+                progressbar=bar or False, chunk_size=_CHUNK, timeout=_PATIENCE, hooks={"response": close_later}
             )
+            path = pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=name, path=directory, downloader=downloader)
     except OSError as error:  # requests' errors are of this kind, and so is a full or read-only disk
         raise DownloadError(_reason(error)) from error
     except ValueError as error:  # pooch's word for a checksum that differs; it names both
-        raise DownloadError(str(error)) from error
+        raise DownloadError(str(error).partition(" Deleted download")[0]) from error
     return Path(path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from lrlab.data.decode import read_image
-from lrlab.data.images import DataError, ImageData, Split, check_classes, image_data
+from lrlab.data.images import DataError, ImageData, Split, check_classes, image_data, reading
 from lrlab.data.randomness import check_test_fraction, stratified_split
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -23,11 +23,16 @@ Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class _Labelled:
-    """The image files of one split, class by class in order of name, and file by file in each."""
+class _Files:
+    """What the folders of one split hold, class by class in order of name, and file by file in each."""
 
+    classes: list[str]
+    """Names of all folders, usable files or none."""
     paths: list[Path]
     labels: list[str]
+    """The class of each path."""
+    problems: list[str]
+    """A line for each entry that cannot be used."""
 
 
 def load_folder(directory: Path, test_fraction: float | None) -> ImageData:
@@ -48,58 +53,52 @@ def load_folder(directory: Path, test_fraction: float | None) -> ImageData:
     Raises: DataError for what is wrong with the files, ValueError for a test_fraction that does not fit.
     """
     name = f"folder:{directory}"
-    if not directory.is_dir():
-        raise DataError(f"{name}: there is no such folder.")
-    if _is_split(name, directory):
-        if test_fraction is not None:
+    with reading(name):
+        if not directory.is_dir():
+            raise DataError(f"{name}: there is no such folder.")
+        if _is_split(name, directory):
+            if test_fraction is not None:
+                raise ValueError(
+                    f"{name} has train/ and test/, so data.test_fraction must be left out, got {test_fraction}."
+                )
+            return _load_split(name, directory)
+        if test_fraction is None:
             raise ValueError(
-                f"{name} has train/ and test/, so data.test_fraction must be left out, got {test_fraction}."
+                f"{name} has no train/ and test/ folders with a folder for each class. "
+                "If its own sub-folders are the classes, pass --set data.test_fraction=0.2."
             )
-        return _load_split(name, directory)
-    if test_fraction is None:
-        raise ValueError(
-            f"{name} has no train/ and test/ folders with a folder for each class. "
-            "If its own sub-folders are the classes, pass --set data.test_fraction=0.2."
-        )
-    check_test_fraction(test_fraction)
-    return _load_unsplit(name, directory, test_fraction)
+        check_test_fraction(test_fraction)
+        return _load_unsplit(name, directory, test_fraction)
 
 
 def _load_split(name: str, directory: Path) -> ImageData:
-    problems: list[str] = []
-    train, test = (_scan(name, directory, part, problems) for part in ("train", "test"))
-    classes = sorted(set(train.labels))
-    if unknown := sorted(set(test.labels) - set(classes)):
+    train, test = (_scan(name, directory, part) for part in ("train", "test"))
+    check_classes(name, train.classes)
+    if unknown := sorted(set(test.classes) - set(train.classes)):
         raise DataError(f"{name}: test/ has classes that train/ lacks: {', '.join(map(repr, unknown))}.")
-    check_classes(name, classes)
-    arrays = _read(name, directory, [*train.paths, *test.paths], problems)
-    images = _stacked(arrays)
-    labels = torch.tensor([classes.index(label) for label in (*train.labels, *test.labels)])
+    both = _read(name, directory, train, test)
     border = len(train.paths)
     return image_data(
         name,
-        classes=classes,
-        train=Split(images[:border], labels[:border]),
-        test=Split(images[border:], labels[border:]),
+        classes=train.classes,
+        train=Split(both.images[:border], both.labels[:border]),
+        test=Split(both.images[border:], both.labels[border:]),
     )
 
 
 def _load_unsplit(name: str, directory: Path, test_fraction: float) -> ImageData:
-    problems: list[str] = []
-    files = _scan(name, directory, "", problems)
-    classes = sorted(set(files.labels))
-    check_classes(name, classes)
-    if single := [repr(one) for one in classes if files.labels.count(one) == 1]:
+    files = _scan(name, directory, "")
+    check_classes(name, files.classes)  # before any image is opened
+    everything = _read(name, directory, files)
+    if single := [repr(one) for one, count in Counter(files.labels).items() if count == 1]:
         raise DataError(
             f"{name}: a class needs two images or more to be split, there is one each of {', '.join(single)}."
         )
-    images = _stacked(_read(name, directory, files.paths, problems))
-    labels = torch.tensor([classes.index(label) for label in files.labels])
     train, test = (
-        Split(images[indices], labels[indices])
-        for indices in stratified_split(labels, test_fraction=test_fraction)
+        Split(everything.images[indices], everything.labels[indices])
+        for indices in stratified_split(everything.labels, test_fraction=test_fraction)
     )
-    return image_data(name, classes=classes, train=train, test=test)
+    return image_data(name, classes=files.classes, train=train, test=test)
 
 
 def _is_split(name: str, directory: Path) -> bool:
@@ -126,26 +125,27 @@ def _folders(folder: Path) -> list[Path]:
     return [path for path in _visible(folder) if path.is_dir()]
 
 
-def _scan(name: str, directory: Path, part: str, problems: list[str]) -> _Labelled:
+def _scan(name: str, directory: Path, part: str) -> _Files:
     """The files of all class folders in `directory / part`, one level deep, so that no loop of links can hold us."""
     root = directory / part
-    files = _Labelled([], [])
-    for path in _visible(root):
-        if path.is_file() and path.suffix.lower() in SUFFIXES:
-            problems.append(f"{_shown(path, directory)}: an image outside the folders of the classes")
-    folders = _folders(root)
-    if not folders:
-        raise DataError(f"{name}: {root} holds no folders; each class needs one, with its images in it.")
-    for folder in folders:
+    files = _Files([], [], [], [])
+    for folder in _visible(root):
+        if not folder.is_dir():
+            if folder.suffix.lower() in SUFFIXES:
+                files.problems.append(f"{_shown(folder, directory)}: an image outside the folders of the classes")
+            continue
+        files.classes.append(folder.name)
         entries = _visible(folder)
         if not entries:
-            problems.append(f"{_shown(folder, directory)}: an empty class; add images or delete the folder")
+            files.problems.append(f"{_shown(folder, directory)}: an empty class; add images or delete the folder")
         for path in entries:
             if problem := _unfit(path):
-                problems.append(f"{_shown(path, directory)}: {problem}")
+                files.problems.append(f"{_shown(path, directory)}: {problem}")
             else:
                 files.paths.append(path)
                 files.labels.append(folder.name)
+    if not files.classes:
+        raise DataError(f"{name}: {root} holds no folders; each class needs one, with its images in it.")
     return files
 
 
@@ -160,11 +160,12 @@ def _unfit(path: Path) -> str | None:
     return None
 
 
-def _read(name: str, directory: Path, paths: list[Path], problems: list[str]) -> list[Pixels]:
-    """All images, of one size; raises DataError that lists what is wrong with any of them."""
+def _read(name: str, directory: Path, *parts: _Files) -> Split:
+    """All images, of one size, with their labels; raises DataError that lists what is wrong with any of them."""
     arrays: list[Pixels] = []
+    problems = [problem for files in parts for problem in files.problems]
     by_size: dict[tuple[int, ...], list[Path]] = defaultdict(list)
-    for path in paths:
+    for path in (path for files in parts for path in files.paths):
         try:
             arrays.append(read_image(path))
         except DataError as error:
@@ -172,7 +173,7 @@ def _read(name: str, directory: Path, paths: list[Path], problems: list[str]) ->
         else:
             by_size[arrays[-1].shape[:2]].append(path)
     if problems:
-        raise DataError(f"{name}: {len(problems)} entries cannot be used:\n{_listed(problems)}")
+        raise DataError(f"{name}: {len(problems)} of its entries cannot be used:\n{_listed(problems)}")
     if len(by_size) > 1:
         commonest_first = sorted(by_size.items(), key=lambda item: -len(item[1]))
         sizes = [
@@ -180,7 +181,8 @@ def _read(name: str, directory: Path, paths: list[Path], problems: list[str]) ->
             for (height, width), found in commonest_first
         ]
         raise DataError(f"{name}: all images must have one size, resize them. Found:\n{_listed(sizes)}")
-    return arrays
+    label_of = {one: label for label, one in enumerate(parts[0].classes)}
+    return Split(_stacked(arrays), torch.tensor([label_of[one] for files in parts for one in files.labels]))
 
 
 def _listed(lines: list[str]) -> str:

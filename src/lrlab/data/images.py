@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -17,6 +18,15 @@ class DataError(ValueError):
     """The images, labels or files that were asked for cannot be used as they are."""
 
     exit_code: ClassVar[int] = 3
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """What the operating system refuses while `name` is read becomes a DataError: permissions, a failing disk."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read: {error}.") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +173,7 @@ def summary(data: ImageData) -> str:
         if len(set(counts)) == 1:
             detail = f"{counts[0]:,} of each class"
         else:
-            detail = ", ".join(f"{name} {count:,}" for name, count in zip(data.classes, counts, strict=True))
+            detail = ", ".join(f"{one}: {count:,}" for one, count in zip(data.classes, counts, strict=True))
         lines.append(f"{label}: {len(split):,} images, {detail}")
     means = " ".join(f"{value:.4f}" for value in data.mean)
     stds = " ".join(f"{value:.4f}" for value in data.std)

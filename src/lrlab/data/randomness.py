@@ -63,6 +63,7 @@ def stratified_split(labels: Tensor, *, test_fraction: float) -> tuple[Tensor, T
         if len(members) < 2:
             raise ValueError(f"label {label} has a single example, which cannot be in both splits.")
         num_test = min(max(round(test_fraction * len(members)), 1), len(members) - 1)
+        # One stream a class, so that a new image in one class leaves the test images of the others alone.
         words = random_words(len(members), seed=_SPLIT_SEED, epoch=label, purpose=Purpose.SPLIT)
         is_test[members[torch.from_numpy(np.argsort(words, kind="stable")[:num_test])]] = True
     return torch.nonzero(~is_test).flatten(), torch.nonzero(is_test).flatten()

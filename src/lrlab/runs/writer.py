@@ -34,8 +34,14 @@ class RunWriter:
         Raises: RunError if it holds a run or anything else already; LockedError; StorageError.
         """
         self.directory = directory
-        _make_directory(directory)
+        with storage.storage_errors(directory):
+            directory.mkdir(parents=True, exist_ok=True)
         self._lock = lock_run(directory)
+        try:
+            _check_vacant(directory)
+        except BaseException:
+            self._lock.release()
+            raise
         self._info: dict[str, Any] = {
             "format_version": storage.FORMAT_VERSION,
             "status": "running",
@@ -108,10 +114,8 @@ class RunWriter:
             part.unlink()
 
 
-def _make_directory(directory: Path) -> None:
-    """Make a new directory; an empty one that is there already will do."""
+def _check_vacant(directory: Path) -> None:
     with storage.storage_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in directory.iterdir()}
     if storage.INFO in names:
         raise storage.RunError(f"{directory} already holds a run. Choose another directory with --run, or delete it.")

@@ -1,0 +1,33 @@
+# `make demo` and `make test` set up what they need: a virtual environment in .venv, from pyproject.toml and
+# constraints.txt, with Python 3.11 or newer. Say PYTHON=... to choose the interpreter.
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test check format clean
+
+demo: $(READY)  ## the article's experiment in small: two decay multipliers on real 8x8 digits, a few minutes
+	$(BIN)/lrlab study studies/demo.toml
+
+test: check  ## lint, types, unit and end-to-end tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(READY)  ## lint and types alone
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY)  ## put the code into shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## delete the virtual environment and the caches, not the runs
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "lrlab needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)

@@ -1,0 +1,59 @@
+"""The command line: `lrlab`, and `python -m lrlab`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from types import FrameType
+
+from cyclopts import CycloptsError
+
+from lrlab.cli.app import app
+from lrlab.cli.parsing import explain
+
+USAGE = 2
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+CLOSED_PIPE = 128 + signal.SIGPIPE
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end; it ends as after Ctrl-C, with another exit code."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    What a user can mend is said in a line or two, with the code that its exception carries; anything else is a bug
+    of ours and keeps its traceback.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    try:
+        return int(app(sys.argv[1:] if arguments is None else list(arguments)) or 0)
+    except CycloptsError as error:
+        sys.stderr.write(explain(error, app) + "\n")
+        return USAGE
+    except KeyboardInterrupt as stop:
+        sys.stderr.write("lrlab: stopped; what was recorded so far is kept.\n")
+        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; let Python flush in peace
+        return CLOSED_PIPE
+    except Exception as error:
+        code = getattr(error, "exit_code", None)
+        if code is None:
+            raise
+        sys.stderr.write("".join(f"lrlab: {line}\n" for line in str(error).splitlines()))
+        return int(code)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _show_warning(message: Warning | str, *where: object) -> None:
+    sys.stderr.write(f"lrlab: warning: {message}\n")

@@ -1,0 +1,248 @@
+"""The verbs of the command line; no logic. Each imports what it needs in its body, so that help loads no torch."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from lrlab import __version__
+from lrlab.cli.parsing import at_most_one, make_app
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+RUNS = Path("runs")
+
+WHAT = Group.create_ordered("What to train")
+RATE = Group.create_ordered("Learning rate")
+LENGTH = Group.create_ordered("How long (one of the two)", validator=at_most_one)
+MACHINE = Group.create_ordered("Machine")
+RECORDS = Group.create_ordered("Records")
+TRAIN = Group.create_ordered("Train and compare")
+ASK = Group.create_ordered("Before and beside it")
+OPTIONS = Group.create_ordered("Options")
+
+app = make_app(
+    name="lrlab",
+    help="A laboratory for learning rates: train, watch every layer, compare schedules honestly.",
+    version=__version__,
+)
+app["--help"].group = app["--version"].group = OPTIONS
+data_app = make_app(name="data", help="List, fetch and check data sets.", group=ASK)
+app.command(data_app)
+
+Settings = Annotated[
+    list[str] | None,
+    Parameter(name="--set", metavar="KEY=VALUE", group=RATE, help="Set any key of the configuration; repeatable."),
+]
+ScheduleName = Annotated[
+    str | None,
+    Parameter(
+        metavar="NAME",
+        group=RATE,
+        help="article, constant, step, cosine, linear, wsd, one_cycle, or torch:<Class> [article].",
+    ),
+]
+Rate = Annotated[float | None, Parameter(metavar="X", group=RATE, help="Base learning rate [0.001].")]
+Json = Annotated[
+    bool, Parameter(name="--json", group=RECORDS, help="Print one JSON document on stdout, all else on stderr.")
+]
+ConfigFile = Annotated[
+    Path | None,
+    Parameter(metavar="FILE.toml", group=RECORDS, help="Configuration; the options given here go before it."),
+]
+DataName = Annotated[str, Parameter(name="NAME", help="cifar10, cifar100, digits or folder:DIR.")]
+DataDir = Annotated[
+    Path | None,
+    Parameter(metavar="DIR", group=WHAT, help="Folder with its archive or files [a cache, downloaded to once]."),
+]
+
+
+@app.command(group=TRAIN)
+def train(
+    *,
+    data: Annotated[
+        str | None, Parameter(metavar="NAME", group=WHAT, help="cifar10, cifar100, digits or folder:DIR [digits].")
+    ] = None,
+    data_dir: DataDir = None,
+    model: Annotated[
+        Literal["resnet18", "resnet34"] | None,
+        Parameter(metavar="resnet18|resnet34", group=WHAT, help="Network [resnet18]."),
+    ] = None,
+    width: Annotated[int | None, Parameter(metavar="N", group=WHAT, help="Planes of its first stage [64].")] = None,
+    batch_size: Annotated[int | None, Parameter(metavar="N", group=WHAT, help="Images in one update [128].")] = None,
+    schedule: ScheduleName = None,
+    lr: Rate = None,
+    settings: Settings = None,
+    epochs: Annotated[int | None, Parameter(metavar="N", group=LENGTH, help="Passes over the images [5].")] = None,
+    steps: Annotated[int | None, Parameter(metavar="N", group=LENGTH, help="Optimizer updates.")] = None,
+    seed: Annotated[
+        int | None, Parameter(metavar="N", group=MACHINE, help="Seed of weights, order and augmentation [0].")
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"] | None,
+        Parameter(metavar="auto|cpu|cuda", group=MACHINE, help="Where to compute [auto]."),
+    ] = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"] | None,
+        Parameter(metavar="auto|fp32|bf16", group=MACHINE, help="Arithmetic of the forward pass [fp32]."),
+    ] = None,
+    config: ConfigFile = None,
+    run: Annotated[
+        Path | None, Parameter(metavar="DIR", group=RECORDS, help="Run directory to make [runs/<what it is>].")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Train one network and record everything."""
+    from lrlab.cli.options import data_flags, free_directory, read_config, run_name
+
+    flags = {
+        **data_flags(data, data_dir),
+        "model.name": model,
+        "model.width": width,
+        "batch_size": batch_size,
+        "schedule.name": schedule,
+        "optimizer.lr": lr,
+        "epochs": epochs,
+        "steps": steps,
+        "seed": seed,
+        "device": device,
+        "engine.precision": precision,
+    }
+    checked = read_config(config, flags, settings)
+    directory = run or free_directory(RUNS, run_name(checked))
+
+    from lrlab.cli.display import Display
+    from lrlab.experiments import Experiment
+    from lrlab.report import write_report
+    from lrlab.runs import read_run
+
+    display = Display(_console(json))
+    experiment = Experiment(checked)
+    display.say(experiment.summary())
+    display.say(f"run: {directory}")
+    display.follow(experiment.run(directory), num_steps=experiment.num_steps, batch_size=checked.batch_size)
+    finished = read_run(directory)
+    page = write_report(directory)
+    display.say(
+        f"{finished.status}: test accuracy {finished.result['test_accuracy']:.2%} "
+        f"after {finished.result['steps']:,} updates, {finished.result['train_seconds']:.1f} s of training"
+    )
+    display.say(f"figures and page: {page}")
+    if json:
+        _print_json({"run": str(directory), "status": finished.status, "result": dict(finished.result)})
+    return 0
+
+
+@app.command(group=TRAIN)
+def study(
+    file: Annotated[Path, Parameter(name="FILE.toml", help="A study file: base, arms and seeds.")],
+    /,
+    *,
+    json: Json = False,
+) -> int:
+    """Run what is missing of a study, and report; safe to repeat."""
+    from lrlab.config import read_study
+
+    plan = read_study(file)
+
+    from lrlab.cli.display import Display
+    from lrlab.experiments import run_study, study_members
+    from lrlab.report import write_report
+
+    display = Display(_console(json))
+    members = study_members(plan, RUNS)
+    display.say(f"study {plan.name}: {len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(members)} runs")
+    outcomes = display.follow_study(run_study(plan, file, root=RUNS), members)
+    folder = RUNS / plan.name
+    display.say(f"figures and page: {write_report(folder)}")
+    if json:
+        _print_json({"study": str(folder), "outcomes": outcomes})
+    return 7 if set(outcomes) & {"failed", "locked"} else 0
+
+
+@app.command(group=TRAIN)
+def report(
+    path: Annotated[Path, Parameter(name="PATH", help="A run, or a study.")],
+    /,
+) -> int:
+    """Draw the figures and write the page of a run or a study."""
+    from lrlab.report import write_report
+
+    sys.stdout.write(f"{write_report(path)}\n")
+    return 0
+
+
+@app.command(group=ASK)
+def preview(
+    *,
+    schedule: ScheduleName = None,
+    steps: Annotated[int, Parameter(metavar="N", group=LENGTH, help="Optimizer updates.")],
+    lr: Rate = None,
+    settings: Settings = None,
+    json: Json = False,
+) -> int:
+    """Show the rate over time, before training."""
+    from lrlab.cli.options import read_config
+
+    checked = read_config(None, {"schedule.name": schedule, "steps": steps, "optimizer.lr": lr}, settings)
+
+    from lrlab.cli.display import rate_chart
+    from lrlab.experiments import preview_rates
+
+    rates = preview_rates(checked, num_steps=steps)
+    if json:
+        _print_json({"schedule": checked.schedule.name, "lr": rates})
+    else:
+        sys.stdout.write(rate_chart(rates))
+    return 0
+
+
+@data_app.command(name="list")
+def list_data() -> int:
+    """List the data sets that are known."""
+    from lrlab.experiments import list_data_sets
+
+    for line in list_data_sets():
+        sys.stdout.write(line + "\n")
+    return 0
+
+
+@data_app.command
+def fetch(name: Annotated[str, Parameter(name="NAME", help="cifar10 or cifar100.")], /) -> int:
+    """Download a data set into the cache, and check its checksum."""
+    from lrlab.experiments import fetch_data_set
+
+    sys.stdout.write(f"{fetch_data_set(name)}\n")
+    return 0
+
+
+@data_app.command
+def check(name: DataName, /, *, data_dir: DataDir = None, settings: Settings = None) -> int:
+    """Read a data set whole, and say what it holds or all that is wrong with it."""
+    from lrlab.cli.options import data_flags, read_config
+
+    checked = read_config(None, data_flags(name, data_dir), settings)
+
+    from lrlab.experiments import check_data_set
+
+    sys.stdout.write(check_data_set(checked.data) + "\n")
+    return 0
+
+
+for order, name in enumerate((*app, *data_app)):
+    (app if name in app else data_app)[name].sort_key = order  # help lists the verbs as they stand here
+
+
+def _console(json: bool) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=json)
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    sys.stdout.write(json_module.dumps(document, allow_nan=False) + "\n")

@@ -1,0 +1,58 @@
+"""From the options of `lrlab train` to a configuration: a file below, flags above it, and --set on top."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lrlab.config import RunConfig, merge, parse_config, read_setting, read_toml
+
+
+def read_config(file: Path | None, flags: dict[str, Any], settings: list[str] | None) -> RunConfig:
+    """Layer a configuration and check it.
+
+    Args:
+        file: --config, if any.
+        flags: dotted key -> value of the flags; None for those not given.
+        settings: the KEY=VALUE of each --set, in order.
+    """
+    table = read_toml(file) if file else {}
+    for key, value in flags.items():
+        if value is not None:
+            table = merge(table, _nested(key, value))
+    for setting in settings or []:
+        table = merge(table, read_setting(setting))
+    return parse_config(table)
+
+
+def data_flags(data: str | None, data_dir: Path | None) -> dict[str, Any]:
+    """Return the keys behind --data NAME or folder:DIR, and --data-dir."""
+    name, colon, directory = (data or "").partition(":")
+    if colon and name == "folder":
+        return {"data.name": "folder", "data.dir": directory}
+    return {"data.name": data, "data.dir": str(data_dir) if data_dir else None}
+
+
+def run_name(config: RunConfig) -> str:
+    """Return a name that says what a run is: data, model, schedule and seed."""
+    data = config.data.dir.resolve().name if config.data.name == "folder" and config.data.dir else config.data.name
+    words = [data, config.model.name, config.schedule.name, f"seed{config.seed}"]
+    name = "-".join(
+        "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in word) for word in words
+    )
+    return name.strip("-")[:80]
+
+
+def free_directory(root: Path, name: str) -> Path:
+    """Return root/name, or root/name-2, -3, ... where that is taken."""
+    candidate, number = root / name, 1
+    while candidate.exists():
+        number += 1
+        candidate = root / f"{name}-{number}"
+    return candidate
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return dict(value)

@@ -1,0 +1,98 @@
+"""How every figure looks, how text that somebody else chose is drawn, and how a figure becomes a PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final
+
+import matplotlib.style
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+INK: Final = "#222222"
+MUTED: Final = "#6b6b6b"
+FAINT: Final = "#d9d9d9"
+FONT: Final = "DejaVu Sans"
+"""It comes with matplotlib, so that a figure looks the same everywhere."""
+
+COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette, told apart with any colour vision."""
+DASHES: Final[tuple[Any, ...]] = ("solid", (0, (4, 1.3)), (0, (1.2, 1.1)), (0, (6, 1.3, 1.2, 1.3)))
+"""Told apart without any colour; 4 and 7 have no common factor, so 28 arms have a pair of their own."""
+
+DPI: Final = 200
+
+_MISSING: Final = "\N{REPLACEMENT CHARACTER}"
+
+_STYLE: Final[dict[str, Any]] = {
+    "font.family": FONT,
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.labelsize": 10,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#ebebeb",
+    "grid.linewidth": 0.7,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.solid_capstyle": "round",
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+}
+
+styled = matplotlib.style.context(_STYLE, after_reset=True)
+"""Decorator of whatever draws: our settings whatever the user's matplotlibrc says, and theirs again afterwards."""
+
+
+def line_style(index: int) -> dict[str, Any]:
+    """Colour and dashes of the arm with this index, from 0."""
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index % len(DASHES)]}
+
+
+def short_text(text: str, *, limit: int) -> str:
+    """Return text as one line of at most `limit` characters, all of which the font has.
+
+    White space becomes one space, what cannot be drawn becomes a replacement character, and the middle of a long
+    text an ellipsis, since names tend to differ at their ends.
+    """
+    drawable = "".join(c if ord(c) in _drawable() else _MISSING for c in " ".join(text.split()))
+    if len(drawable) <= limit:
+        return drawable
+    tail = (limit - 1) // 2
+    return f"{drawable[: limit - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{drawable[-tail:]}"
+
+
+def short_names(names: Sequence[str], *, limit: int) -> list[str]:
+    """Shorten names, and number them, from 0, where two would look the same or one cannot be drawn."""
+    shortened = [short_text(name, limit=limit) for name in names]
+    if len(set(shortened)) == len(shortened) and _MISSING not in "".join(shortened):
+        return shortened
+    return [f"{index} {short_text(name, limit=limit - 4)}" for index, name in enumerate(names)]
+
+
+@styled
+def to_png(figure: Figure) -> bytes:
+    """Encode a figure; the same figure always gives the same bytes."""
+    buffer = io.BytesIO()
+    # without "Software" the bytes carry no version; matplotlib writes no date into a PNG
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+@cache
+def _drawable() -> frozenset[int]:
+    """Code points that the font has a glyph for."""
+    return frozenset(font_manager.get_font(font_manager.findfont(FONT)).get_charmap())
