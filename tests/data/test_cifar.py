@@ -180,7 +180,7 @@ def test_a_changed_archive_says_both_checksums_and_what_to_do(small: Any, tmp_pa
         load_cifar(small.archive, tmp_path)
     found = re.findall(r"\b[0-9a-f]{64}\b", str(caught.value))
     assert len(set(found)) == 2
-    assert "delete it, then run lrlab data fetch small" in str(caught.value)
+    assert f"delete it and download {small.archive.url} again" in str(caught.value)
     assert path.exists()  # it is the user's
 
 

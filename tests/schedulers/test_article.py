@@ -11,7 +11,9 @@ from torch.optim import Adam
 from lrlab.schedulers import ArticleLR
 
 
-def articles_rates(losses: list[float], *, multiplier: float, k: int, starting_lr: float, ending_lr: float) -> list[float]:
+def articles_rates(
+    losses: list[float], *, multiplier: float, k: int, starting_lr: float, ending_lr: float
+) -> list[float]:
     """The article's loop, with its own names: the rate of each update."""
     current_lr = starting_lr
     accumulated_loss: list[float] = []

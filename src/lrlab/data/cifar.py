@@ -173,8 +173,8 @@ def _read_archive(archive: CifarArchive, path: Path) -> dict[str, bytes]:
         if found != archive.sha256:
             raise DataError(
                 f"{path}: SHA-256 must be {archive.sha256}, got {found} ({path.stat().st_size:,} bytes of "
-                f"{archive.num_bytes:,}).\nThe file is damaged or not the published one: delete it, then run "
-                f"lrlab data fetch {archive.name}."
+                f"{archive.num_bytes:,}).\nThe file is damaged or not the published one: delete it and "
+                f"download {archive.url} again."
             )
         prefix = f"{archive.folder}/"
         exact = {prefix + name: size for name, size in archive.sizes.items()}

@@ -77,7 +77,8 @@ def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str],
     _draw_accuracies(beside, shares.diagonal(), totals.ravel(), layout=layout)
     _draw_colour_bar(figure, matrix, layout=layout)
     line = short_text(title, limit=int((layout.width - layout.left) * 10))
-    figure.text(*layout.box(layout.left, layout.height - 0.18, 0, 0)[:2], line, fontsize=11.5, va="top", parse_math=False)
+    x, y, _, _ = layout.box(layout.left, layout.height - 0.18, 0, 0)
+    figure.text(x, y, line, fontsize=11.5, va="top", parse_math=False)
     return figure
 
 
@@ -126,7 +127,7 @@ def _write_cells(
     size = min(9.0, layout.cell * 72 * (0.24 if with_counts else 0.36))
     transform = figure.axes[0].transData
     for row, column in np.ndindex(counts.shape):
-        share, count = shares[row, column], counts[row, column]
+        share, count = float(shares[row, column]), int(counts[row, column])
         if np.isnan(share) or (count == 0 and not with_counts):
             continue
         text = f"{_percent(share)}\n{count}" if with_counts else _percent(share)

@@ -65,10 +65,10 @@ def decay_steps(run: Run) -> tuple[list[int], list[int]]:
 
 
 def smoothing_window(num_values: int) -> int:
-    """Return how many values a smoothed one rests on: about a fiftieth of them, in steps of 1, 2 and 5; at least 1."""
-    wanted = max(1, num_values // 50)
-    magnitude = 10 ** (len(str(wanted)) - 1)
-    return max(factor * magnitude for factor in (1, 2, 5) if factor * magnitude <= wanted)
+    """Return how many values a smoothed one rests on: about a fortieth of them, in steps of 1, 2 and 5; at least 1."""
+    wanted = max(1, num_values // 40)
+    magnitude: int = 10 ** (len(str(wanted)) - 1)
+    return max(size for size in (magnitude, 2 * magnitude, 5 * magnitude) if size <= wanted)
 
 
 def smooth(curve: Curve, window: int) -> Curve:

@@ -20,7 +20,7 @@ FONT: Final = "DejaVu Sans"
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, told apart with any colour vision."""
-DASHES: Final[tuple[Any, ...]] = ("solid", (0, (4, 1.3)), (0, (1.2, 1.1)), (0, (6, 1.3, 1.2, 1.3)))
+DASHES: Final[tuple[Any, ...]] = ("solid", (0, (5, 1.8)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 """Told apart without any colour; 4 and 7 have no common factor, so 28 arms have a pair of their own."""
 
 DPI: Final = 200
@@ -42,6 +42,7 @@ _STYLE: Final[dict[str, Any]] = {
     "grid.color": "#ebebeb",
     "grid.linewidth": 0.7,
     "legend.fontsize": 9,
+    "legend.handlelength": 2.8,
     "legend.frameon": False,
     "lines.solid_capstyle": "round",
     "text.color": INK,
@@ -88,7 +89,7 @@ def to_png(figure: Figure) -> bytes:
     """Encode a figure; the same figure always gives the same bytes."""
     buffer = io.BytesIO()
     # without "Software" the bytes carry no version; matplotlib writes no date into a PNG
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=figure.dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -2,7 +2,7 @@
 
 from lrlab.runs.lock import LockedError, lock_run
 from lrlab.runs.reader import Run, find_runs, read_run
-from lrlab.runs.storage import RunError, StorageError, is_safe_name
+from lrlab.runs.storage import RunError, StorageError
 from lrlab.runs.writer import RunWriter, Status
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "Status",
     "StorageError",
     "find_runs",
-    "is_safe_name",
     "lock_run",
     "read_run",
 ]

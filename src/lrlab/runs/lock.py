@@ -23,11 +23,11 @@ def lock_run(directory: Path) -> FileLock:
     Raises: LockedError naming the owner.
     """
     lock = FileLock(directory / ".lock")
-    try:
-        with storage_errors(directory):
+    with storage_errors(directory):
+        try:
             lock.acquire(timeout=0)
-    except Timeout:
-        raise LockedError(f"{directory}: another process is writing this run{_owner(directory)}.") from None
+        except Timeout:  # an OSError too, but not one of the disk's
+            raise LockedError(f"{directory}: another process is writing this run{_owner(directory)}.") from None
     return lock
 
 

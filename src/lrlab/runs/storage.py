@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +24,6 @@ CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
 STUDY = "study.toml"
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-
 
 class StorageError(OSError):
     """A file of a run could not be written or read."""
@@ -37,11 +35,6 @@ class RunError(ValueError):
     """A path does not hold the run that was asked for, or holds one already."""
 
     exit_code: ClassVar[int] = 2
-
-
-def is_safe_name(name: str) -> bool:
-    """Whether a name of a study, an arm or a run may become a folder: letters, digits, . _ -, not first . or -."""
-    return _NAME.fullmatch(name) is not None
 
 
 @contextmanager
@@ -67,16 +60,25 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON document whole."""
-    write_whole(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+    """Write a JSON document whole; numbers that are not finite become null."""
+    write_whole(path, (json.dumps(_plain(value), indent=2, allow_nan=False) + "\n").encode())
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: it has no nan and no infinity, so what is not finite becomes null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def append_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
-    """Append one line a record, in one write."""
+    """Append one line a record, in one write; numbers that are not finite become null."""
     if not records:
         return
     with storage_errors(path), path.open("ab") as file:
-        file.write("".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode())
+        file.write("".join(json.dumps(_plain(record), allow_nan=False) + "\n" for record in records).encode())
         file.flush()
         os.fsync(file.fileno())
 

@@ -1,0 +1,143 @@
+"""What a configuration accepts, and what it says about what it does not."""
+
+import tomllib
+from typing import Any
+
+import pytest
+
+from lrlab.config import (
+    SCHEDULES,
+    ConfigError,
+    CosineSchedule,
+    RunConfig,
+    differences,
+    merge,
+    parse_config,
+    read_setting,
+    to_table,
+    to_toml,
+)
+
+
+def test_defaults_are_the_articles() -> None:
+    config = parse_config({})
+    assert config.optimizer.name == "adam"
+    assert (config.optimizer.lr, config.optimizer.weight_decay) == (1e-3, 1e-5)
+    assert to_table(config)["schedule"] == {
+        "name": "article",
+        "multiplier": 0.5,
+        "check_every": 1000,
+        "factor": 0.1,
+        "min_lr": 1e-6,
+        "reset_optimizer": True,
+    }
+    assert (config.telemetry.every, config.evaluate.every, config.epochs) == (25, 1000, 5)
+
+
+@pytest.mark.parametrize("name", [*SCHEDULES, "torch:StepLR"])
+def test_a_configuration_survives_toml(name: str) -> None:
+    config = parse_config({"schedule": {"name": name}, "steps": 7})
+    assert parse_config(tomllib.loads(to_toml(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"schedul": {}}, "Unknown key 'schedul'. Known: data, model, .* Did you mean 'schedule'?"),
+        ({"schedule": {"multiplir": 1.0}}, "Unknown key 'schedule.multiplir'.* Did you mean 'schedule.multiplier'?"),
+        ({"schedule": {"name": "cosin"}}, "Unknown schedule 'cosin'. Known: article, .* Did you mean 'cosine'?"),
+        (
+            {"schedule": {"name": "cosine", "multiplier": 1.0}},
+            "Unknown key 'schedule.multiplier'. Known: schedule.name",
+        ),
+        ({"schedule": "cosine"}, "schedule: must be a table"),
+        ({"optimizer": {"lr": float("nan")}}, "optimizer.lr: must be a finite number, got nan"),
+        ({"optimizer": {"lr": -1.0}}, "optimizer.lr: must be greater than 0, got -1.0"),
+        ({"epochs": 0}, "epochs: must be greater than or equal to 1, got 0"),
+        ({"epochs": 1, "steps": 2}, "Give epochs or steps, not both: got epochs = 1 and steps = 2"),
+        ({"batch_size": "12"}, "batch_size: must be a valid integer, got '12'"),
+        ({"batch_size": True}, "batch_size: must be a valid integer, got True"),
+        ({"seed": -1}, "seed: must be greater than or equal to 0, got -1"),
+        ({"data": {"name": "mnist"}}, "data.name: must be 'cifar10', 'cifar100', 'digits' or 'folder', got 'mnist'"),
+        ({"data": {"name": "folder"}}, "needs its directory: --data folder:DIR"),
+        ({"data": {"name": "cifar10", "test_fraction": 0.1}}, "data.test_fraction: cifar10 has its own test split"),
+        ({"data": {"dir": "x"}}, "data.dir: digits come with scikit-learn"),
+        ({"optimizer": {"momentum": 0.9}}, "optimizer.momentum: adam has none to set"),
+        ({"optimizer": {"lr": 1e-7}}, "schedule.min_lr must be at most optimizer.lr, got 1e-06 and 1e-07"),
+        ({"stop_below_lr": 1e-7}, "stop_below_lr must be above schedule.min_lr.*would never fall below it"),
+        (
+            {"schedule": {"name": "wsd", "warmup_fraction": 0.5, "cooldown_fraction": 0.6}},
+            r"warmup_fraction \+ cooldown_fraction must be at most 1, got 0.5 \+ 0.6",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_reason(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config(table)
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_config({"epochs": 0, "optimizer": {"lr": -1.0}, "modle": {}})
+    assert len(str(error.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "table"),
+    [
+        ("schedule.multiplier=0.2", {"schedule": {"multiplier": 0.2}}),
+        ("epochs=3", {"epochs": 3}),
+        ("schedule.name=cosine", {"schedule": {"name": "cosine"}}),
+        ('schedule.name="cosine"', {"schedule": {"name": "cosine"}}),
+        ("data.flip = true", {"data": {"flip": True}}),
+        ("schedule.milestones=[10, 20]", {"schedule": {"milestones": [10, 20]}}),
+        ("data.dir=a=b", {"data": {"dir": "a=b"}}),
+    ],
+)
+def test_a_setting_is_toml_or_else_a_string(text: str, table: dict[str, Any]) -> None:
+    assert read_setting(text) == table
+
+
+@pytest.mark.parametrize("text", ["schedule", "=3", ".x=3", "a..b=3"])
+def test_a_setting_without_key_or_value_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="must be KEY=VALUE"):
+        read_setting(text)
+
+
+def test_layers_merge_key_by_key() -> None:
+    assert merge({"model": {"width": 8, "name": "resnet18"}}, {"model": {"width": 16}}) == {
+        "model": {"width": 16, "name": "resnet18"}
+    }
+
+
+def test_naming_another_schedule_drops_the_keys_of_the_one_below() -> None:
+    base = {"schedule": {"name": "article", "multiplier": 0.2}}
+    assert merge(base, {"schedule": {"name": "cosine"}}) == {"schedule": {"name": "cosine"}}
+    assert merge(base, {"schedule": {"factor": 0.5}})["schedule"] == {
+        "name": "article",
+        "multiplier": 0.2,
+        "factor": 0.5,
+    }
+
+
+def test_a_horizon_in_steps_replaces_one_in_epochs() -> None:
+    assert merge({"epochs": 5}, {"steps": 100}) == {"steps": 100}
+    assert merge({"steps": 100}, {"epochs": 5}) == {"epochs": 5}
+
+
+def test_differences_name_the_keys() -> None:
+    one = to_table(parse_config({"steps": 5}))
+    other = to_table(parse_config({"steps": 5, "schedule": {"multiplier": 0.2}, "seed": 3}))
+    assert sorted(differences(one, other)) == ["schedule.multiplier: 0.5 -> 0.2", "seed: 0 -> 3"]
+
+
+def documented(part: type[Any]) -> list[str]:
+    return [name for name, field in part.model_fields.items() if not field.description]
+
+
+def test_every_field_says_what_it_means() -> None:
+    parts = [RunConfig, *SCHEDULES.values(), CosineSchedule]
+    parts += [
+        field.annotation for name, field in RunConfig.model_fields.items() if hasattr(field.annotation, "model_fields")
+    ]
+    assert {part.__name__: documented(part) for part in parts if documented(part)} == {}

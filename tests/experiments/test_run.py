@@ -1,0 +1,163 @@
+"""One run from its configuration to its directory, on real digits."""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lrlab.config import ConfigError, parse_config
+from lrlab.data import ImageData, load_digits_data
+from lrlab.experiments import Evaluated, Experiment, Update
+from lrlab.runs import RunError, read_run
+from lrlab.training import DivergedError
+
+SMALL: dict[str, Any] = {
+    "model": {"width": 2},
+    "steps": 30,
+    "batch_size": 16,
+    "schedule": {"name": "article", "check_every": 10, "multiplier": 1000.0},
+    "evaluate": {"every": 10},
+    "telemetry": {"every": 5, "flush_every": 7},
+}
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return load_digits_data()
+
+
+def run(directory: Path, images: ImageData, **changes: Any) -> list[Any]:
+    return list(Experiment(parse_config({**SMALL, **changes}), data=images).run(directory))
+
+
+def weights_hash(directory: Path) -> str:
+    (path,) = directory.glob("checkpoints/*/model.safetensors")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_run_leaves_everything_in_its_directory(tmp_path: Path, digits: ImageData) -> None:
+    events = run(tmp_path / "run", digits)
+    assert [event.step for event in events if isinstance(event, Update)] == list(range(1, 31))
+    assert [event.step for event in events if isinstance(event, Evaluated)] == [10, 20, 30]
+
+    made = read_run(tmp_path / "run")
+    assert made.status == "complete"
+    assert made.result["steps"] == 30
+    assert made.result["epochs"] == pytest.approx(30 / (len(digits.train) // 16))
+    assert made.result["test_accuracy"] == made.evaluations()[-1]["accuracy"]
+    assert list(made.series("train/loss")[0]) == list(range(1, 31))
+    assert list(made.series("grad_l2/layer3")[0]) == [5, 10, 15, 20, 25, 30]
+    names = ["stem", "layer1", "layer2", "layer3", "layer4", "linear"]
+    quantities = ["grad_l2", "grad_rms", "grad_out_l2", "grad_out_rms"]
+    assert list(made.columns) == [
+        *("step", "epoch", "train/loss"),
+        *(f"{quantity}/{name}" for quantity in ["lr", *quantities] for name in names),
+    ]
+    assert list(made.series("lr/linear")[1]) == pytest.approx([1e-3] * 10 + [1e-4] * 10 + [1e-5] * 10)
+    assert [decision["decision"] for decision in made.decisions()] == ["decay", "decay", "decay"]
+    assert sorted(path.name for path in (tmp_path / "run" / "confusion").iterdir()) == [
+        "step-000010.png",
+        "step-000020.png",
+        "step-000030.png",
+    ]
+    assert list((tmp_path / "run").glob("events.out.tfevents.*"))
+    assert made.info["data"]["classes"] == [str(digit) for digit in range(10)]
+
+
+def test_the_checkpoint_holds_the_weights_and_a_true_manifest(tmp_path: Path, digits: ImageData) -> None:
+    experiment = Experiment(parse_config(SMALL), data=digits)
+    list(experiment.run(tmp_path / "run"))
+    folder = tmp_path / "run" / "checkpoints" / "step-000030"
+    loaded = load_file(folder / "model.safetensors")
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in experiment.model.state_dict().items())
+    facts = json.loads((folder / "manifest.json").read_text())["files"]["model.safetensors"]
+    content = (folder / "model.safetensors").read_bytes()
+    assert facts == {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def test_a_run_repeated_is_the_same_to_the_byte(tmp_path: Path, digits: ImageData) -> None:
+    for name in ("one", "two"):
+        run(tmp_path / name, digits)
+    assert weights_hash(tmp_path / "one") == weights_hash(tmp_path / "two")
+    one, two = read_run(tmp_path / "one"), read_run(tmp_path / "two")
+    assert all(list(one.series(column)[1]) == list(two.series(column)[1]) for column in one.columns)
+    assert one.evaluations() == two.evaluations()
+
+
+@pytest.mark.parametrize(
+    "change", [{"telemetry": {"every": 1}}, {"telemetry": {"every": 30}}, {"evaluate": {"every": 7}}], ids=str
+)
+def test_watching_more_or_less_does_not_change_the_weights(
+    tmp_path: Path, digits: ImageData, change: dict[str, Any]
+) -> None:
+    run(tmp_path / "one", digits, data={"flip": True, "crop_padding": 1})
+    run(tmp_path / "two", digits, data={"flip": True, "crop_padding": 1}, **change)
+    assert weights_hash(tmp_path / "one") == weights_hash(tmp_path / "two")
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path, digits: ImageData) -> None:
+    run(tmp_path / "one", digits)
+    run(tmp_path / "two", digits, seed=1)
+    assert weights_hash(tmp_path / "one") != weights_hash(tmp_path / "two")
+
+
+def test_epochs_end_the_run(tmp_path: Path, digits: ImageData) -> None:
+    experiment = Experiment(
+        parse_config({key: value for key, value in SMALL.items() if key != "steps"} | {"epochs": 3, "batch_size": 300}),
+        data=digits,
+    )
+    assert experiment.num_steps == 3 * (len(digits.train) // 300)
+
+
+def test_dlibs_ending_stops_once_the_rate_is_below_the_threshold(tmp_path: Path, digits: ImageData) -> None:
+    events = run(tmp_path / "run", digits, stop_below_lr=5e-4)  # the first decay, after update 10, goes to 1e-4
+    assert isinstance(events[-1], Evaluated)
+    made = read_run(tmp_path / "run")
+    assert (made.status, made.result["steps"]) == ("complete", 10)
+    assert list(made.series("train/loss")[0]) == list(range(1, 11))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_with_its_rows(tmp_path: Path, digits: ImageData) -> None:
+    huge = {"optimizer": {"name": "sgd", "lr": 1e30}, "schedule": {"name": "constant"}}
+    with pytest.raises(DivergedError, match=r"the loss of update \d+ is (nan|inf)"):
+        run(tmp_path / "run", digits, **huge)
+    made = read_run(tmp_path / "run")
+    assert made.status == "diverged"
+    steps = made._rows.column("step").to_pylist()
+    assert steps == list(range(1, len(steps) + 1))
+    assert not math.isfinite(made._rows.column("train/loss").to_pylist()[-1])
+
+
+def test_stopped_early_a_run_is_preempted_and_keeps_its_rows(tmp_path: Path, digits: ImageData) -> None:
+    events = Experiment(parse_config(SMALL), data=digits).run(tmp_path / "run")
+    for event in events:
+        if event.step == 12 and isinstance(event, Update):
+            break
+    events.close()  # type: ignore[attr-defined]
+    made = read_run(tmp_path / "run")
+    assert (made.status, made.result["steps"]) == ("preempted", 12)
+    assert list(made.series("train/loss")[0]) == list(range(1, 13))
+
+
+def test_a_directory_that_holds_a_run_is_left_as_it_is(tmp_path: Path, digits: ImageData) -> None:
+    run(tmp_path / "run", digits)
+    before = weights_hash(tmp_path / "run")
+    with pytest.raises(RunError, match="already holds a run"):
+        run(tmp_path / "run", digits, seed=9)
+    assert weights_hash(tmp_path / "run") == before
+    assert read_run(tmp_path / "run").status == "complete"
+
+
+def test_a_batch_larger_than_the_data_set_is_refused_before_any_work(digits: ImageData) -> None:
+    with pytest.raises(ConfigError, match=r"batch_size must be at most the number of training images, got 5000"):
+        Experiment(parse_config({**SMALL, "batch_size": 5000}), data=digits)
+
+
+def test_a_rule_that_never_gets_to_look_is_warned_of(digits: ImageData) -> None:
+    with pytest.warns(UserWarning, match="looks every 1000 updates and this run has 30: the rate will stay"):
+        Experiment(parse_config({**SMALL, "schedule": {"name": "article"}}), data=digits)

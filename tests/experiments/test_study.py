@@ -1,0 +1,115 @@
+"""A study runs what is missing, and nothing else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lrlab.config import read_study
+from lrlab.experiments import Ended, run_study
+from lrlab.runs import RunError, RunWriter, find_runs, read_run
+
+PLAN = """
+name = "plan"
+seeds = [0, 1]
+[base]
+steps = 6
+batch_size = 8
+model.width = 2
+schedule.check_every = 2
+[arms]
+wide = { schedule.multiplier = 1e3 }
+narrow = { schedule.multiplier = 1e-9 }
+"""
+
+
+def write(folder: Path, text: str = PLAN) -> Path:
+    path = folder / "plan.toml"
+    path.write_text(text)
+    return path
+
+
+def play(path: Path) -> list[tuple[str, int, Ended]]:
+    happenings = run_study(read_study(path), path, root=path.parent / "runs")
+    return [(member.arm, member.seed, event) for member, event in happenings if isinstance(event, Ended)]
+
+
+def outcomes(played: list[tuple[str, int, Ended]]) -> dict[str, str]:
+    return {f"{arm}/{seed}": f"{ended.outcome}{' before' * ended.was_there}" for arm, seed, ended in played}
+
+
+def test_a_study_makes_every_run_and_marks_its_folder(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    assert outcomes(play(path)) == {
+        "wide/0": "complete",
+        "narrow/0": "complete",
+        "wide/1": "complete",
+        "narrow/1": "complete",
+    }
+    runs = find_runs(tmp_path / "runs" / "plan")
+    assert [(run.arm, run.seed, run.status) for run in runs] == [
+        ("narrow", 0, "complete"),
+        ("narrow", 1, "complete"),
+        ("wide", 0, "complete"),
+        ("wide", 1, "complete"),
+    ]
+    assert (tmp_path / "runs" / "plan" / "study.toml").read_text() == PLAN
+
+
+def test_arms_of_one_seed_are_paired_until_their_rates_part(tmp_path: Path) -> None:
+    play(write(tmp_path))
+    narrow, _, wide, _ = find_runs(tmp_path / "runs" / "plan")
+    losses, other = (list(run.series("train/loss")[1]) for run in (narrow, wide))
+    assert losses[:2] == other[:2]  # same weights, order and images; the first decay comes after update 2
+    assert losses[3:] != other[3:]
+
+
+def test_repeated_a_study_runs_nothing_and_touches_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    play(path)
+    before = {file: file.read_bytes() for file in (tmp_path / "runs").rglob("*.json*")}
+    assert set(outcomes(play(path)).values()) == {"complete before"}
+    assert {file: file.read_bytes() for file in (tmp_path / "runs").rglob("*.json*")} == before
+
+
+def test_a_run_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    play(path)
+    directory = tmp_path / "runs" / "plan" / "wide" / "seed1"
+    info = json.loads((directory / "run.json").read_text())
+    (directory / "run.json").write_text(json.dumps({**info, "status": "running", "result": {}}))
+    assert outcomes(play(path))["wide/1"] == "complete"
+    assert read_run(directory).status == "complete"
+
+
+def test_a_run_that_another_process_has_is_passed_over(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    config = read_study(path).configs()["wide", 0]
+    with RunWriter(tmp_path / "runs" / "plan" / "wide" / "seed0", config):
+        played = outcomes(play(path))
+    assert played == {"wide/0": "locked", "narrow/0": "complete", "wide/1": "complete", "narrow/1": "complete"}
+
+
+def test_a_diverged_run_is_a_result_and_the_others_go_on(tmp_path: Path) -> None:
+    text = PLAN.replace("schedule.multiplier = 1e-9", 'optimizer = { name = "sgd", lr = 1e30 }')
+    path = write(tmp_path, text)
+    assert [ended.outcome for _, _, ended in play(path)] == ["complete", "diverged", "complete", "diverged"]
+    assert outcomes(play(path))["narrow/0"] == "diverged before"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "difference"),
+    [("steps = 6", "steps = 7", "steps: 6 -> 7"), ("1e-9", "1e-8", "schedule.multiplier: 1e-09 -> 1e-08")],
+)
+def test_a_changed_plan_is_refused_with_the_difference(tmp_path: Path, old: str, new: str, difference: str) -> None:
+    play(write(tmp_path))
+    with pytest.raises(RunError, match=f"made with another configuration .{difference}"):
+        play(write(tmp_path, PLAN.replace(old, new)))
+
+
+def test_more_seeds_add_to_a_study(tmp_path: Path) -> None:
+    play(write(tmp_path))
+    played: dict[str, Any] = outcomes(play(write(tmp_path, PLAN.replace("[0, 1]", "[0, 1, 2]"))))
+    assert played["wide/0"] == "complete before"
+    assert played["wide/2"] == "complete"

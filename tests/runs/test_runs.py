@@ -1,0 +1,192 @@
+"""The run directory: what is written is what is read, whole or not at all."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lrlab.config import parse_config, to_table
+from lrlab.runs import LockedError, RunError, RunWriter, StorageError, find_runs, lock_run, read_run
+
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x02\x00\x00\x00\x03" + b"\x00" * 8
+CONFIG = parse_config({"steps": 4})
+
+
+def row(step: int, grad: float | None = None) -> dict[str, float | None]:
+    return {"step": step, "epoch": 1, "train/loss": 1.0 / step, "lr/stem": 0.1, "grad_l2/stem": grad}
+
+
+def evaluation(step: int) -> dict[str, Any]:
+    return {"step": step, "epoch": 1, "split": "test", "loss": 0.5, "accuracy": 0.75, "class_accuracy": [0.5, None]}
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        writer.describe(data={"classes": ["a", "b"]})
+        writer.write_rows([row(1), row(2, 5.0)])
+        writer.write_rows([])
+        writer.write_rows([row(3), row(4, 6.0)])
+        writer.write_evaluation(evaluation(4), png=PNG)
+        writer.write_decisions([{"step": 4, "decision": "keep"}])
+        writer.finish("complete", {"steps": 4})
+    run = read_run(tmp_path / "run")
+    assert (run.status, run.result, run.config, run.seed, run.arm) == (
+        "complete",
+        {"steps": 4},
+        to_table(CONFIG),
+        0,
+        "run",
+    )
+    assert run.columns == ("step", "epoch", "train/loss", "lr/stem", "grad_l2/stem")
+    assert [list(values) for values in run.series("train/loss")] == [[1, 2, 3, 4], [1.0, 1 / 2, 1 / 3, 1 / 4]]
+    assert [list(values) for values in run.series("grad_l2/stem")] == [[2, 4], [5.0, 6.0]]
+    assert run.evaluations() == [evaluation(4)]
+    assert run.decisions() == [{"step": 4, "decision": "keep"}]
+    assert (tmp_path / "run" / "confusion" / "step-000004.png").read_bytes() == PNG
+    assert run.info["data"] == {"classes": ["a", "b"]}
+
+
+def test_a_complete_run_has_its_rows_in_one_file(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        writer.write_rows([row(1)])
+        writer.write_rows([row(2)])
+        assert len(list((tmp_path / "run" / "metrics").iterdir())) == 2
+        assert list(read_run(tmp_path / "run").series("train/loss")[0]) == [1, 2]  # a running one can be read
+        writer.finish("complete", {})
+    assert [path.name for path in (tmp_path / "run" / "metrics").iterdir()] == ["part-000000001.parquet"]
+    assert list(read_run(tmp_path / "run").series("train/loss")[0]) == [1, 2]
+
+
+def test_a_part_that_is_there_twice_is_read_once(tmp_path: Path) -> None:
+    """As a reader finds it between the merged file and the removal of the parts."""
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        writer.write_rows([row(1), row(2)])
+        writer.write_rows([row(2), row(3)])
+    assert list(read_run(tmp_path / "run").series("train/loss")[0]) == [1, 2, 3]
+
+
+def test_json_has_null_for_what_is_no_finite_number(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        writer.write_decisions([{"slope": float("nan"), "lr": [float("inf"), 0.5]}])
+        writer.finish("diverged", {"test_loss": float("inf")})
+    assert read_run(tmp_path / "run").decisions() == [{"slope": None, "lr": [None, 0.5]}]
+    assert read_run(tmp_path / "run").result == {"test_loss": None}
+
+
+def test_a_run_without_rows_can_be_read(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", CONFIG):
+        pass
+    run = read_run(tmp_path / "run")
+    assert (run.status, run.columns, run.evaluations(), run.decisions()) == ("running", ("step",), [], [])
+
+
+def test_a_line_without_its_end_is_not_read(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        writer.write_decisions([{"step": 1}])
+    with (tmp_path / "run" / "decisions.jsonl").open("a") as file:
+        file.write('{"step": 2, "decis')
+    assert read_run(tmp_path / "run").decisions() == [{"step": 1}]
+
+
+def test_a_directory_that_holds_a_run_is_refused(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", CONFIG):
+        pass
+    with pytest.raises(RunError, match="already holds a run. Choose another directory with --run"):
+        RunWriter(tmp_path / "run", CONFIG)
+
+
+def test_a_directory_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(RunError, match="is not empty and holds no run"):
+        RunWriter(tmp_path, CONFIG)
+    assert {path.name for path in tmp_path.iterdir()} <= {"thesis.tex", ".lock"}
+
+
+def test_a_path_that_cannot_be_a_directory_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"file.*Check space and permissions"):
+        RunWriter(tmp_path / "file" / "run", CONFIG)
+
+
+def test_a_full_disk_is_a_storage_error_that_names_the_file(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full, the device that is always full")
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        (tmp_path / "run" / "decisions.jsonl").symlink_to("/dev/full")
+        with pytest.raises(StorageError, match=r"decisions.jsonl: No space left on device"):
+            writer.write_decisions([{"step": 1}])
+
+
+def test_a_second_process_is_told_who_has_the_run(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", CONFIG):
+        code = f"from lrlab.runs import lock_run; from pathlib import Path; lock_run(Path({str(tmp_path / 'run')!r}))"
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (
+        f"LockedError: {tmp_path / 'run'}: another process is writing this run (process {os.getpid()} on"
+        in other.stderr
+    )
+
+
+def test_a_lock_is_free_once_its_process_is_gone(tmp_path: Path) -> None:
+    code = (
+        "import os, signal; from pathlib import Path; from lrlab.runs import lock_run;"
+        f"lock = lock_run(Path({str(tmp_path)!r})); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    lock_run(tmp_path).release()
+
+
+def test_in_one_process_too_a_run_has_one_writer(tmp_path: Path) -> None:
+    with lock_run(tmp_path), pytest.raises(LockedError):
+        lock_run(tmp_path)
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", CONFIG):
+        pass
+    path = tmp_path / "run" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
+    with pytest.raises(RunError, match="its format_version is 99, this lrlab reads 1"):
+        read_run(tmp_path / "run")
+
+
+def test_no_run_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no run"):
+        read_run(tmp_path)
+    with pytest.raises(RunError, match="no run and no study here"):
+        find_runs(tmp_path)
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        writer.write_rows([row(1)])
+    with pytest.raises(RunError, match="no column 'loss'. It has: step, epoch, train/loss"):
+        read_run(tmp_path / "run").series("loss")
+
+
+def test_a_study_is_read_by_arm_and_seed(tmp_path: Path) -> None:
+    for arm in ("b", "a"):
+        for seed in (1, 0):
+            with RunWriter(tmp_path / arm / f"seed{seed}", parse_config({"seed": seed})):
+                pass
+    (tmp_path / "study.toml").touch()
+    assert [(run.arm, run.seed) for run in find_runs(tmp_path)] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+
+
+def test_tensorboard_reads_the_events_each_value_once(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        writer.events.add_scalars(1, {"train/loss": 2.0, "grad_l2/stem": None})
+        writer.events.add_scalars(2, {"train/loss": 1.0, "grad_l2/stem": 3.0})
+        writer.write_evaluation(evaluation(2), png=PNG)
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(1, 2.0), (2, 1.0)]
+    assert [(event.step, event.value) for event in events.Scalars("grad_l2/stem")] == [(2, 3.0)]
+    assert [(event.step, event.value) for event in events.Scalars("test/accuracy")] == [(2, 0.75)]
+    (image,) = events.Images("test/confusion")
+    assert (image.step, image.width, image.height, image.encoded_image_string) == (2, 2, 3, PNG)

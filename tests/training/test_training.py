@@ -1,0 +1,189 @@
+"""The loop, the evaluation and the rows, on a small real network and real digits."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from lrlab.data import Batches, ImageData, load_digits_data
+from lrlab.models import layer_groups, resnet18
+from lrlab.probes import GradientProbe
+from lrlab.schedulers import ArticleLR
+from lrlab.schedules import linear
+from lrlab.training import (
+    DivergedError,
+    Engine,
+    EngineError,
+    Recorder,
+    Update,
+    check_finite,
+    choose_engine,
+    evaluate,
+    train,
+)
+
+CPU = Engine(torch.device("cpu"), "fp32")
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return load_digits_data()
+
+
+def small_model(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return CPU.place(resnet18(num_classes=10, in_channels=1, width=4))
+
+
+def textbook_losses(digits: ImageData, num_steps: int) -> list[float]:
+    """The loop as anybody would write it, with the rates by hand."""
+    model = small_model()
+    batches = Batches(digits, batch_size=16, seed=3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = []
+    for step in range(1, num_steps + 1):
+        optimizer.param_groups[0]["lr"] = 0.1 * (1 - (step - 1) / (num_steps - 1))
+        batch = batches.batch(step)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(batch.images), batch.labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_the_loop_is_the_textbooks(digits: ImageData) -> None:
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    updates = list(
+        train(
+            model,
+            Batches(digits, batch_size=16, seed=3).batch,
+            optimizer,
+            LambdaLR(optimizer, linear(30)),
+            engine=CPU,
+            num_steps=30,
+        )
+    )
+    assert [update.loss.item() for update in updates] == pytest.approx(textbook_losses(digits, 30), rel=1e-5)
+    assert [update.step for update in updates] == list(range(1, 31))
+    assert updates[0].lrs == (0.1,)
+    assert updates[-1].lrs == (0.0,)
+
+
+def test_an_update_tells_the_rate_that_it_was_made_with(digits: ImageData) -> None:
+    model = small_model()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    scheduler = ArticleLR(optimizer, multiplier=1e9, check_every=2)  # decays at every look
+    updates = train(model, Batches(digits, batch_size=8, seed=0).batch, optimizer, scheduler, engine=CPU, num_steps=6)
+    assert [update.lrs[0] for update in updates] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
+
+
+def test_evaluation_agrees_with_a_slow_twin_and_leaves_the_mode(digits: ImageData) -> None:
+    model = small_model().train()
+    images, labels = digits.test.images[:100].float() / 255, digits.test.labels[:100]
+    batches = list(zip(images.split(32), labels.split(32), strict=True))
+    result = evaluate(model, batches, engine=CPU, num_classes=10)
+    assert model.training
+
+    model.eval()
+    confusion = [[0] * 10 for _ in range(10)]
+    sums = torch.zeros(10, 10, dtype=torch.float64)
+    loss = 0.0
+    with torch.no_grad():
+        for image, label in zip(images, labels.tolist(), strict=True):
+            probabilities = model(image[None])[0].double().softmax(0)
+            confusion[label][int(probabilities.argmax())] += 1
+            sums[label] += probabilities
+            loss -= math.log(probabilities[label])
+    counts = [sum(row) for row in confusion]
+    assert result.confusion == confusion
+    assert result.loss == pytest.approx(loss / 100, rel=1e-5)
+    assert result.accuracy == sum(confusion[k][k] for k in range(10)) / 100
+    assert result.class_accuracy == [confusion[k][k] / counts[k] for k in range(10)]
+    for k in range(10):
+        assert result.mean_probabilities[k] == pytest.approx((sums[k] / counts[k]).tolist(), abs=1e-6)
+
+
+def test_a_class_without_test_images_has_no_accuracy() -> None:
+    model = small_model()
+    images, labels = torch.rand(4, 1, 8, 8), torch.tensor([0, 0, 2, 2])
+    result = evaluate(model, [(images, labels)], engine=CPU, num_classes=10)
+    assert result.class_accuracy[1] is None
+    assert result.mean_probabilities[1] is None
+    assert result.confusion[1] == [0] * 10
+
+
+def test_evaluation_does_not_touch_the_statistics(digits: ImageData) -> None:
+    model = small_model().train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    evaluate(model, [(torch.rand(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64))], engine=CPU, num_classes=10)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def update(step: int, loss: float) -> Update:
+    return Update(step, 1, torch.tensor(loss), (0.1, 0.2))
+
+
+def test_rows_join_updates_and_measurements() -> None:
+    parameter = nn.Parameter(torch.zeros(4))
+    parameter.grad = torch.ones(4)
+    probe = GradientProbe({"a": [parameter]}, every=2)
+    recorder = Recorder(["a", "b"], [probe])
+    for step in (1, 2, 3):
+        probe.observe()
+        recorder.add(update(step, float(step)))
+    assert recorder.take_rows() == [
+        {"step": 1, "epoch": 1, "train/loss": 1.0, "lr/a": 0.1, "lr/b": 0.2, "grad_l2/a": None, "grad_rms/a": None},
+        {"step": 2, "epoch": 1, "train/loss": 2.0, "lr/a": 0.1, "lr/b": 0.2, "grad_l2/a": 2.0, "grad_rms/a": 1.0},
+        {"step": 3, "epoch": 1, "train/loss": 3.0, "lr/a": 0.1, "lr/b": 0.2, "grad_l2/a": None, "grad_rms/a": None},
+    ]
+    assert recorder.take_rows() == []
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_rows_end_at_a_loss_that_is_not_finite(loss: float) -> None:
+    recorder = Recorder(["a", "b"], [])
+    for step, value in enumerate([1.0, loss, 1.0], start=1):
+        recorder.add(update(step, value))
+    rows = recorder.take_rows()
+    assert [row["step"] for row in rows] == [1, 2]
+    with pytest.raises(DivergedError, match=r"diverged: the loss of update 2 is (nan|inf). Lower optimizer.lr"):
+        check_finite(rows)
+
+
+def test_finite_rows_pass() -> None:
+    recorder = Recorder(["a", "b"], [])
+    recorder.add(update(1, 5.0))
+    check_finite(recorder.take_rows())
+    check_finite([])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="shows what is said where there is no GPU")
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(EngineError, match=r"PyTorch sees no CUDA device here. Use --device cpu"):
+        choose_engine(device="cuda")
+
+
+def test_auto_precision_takes_bf16_where_the_processor_has_it() -> None:
+    has_it = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    assert choose_engine(device="cpu", precision="auto").precision == ("bf16" if has_it else "fp32")
+
+
+def layer4_gradient(engine: Engine, images: Tensor, labels: Tensor) -> Tensor:
+    model = small_model()
+    F.cross_entropy(engine.logits(model, images), labels).backward()
+    return torch.cat([p.grad.flatten() for p in layer_groups(model)["layer4"] if p.grad is not None])
+
+
+def test_bf16_gradients_are_near_those_of_fp32() -> None:
+    generator = torch.Generator().manual_seed(0)
+    batch = torch.randn(64, 1, 8, 8, generator=generator), torch.randint(0, 10, (64,), generator=generator)
+    exact = layer4_gradient(CPU, *batch)
+    rounded = layer4_gradient(Engine(torch.device("cpu"), "bf16"), *batch)
+    # bfloat16 keeps 8 bits, so an error of 2**-9 at each of 18 layers: a few per cent, but the same direction
+    assert F.cosine_similarity(exact, rounded, dim=0) > 0.95
+    assert rounded.norm().item() == pytest.approx(exact.norm().item(), rel=0.05)
