@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import tarfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,16 @@ def test_an_archive_cut_anywhere_is_refused_unless_all_was_there(tmp_path: Path)
         else:
             assert found == {"data/a.bin": b"aaaaa", "data/b.bin": b"bbb"}
             assert length > len(whole) - 64  # only padding and gzip's trailer are gone
+
+
+def test_damage_inside_a_member_is_refused(tmp_path: Path) -> None:
+    tar = gzip.decompress(packed([A, member("data/b.bin", b"b" * 100_000)]))
+    compressor = zlib.compressobj(wbits=31)
+    sound = compressor.compress(tar[:50_000]) + compressor.flush(zlib.Z_FULL_FLUSH)
+    path = tmp_path / "some.tar.gz"
+    path.write_bytes(sound + b"\xff" * 64)  # begins a block of a kind that does not exist
+    with path.open("rb") as file, pytest.raises(DataError, match=r"not a whole .* invalid block type"):
+        read_members(file, exact={"data/a.bin": 5, "data/b.bin": 100_000}, at_most={})
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", gzip.compress(b"hello"), packed([A, B])[20:]])

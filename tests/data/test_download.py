@@ -5,6 +5,7 @@ import io
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -164,6 +165,7 @@ def test_without_a_terminal_no_bar_is_drawn(
     output = capfd.readouterr()
     assert output.out == ""
     assert "\x1b" not in output.err
+    assert "kB" not in output.err
 
 
 @contextmanager
@@ -215,6 +217,8 @@ def test_a_server_that_stops_answering_is_given_up(small: Any, tmp_path: Path, m
     monkeypatch.setattr("lrlab.data.download._PATIENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/small-binary.tar.gz"
+        start = time.monotonic()
         with pytest.raises(DownloadError, match="timed out"):
             download(url, directory=tmp_path, num_bytes=10, sha256=small.archive.sha256)
+        assert time.monotonic() - start < 4
     assert list(tmp_path.iterdir()) == []

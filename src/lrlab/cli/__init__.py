@@ -31,24 +31,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     of ours and keeps its traceback.
     """
     signal.signal(signal.SIGTERM, _terminate)
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
-    try:
-        return int(app(sys.argv[1:] if arguments is None else list(arguments)) or 0)
-    except CycloptsError as error:
-        sys.stderr.write(explain(error, app) + "\n")
-        return USAGE
-    except KeyboardInterrupt as stop:
-        sys.stderr.write("lrlab: stopped; what was recorded so far is kept.\n")
-        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; let Python flush in peace
-        return CLOSED_PIPE
-    except Exception as error:
-        code = getattr(error, "exit_code", None)
-        if code is None:
-            raise
-        sys.stderr.write("".join(f"lrlab: {line}\n" for line in str(error).splitlines()))
-        return int(code)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        try:
+            return int(app(sys.argv[1:] if arguments is None else list(arguments)) or 0)
+        except CycloptsError as error:
+            sys.stderr.write(explain(error, app) + "\n")
+            return USAGE
+        except KeyboardInterrupt as stop:
+            sys.stderr.write("lrlab: stopped; what was recorded so far is kept.\n")
+            return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; Python flushes in peace
+            return CLOSED_PIPE
+        except Exception as error:
+            code = getattr(error, "exit_code", None)
+            if code is None:
+                raise
+            sys.stderr.write("".join(f"lrlab: {line}\n" for line in str(error).splitlines()))
+            return int(code)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class Chart:
     """Of its file, without the suffix."""
     title: str
     section: str
-    """training, grad or grad_out: the figures of a section belong together."""
+    """training, grad, grad_out or confusion: the figures of a section belong together."""
     figure: Figure
 
 
@@ -47,7 +47,7 @@ def write_charts(charts: Sequence[Chart], directory: Path) -> list[Path]:
     """Write figures as PNG into a directory, which is made if it is not there."""
     with storage_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    paths = [directory / f"{chart.name}.png" for chart in charts]
+    paths = [directory / f"{name}.png" for name in _distinct([chart.name for chart in charts])]
     for path, chart in zip(paths, charts, strict=True):
         write_whole(path, to_png(chart.figure))
     return paths
@@ -71,7 +71,7 @@ def draw_charts(runs: Sequence[Run]) -> list[Chart]:
         if section != "training":
             share_limits([figure for _, figure in figures])
         charts += [Chart(quantity.name, quantity.title, section, figure) for quantity, figure in figures]
-    return _with_distinct_names(charts)
+    return charts
 
 
 def _training_quantities(runs: Sequence[Run]) -> list[Quantity]:
@@ -89,7 +89,7 @@ def _rate_quantities(runs: Sequence[Run]) -> list[Quantity]:
         return [Quantity("lr", "Learning rate", "learning rate", _read_shared_rate, "log")]
     return [
         Quantity(
-            _file_name("lr", group),
+            file_name("lr", group),
             f"{short_text(group, limit=24)}: learning rate",
             "learning rate",
             partial(read_column, column=f"lr/{group}"),
@@ -112,7 +112,7 @@ def _read_shared_rate(run: Run) -> Curve:
 def _gradient_quantities(runs: Sequence[Run], prefix: str, *, of: str, label: str) -> list[Quantity]:
     return [
         Quantity(
-            _file_name(prefix, group),
+            file_name(prefix, group),
             f"{short_text(group, limit=24)}: {of}",
             label,
             partial(read_column, column=f"{prefix}_l2/{group}"),
@@ -129,17 +129,17 @@ def _groups(runs: Sequence[Run], quantity: str) -> list[str]:
     return [column.removeprefix(f"{quantity}/") for column in columns if column.startswith(f"{quantity}/")]
 
 
-def _file_name(prefix: str, group: str) -> str:
-    """A name that stays in its folder, whatever the group is called."""
-    return f"{prefix}_{re.sub('[^A-Za-z0-9._-]', '_', group)[:80]}"
+def file_name(prefix: str, name: str) -> str:
+    """A name that stays in its folder, whatever a group or an arm is called."""
+    return f"{prefix}_{re.sub('[^A-Za-z0-9._-]', '_', name)[:80]}"
 
 
-def _with_distinct_names(charts: Sequence[Chart]) -> list[Chart]:
+def _distinct(names: Sequence[str]) -> list[str]:
     """Number the files that would otherwise have the same name, on a disk that knows no capitals too."""
     taken: Counter[str] = Counter()
     distinct = []
-    for chart in charts:
-        taken[chart.name.casefold()] += 1
-        count = taken[chart.name.casefold()]
-        distinct.append(chart if count == 1 else replace(chart, name=f"{chart.name}~{count}"))
+    for name in names:
+        taken[name.casefold()] += 1
+        count = taken[name.casefold()]
+        distinct.append(name if count == 1 else f"{name}~{count}")
     return distinct

@@ -90,7 +90,7 @@ def _layout(names: Sequence[str]) -> _Layout:
         cell=side / len(names),
         label_size=label_size,
         left=label_width + 0.55,
-        bottom=label_width * 0.75 + 0.6,
+        bottom=label_width * 0.75 + 0.5,
         side=side,
     )
 

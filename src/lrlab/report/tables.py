@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +14,7 @@ from lrlab.report.curves import by_arm, decay_steps, last_step, read_evaluations
 from lrlab.runs import Run
 
 NOTHING: Final = "\N{EN DASH}"
+_NUMBER: Final = re.compile(rf"-?[\d.,:]+(e[+-]?\d+)?(\s[%s])?|{NOTHING}|n/a|not set")
 _MOST_DECISIONS: Final = 100
 _KNOWN_OF_A_DECISION: Final = frozenset({"step", "rule", "threshold", "decision", "lr_before", "lr_after"})
 
@@ -27,8 +29,8 @@ class Table:
     @property
     def numeric(self) -> list[bool]:
         """Whether each column holds numbers alone, which are set flush right."""
-        columns = zip(*self.rows, strict=True)
-        return [all(cell[:1] in f"0123456789.-{NOTHING}" for cell in column) for column in columns]
+        columns = list(zip(*self.rows, strict=True)) or [()] * len(self.header)
+        return [all(_NUMBER.fullmatch(cell) for cell in column) for column in columns]
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,19 @@ def arms_table(runs: Sequence[Run]) -> Table:
     """List each arm: how many runs count, their mean test accuracy, and the value of every seed."""
     rows = []
     for arm, members in by_arm(runs).items():
-        accuracies = {run.seed: read_evaluations(run)[-1]["accuracy"] for run in members if is_counted(run)}
+        counted = [run for run in members if is_counted(run)]
+        values = [float(read_evaluations(run)[-1]["accuracy"]) for run in counted]
+        listed = [
+            f"{percent(value)} (seed {run.seed})".replace(" ", "\N{NO-BREAK SPACE}")
+            for run, value in zip(counted, values, strict=True)
+        ]
         left_out = [f"seed {run.seed}: {_explained(run)}" for run in members if not is_counted(run)]
-        values = list(accuracies.values())
         rows.append(
             (
                 arm,
                 str(len(values)),
                 percent(float(np.mean(values))) if values else NOTHING,
-                ", ".join(f"{percent(value)} (seed {seed})" for seed, value in accuracies.items()) or NOTHING,
+                ", ".join(listed) or NOTHING,
                 ", ".join(left_out) or "none",
             )
         )
@@ -88,6 +94,12 @@ def runs_table(runs: Sequence[Run]) -> Table:
             )
         )
     return Table(header, rows)
+
+
+def run_table(run: Run) -> Table:
+    """List how a run alone ended, a row for each fact."""
+    every = runs_table([run])
+    return Table(("", "value"), list(zip(every.header, every.rows[0], strict=True))[1:])
 
 
 def differences_table(runs: Sequence[Run]) -> Table:
@@ -139,17 +151,17 @@ def decisions_summary(run: Run) -> str:
 
 def last_confusion(runs: Sequence[Run]) -> Confusion | None:
     """Return the matrix of a run's last evaluation, or the sum of those of an arm's runs; None if there is none."""
-    evaluations = {run.seed: read_evaluations(run)[-1] for run in runs if read_evaluations(run)}
-    if not evaluations:
+    evaluated = [run for run in runs if read_evaluations(run)]
+    if not evaluated:
         return None
-    matrices = [np.array(evaluation["confusion"], dtype=np.int64) for evaluation in evaluations.values()]
-    steps = ", ".join(f"{step:,}" for step in sorted({evaluation["step"] for evaluation in evaluations.values()}))
-    source = f"Last evaluation, at update {steps}."
-    if len(evaluations) > 1:
-        seeds = ", ".join(map(str, evaluations))
-        source = f"Sum over the last evaluations of seeds {seeds} (n = {len(evaluations)}), at update {steps}."
-    counts: list[list[int]] = sum(matrices[1:], matrices[0]).tolist()
-    return Confusion(counts, _classes(runs[0], len(counts)), source)
+    last = [read_evaluations(run)[-1] for run in evaluated]
+    steps = ", ".join(f"{step:,}" for step in sorted({evaluation["step"] for evaluation in last}))
+    seeds = ", ".join(str(run.seed) for run in evaluated)
+    source = f"Last evaluation of seed {seeds}, at update {steps}."
+    if len(last) > 1:
+        source = f"Sum over the last evaluations of seeds {seeds} (n = {len(last)}), at update {steps}."
+    counts: list[list[int]] = np.sum([evaluation["confusion"] for evaluation in last], axis=0).tolist()
+    return Confusion(counts, _classes(evaluated[0], len(counts)), source)
 
 
 def classes_table(confusion: Confusion) -> Table:
@@ -165,7 +177,7 @@ def classes_table(confusion: Confusion) -> Table:
 
 def percent(share: float) -> str:
     """A share with two decimals: what a test set of ten thousand tells apart."""
-    return f"{100 * share:.2f} %"
+    return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"
 
 
 def _classes(run: Run, num_classes: int) -> list[str]:

@@ -1,0 +1,7 @@
+"""What a run or a study looks like: figures as PNG, and one page that holds everything. Nothing here needs torch."""
+
+from lrlab.report.charts import write_figures
+from lrlab.report.confusion import confusion_png
+from lrlab.report.html import write_report
+
+__all__ = ["confusion_png", "write_figures", "write_report"]

@@ -1,0 +1,166 @@
+"""The program as it is typed, in processes of its own, on real digits and on real CIFAR-10."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lrlab.runs import find_runs, read_run
+
+TINY = ["--width", "2", "--batch-size", "8", "--set", "schedule.check_every=10", "--set", "telemetry.every=5"]
+CIFAR10 = Path(__file__).parents[3] / "shared" / "cifar10"
+
+
+def lrlab(folder: Path, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "lrlab", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+
+
+def test_train_makes_a_run_with_figures_and_a_page(tmp_path: Path) -> None:
+    ended = lrlab(tmp_path, "train", *TINY, "--steps", "30", "--set", "evaluate.every=20")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    folder = tmp_path / "runs" / "digits-resnet18-article-seed0"
+    assert read_run(folder).status == "complete"
+    assert "step 20 (epoch 1): test loss" in ended.stdout
+    assert "step 30 (epoch 1): test loss" in ended.stdout
+    assert str(Path("runs") / "digits-resnet18-article-seed0" / "report.html") in ended.stdout
+    assert (folder / "report.html").stat().st_size > 10_000
+    figures = {path.stem for path in (folder / "figures").glob("*.png")}
+    groups = ("stem", "layer1", "layer2", "layer3", "layer4", "linear")
+    assert {"lr", "loss", *(f"grad_{group}" for group in groups)} <= figures
+    assert len(list((folder / "confusion").glob("*.png"))) == 2
+
+
+def test_train_again_makes_a_run_beside_the_first(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert lrlab(tmp_path, "train", *TINY, "--steps", "10").returncode == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
+        "digits-resnet18-article-seed0",
+        "digits-resnet18-article-seed0-2",
+    ]
+
+
+def test_train_json_prints_one_document_and_all_else_on_stderr(tmp_path: Path) -> None:
+    ended = lrlab(tmp_path, "train", *TINY, "--steps", "10", "--run", "here", "--json")
+    document = json.loads(ended.stdout)
+    assert document == {"run": "here", "status": "complete", "result": dict(read_run(tmp_path / "here").result)}
+    assert set(document["result"]) == {
+        "steps",
+        "epochs",
+        "test_accuracy",
+        "test_loss",
+        "train_seconds",
+        "images_per_second",
+    }
+    assert "step 10" in ended.stderr
+
+
+def test_a_runs_own_config_repeats_it(tmp_path: Path) -> None:
+    lrlab(tmp_path, "train", *TINY, "--steps", "12", "--seed", "3", "--run", "one")
+    assert lrlab(tmp_path, "train", "--config", "one/config.toml", "--run", "two").returncode == 0
+    losses = [list(read_run(tmp_path / name).series("train/loss")[1]) for name in ("one", "two")]
+    assert losses[0] == losses[1]
+
+
+def test_divergence_is_exit_code_4(tmp_path: Path) -> None:
+    wild = ["--schedule", "constant", "--set", "optimizer.name=sgd", "--lr", "1e30"]
+    ended = lrlab(tmp_path, "train", *TINY[:4], *wild, "--steps", "30", "--run", "run")
+    assert ended.returncode == 4
+    assert "diverged: the loss of update" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert read_run(tmp_path / "run").status == "diverged"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_a_run_with_its_rows_kept(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    command = [sys.executable, "-m", "lrlab", "train", *TINY, "--steps", "1000000", "--run", "run",
+               "--set", "telemetry.flush_every=10"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("run/metrics/part-*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert err == "lrlab: stopped; what was recorded so far is kept.\n"
+    run = read_run(tmp_path / "run")
+    assert run.status == "preempted"
+    assert len(run.series("train/loss")[0]) == run.result["steps"] > 0
+
+
+STUDY = """
+name = "pair"
+seeds = [0, 1]
+[base]
+steps = 20
+batch_size = 4
+model.width = 2
+schedule.check_every = 10
+telemetry.every = 5
+[arms]
+"multiplier-0.5" = { schedule.multiplier = 0.5 }
+"multiplier-0.2" = { schedule.multiplier = 0.2 }
+"""
+
+
+def test_a_study_lays_its_arms_over_each_other_and_is_safe_to_repeat(tmp_path: Path) -> None:
+    (tmp_path / "pair.toml").write_text(STUDY)
+    ended = lrlab(tmp_path, "study", "pair.toml")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "[4/4] multiplier-0.2 seed 1: complete, test accuracy" in ended.stdout
+    assert [run.status for run in find_runs(tmp_path / "runs" / "pair")] == ["complete"] * 4
+    assert (tmp_path / "runs" / "pair" / "figures" / "lr.png").exists()
+    assert str(Path("runs") / "pair" / "report.html") in ended.stdout
+
+    again = lrlab(tmp_path, "study", "pair.toml", "--json")
+    assert json.loads(again.stdout) == {"study": "runs/pair", "outcomes": {"complete": 4}}
+    assert again.stderr.count("(already there)") == 4
+
+
+def test_report_can_be_made_again_from_the_directory_alone(tmp_path: Path) -> None:
+    lrlab(tmp_path, "train", *TINY, "--steps", "10", "--run", "run")
+    (tmp_path / "run" / "report.html").unlink()
+    ended = lrlab(tmp_path, "report", "run")
+    assert (ended.returncode, ended.stdout) == (0, "run/report.html\n")
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_report_of_nothing_is_refused(tmp_path: Path) -> None:
+    ended = lrlab(tmp_path, "report", "nothing")
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "lrlab: nothing: no run and no study here. Name a directory that lrlab train or study made.\n"
+    )
+
+
+def test_a_reader_that_leaves_early_ends_the_program_quietly(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m lrlab preview --schedule cosine --steps 200000 --json | head -c 10; echo"
+    ended = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert ended.stdout == '{"schedule\n'
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.skipif(not CIFAR10.exists(), reason="needs the CIFAR-10 sprites beside the repository, in ../shared")
+def test_the_articles_run_on_real_cifar10(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, CIFAR10 / "unpack.py", tmp_path / "data"], check=True, capture_output=True)
+    ended = lrlab(
+        tmp_path, "train", "--data", "cifar10", "--data-dir", "data", "--width", "4", "--batch-size", "4",
+        "--steps", "200", "--set", "schedule.check_every=50", "--set", "evaluate.every=100", "--run", "run",
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    run = read_run(tmp_path / "run")
+    assert run.info["data"]["classes"][:3] == ["airplane", "automobile", "bird"]
+    assert [sum(map(sum, record["confusion"])) for record in run.evaluations()] == [10_000, 10_000]
+    assert run.result["test_accuracy"] > 0.12  # chance is 0.10, with a standard error of 0.003
+    assert list(run.series("grad_out_l2/layer1")[0]) == list(range(25, 201, 25))

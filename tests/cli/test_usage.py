@@ -1,0 +1,196 @@
+"""What the command line says to what it is given, right or wrong."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lrlab import __version__
+from lrlab.cli import main
+from lrlab.config import RunConfig, parse_config
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(arguments)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "lrlab: Unknown command 'trian'. Did you mean 'train'?"),
+        (["train", "--epohcs", "3"], "lrlab train: Unknown option: --epohcs. Did you mean --epochs?"),
+        (["train", "--device", "cdua"], '"cuda"'),
+        (["train", "--epochs", "3.5"], "'3.5' is not a whole number."),
+        (["train", "--epochs", "3", "--steps", "4"], "lrlab train: Give --epochs or --steps, not both."),
+        (["train", "--lr", "none"], "none"),
+        (["train", "--lr"], "--lr"),
+        (["train", "digits"], "lrlab train: Unexpected argument 'digits'."),
+        (["study"], "lrlab study: FILE.toml is missing."),
+        (["data", "chekc", "digits"], "lrlab data: Unknown command 'chekc'. Did you mean 'check'?"),
+        (["report", "a\x1b[31mb\n", "c"], "Unexpected argument 'c'"),
+    ],
+)
+def test_a_wrong_command_line_gets_two_lines_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code, out, err = said(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 2
+    assert err.splitlines()[1].startswith("See 'lrlab")
+    assert "\x1b" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "schedule.windw=3"], "lrlab: Unknown key 'schedule.windw'. Known: schedule.name"),
+        (["--schedule", "cosin"], "Did you mean 'cosine'?"),
+        (["--lr", "nan"], "lrlab: optimizer.lr: must be a finite number, got nan."),
+        (["--lr", "-1"], "lrlab: optimizer.lr: must be greater than 0, got -1.0."),
+        (["--epochs", "0"], "lrlab: epochs: must be greater than or equal to 1, got 0."),
+        (["--batch-size", "0"], "lrlab: batch_size: must be greater than or equal to 1, got 0."),
+        (["--data", "mnist"], "lrlab: data.name: must be 'cifar10', 'cifar100', 'digits' or 'folder', got 'mnist'."),
+        (["--config", "none.toml"], "lrlab: none.toml: cannot be read (No such file or directory)."),
+        (["--set", "epochs"], "lrlab: --set epochs: must be KEY=VALUE"),
+        (["--batch-size", "2000"], "lrlab: batch_size must be at most the number of training images, got 2000"),
+    ],
+)
+def test_a_wrong_value_gets_a_line_and_exit_code_2_before_anything_is_made(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = said(capsys, "train", *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) <= 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_that_cannot_be_used_is_exit_code_3(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, err = said(capsys, "train", "--data", f"folder:{tmp_path / 'none'}")
+    assert code == 3
+    assert str(tmp_path / "none") in err
+    code, _, err = said(capsys, "train", "--data", "cifar10", "--data-dir", str(tmp_path))
+    assert code == 3
+    assert str(tmp_path) in err
+
+
+def test_a_run_directory_that_holds_a_run_is_exit_code_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    code, _, err = said(capsys, "train", "--steps", "1", "--set", "schedule.check_every=1", "--run", str(tmp_path))
+    assert code == 2
+    assert f"{tmp_path} already holds a run. Choose another directory with --run" in err
+
+
+def test_a_run_directory_that_cannot_be_made_is_exit_code_5(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    run = tmp_path / "file" / "run"
+    code, _, err = said(capsys, "train", "--steps", "1", "--set", "schedule.check_every=1", "--run", str(run))
+    assert code == 5
+    assert "Check space and permissions" in err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "--version") == (0, f"{__version__}\n", "")
+
+
+def test_help_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(capsys, "--help")
+    assert code == 0
+    assert all(re.search(rf"^  {verb} ", out, re.M) for verb in ("train", "study", "report", "data", "preview"))
+
+
+DEFAULTS_IN_HELP = {
+    "--data": "data.name",
+    "--model": "model.name",
+    "--width": "model.width",
+    "--batch-size": "batch_size",
+    "--schedule": "schedule.name",
+    "--lr": "optimizer.lr",
+    "--epochs": "epochs",
+    "--seed": "seed",
+    "--device": "device",
+    "--precision": "engine.precision",
+}
+
+
+def test_the_defaults_in_help_are_the_configurations(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = said(capsys, "train", "--help")
+    config: RunConfig = parse_config({})
+    for flag, key in DEFAULTS_IN_HELP.items():
+        value: object = config
+        for name in key.split("."):
+            value = getattr(value, name)
+        entry = re.search(rf"^  {flag} (.*?)(?=^  --|\Z|^\S)", out, re.M | re.S)
+        assert entry, flag
+        assert f"[{value}]" in entry[1], flag
+
+
+def test_flags_lie_over_the_file_and_settings_over_flags(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from lrlab.cli.options import read_config
+
+    file = tmp_path / "config.toml"
+    file.write_text('epochs = 9\nseed = 9\n[schedule]\nname = "article"\nmultiplier = 0.2\n')
+    config = read_config(file, {"seed": 8, "schedule.name": None, "steps": 7}, ["schedule.factor=0.5", "seed=6"])
+    assert (config.steps, config.epochs, config.seed) == (7, None, 6)
+    assert config.schedule.model_dump()["multiplier"] == 0.2
+    assert config.schedule.model_dump()["factor"] == 0.5
+
+
+def test_data_list_names_all(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(capsys, "data", "list")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["digits", "cifar10", "cifar100", "folder:DIR"]
+
+
+def test_data_check_says_what_digits_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(capsys, "data", "check", "digits")
+    assert code == 0
+    assert "digits" in out
+
+
+def test_data_fetch_of_what_is_not_to_be_downloaded(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = said(capsys, "data", "fetch", "cifar")
+    assert code == 2
+    assert "Unknown data set to download 'cifar'. Known: cifar10, cifar100. Did you mean 'cifar10'?" in err
+
+
+def test_preview_draws_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(capsys, "preview", "--schedule", "linear", "--steps", "3", "--lr", "0.5")
+    assert code == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["update", "lr"],
+        ["1", "5.000e-01", "#" * 50],
+        ["2", "2.500e-01", "#" * 25],
+        ["3", "0.000e+00"],
+    ]
+
+
+def test_preview_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(
+        capsys, "preview", "--schedule", "step", "--set", "schedule.step_size=1", "--steps", "2", "--json"
+    )
+    assert code == 0
+    assert out == '{"schedule": "step", "lr": [0.001, 0.0001]}\n'
+
+
+def test_preview_of_a_rule_that_listens_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = said(capsys, "preview", "--schedule", "article", "--steps", "5")
+    assert code == 2
+    assert "no rate to know before it" in err
+
+
+def test_a_bug_of_ours_keeps_its_traceback() -> None:
+    code = "from lrlab.cli import app, main; app.command(lambda: 1 / 0, name='bug'); raise SystemExit(main(['bug']))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "ZeroDivisionError" in ended.stderr
