@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -21,9 +20,8 @@ def group_l2_norms(groups: Sequence[Sequence[Tensor]]) -> Tensor:
     tensors = [tensor for group in groups for tensor in group]
     dtype = torch.float64 if tensors[0].dtype == torch.float64 else torch.float32
     squares = torch.stack(torch._foreach_norm(tensors, 2, dtype=dtype)).square()  # (number of tensors,)
-    owner = [index for index, group in enumerate(groups) for _ in repeat(None, len(group))]
-    sums = torch.zeros(len(groups), dtype=dtype, device=squares.device)
-    return sums.index_add_(0, torch.tensor(owner, device=squares.device), squares).sqrt_()
+    parts = squares.split([len(group) for group in groups])
+    return torch.stack([part.sum() for part in parts]).sqrt()
 
 
 def group_sizes(groups: Sequence[Sequence[Tensor]]) -> Tensor:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lrlab import __version__
 from lrlab.cli import main
@@ -82,6 +83,21 @@ def test_data_that_cannot_be_used_is_exit_code_3(capsys: pytest.CaptureFixture[s
     code, _, err = said(capsys, "train", "--data", "cifar10", "--data-dir", str(tmp_path))
     assert code == 3
     assert str(tmp_path) in err
+
+
+def test_a_folder_without_a_split_asks_for_one_with_exit_code_2(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            Image.new("L", (8, 8), number).save(tmp_path / name / f"{number}.png")
+    code, _, err = said(capsys, "data", "check", f"folder:{tmp_path}")
+    assert code == 2
+    assert "--set data.test_fraction=0.2" in err
+    code, out, err = said(capsys, "data", "check", f"folder:{tmp_path}", "--set", "data.test_fraction=0.34")
+    assert (code, err) == (0, "")
+    assert "cat" in out
 
 
 def test_a_run_directory_that_holds_a_run_is_exit_code_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_long_name_loses_its_middle() -> None:
 @pytest.mark.parametrize(
     ("classes", "drawn"),
     [
-        (["a rather long name, one", "a rather long nbme, one"], ["0 a rathe…e, one", "1 a rathe…e, one"]),
+        (["a rather long name, one", "a rather odd name, one"], ["0 a rathe…e, one", "1 a rathe…e, one"]),
         (["猫", "dog"], ["0 \N{REPLACEMENT CHARACTER}", "1 dog"]),
     ],
 )

@@ -149,4 +149,7 @@ def test_a_decay_at_the_floor_is_told_from_one_that_moves_the_rate(make_run, dec
 def test_runs_are_grouped_by_arm_in_the_order_of_the_arms(make_study) -> None:
     runs = make_study({"slow": [{}, {}], "fast": [{}]})
 
-    assert {arm: [run.seed for run in members] for arm, members in by_arm(runs).items()} == {"slow": [0, 1], "fast": [0]}
+    assert {arm: [run.seed for run in members] for arm, members in by_arm(runs).items()} == {
+        "slow": [0, 1],
+        "fast": [0],
+    }

@@ -27,7 +27,7 @@ from lrlab.config import (
     WsdSchedule,
 )
 from lrlab.config.parts import unknown
-from lrlab.data import CIFAR10, CIFAR100, ImageData, load_cifar, load_digits_data, load_folder
+from lrlab.data import CIFAR10, CIFAR100, DataError, ImageData, load_cifar, load_digits_data, load_folder
 from lrlab.models import LayerGroups, resnet18, resnet34
 from lrlab.schedulers import ArticleLR, PlateauLR
 from lrlab.schedules import Schedule
@@ -40,13 +40,21 @@ _NOT_FROM_A_FILE = ("LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedSche
 
 
 def build_data(config: DataConfig) -> ImageData:
-    """Load the images; CIFAR is downloaded where no directory is given and the cache has none."""
-    if config.name in ARCHIVES:
-        return load_cifar(ARCHIVES[config.name], config.dir)
-    if config.name == "digits":
-        return load_digits_data() if config.test_fraction is None else load_digits_data(config.test_fraction)
-    assert config.dir is not None, "DataConfig asks for it"
-    return load_folder(config.dir, config.test_fraction)
+    """Load the images; CIFAR is downloaded where no directory is given and the cache has none.
+
+    Raises: DataError if they cannot be used; ConfigError if they do not fit the configuration.
+    """
+    try:
+        if config.name in ARCHIVES:
+            return load_cifar(ARCHIVES[config.name], config.dir)
+        if config.name == "digits":
+            return load_digits_data() if config.test_fraction is None else load_digits_data(config.test_fraction)
+        assert config.dir is not None, "DataConfig asks for it"
+        return load_folder(config.dir, config.test_fraction)
+    except DataError:
+        raise
+    except ValueError as error:  # a setting, not the files
+        raise ConfigError(str(error)) from error
 
 
 def build_model(config: ModelConfig, *, num_classes: int, in_channels: int, seed: int) -> nn.Module:

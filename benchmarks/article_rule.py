@@ -1,0 +1,145 @@
+"""When the article's rule decays, and whether its multipliers 0.5 and 0.2 differ beyond what seeds alone do.
+
+    lrlab study studies/article-seeds.toml
+    python benchmarks/article_rule.py runs/article-seeds
+
+Prints the figures and writes them, with the single runs, to benchmarks/results/, and the picture to docs/figures/.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import stats
+
+from lrlab.runs import Run, find_runs
+
+ROOT = Path(__file__).parents[1]
+ARMS = ("multiplier-0.5", "multiplier-0.2")
+COLOURS = {"multiplier-0.5": "#7b3294", "multiplier-0.2": "#0571b0"}
+NUM_RESAMPLES = 99_999
+
+
+def decays(run: Run) -> list[int]:
+    return [record["step"] for record in run.decisions() if record["decision"] == "decay"]
+
+
+def collect(path: Path) -> dict[str, dict[int, dict[str, object]]]:
+    """Arm -> seed -> what came of the run."""
+    found: dict[str, dict[int, dict[str, object]]] = {arm: {} for arm in ARMS}
+    for run in find_runs(path):
+        if run.status != "complete":
+            raise SystemExit(f"{run.directory} is {run.status}: finish the study first.")
+        found[run.arm][run.seed] = {"decays": decays(run), "accuracy": run.result["test_accuracy"]}
+    return found
+
+
+def paired_difference(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    """Mean of other - one, its bootstrap interval, and the p of a sign-flip test that nothing differs."""
+    difference = other - one
+
+    def mean(sample: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.mean(sample, axis=axis)
+
+    generator = np.random.default_rng(0)
+    interval = stats.bootstrap((difference,), mean, n_resamples=NUM_RESAMPLES, rng=generator).confidence_interval
+    test = stats.permutation_test(
+        (difference,), mean, permutation_type="samples", n_resamples=NUM_RESAMPLES, rng=generator
+    )
+    return {
+        "mean": float(difference.mean()),
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "p_sign_flip": float(test.pvalue),
+        "std_of_differences": float(difference.std(ddof=1)),
+        "num_equal": int((difference == 0).sum()),
+    }
+
+
+def summarise(found: dict[str, dict[int, dict[str, object]]], horizon: int) -> dict[str, object]:
+    seeds = sorted(found[ARMS[0]])
+    assert all(sorted(found[arm]) == seeds for arm in ARMS), "the arms are paired by seed"
+    accuracy = {arm: np.array([found[arm][seed]["accuracy"] for seed in seeds]) for arm in ARMS}
+    # a run without a decay is counted as if it came at the horizon, the earliest that it can have come
+    first = {arm: np.array([(found[arm][s]["decays"] or [horizon])[0] for s in seeds], float) for arm in ARMS}
+    pooled_first = np.concatenate([first[arm] for arm in ARMS])
+    pooled_accuracy = np.concatenate([accuracy[arm] for arm in ARMS])
+    rank = stats.spearmanr(pooled_first, pooled_accuracy)
+    return {
+        "num_seeds": len(seeds),
+        "horizon": horizon,
+        "arms": {
+            arm: {
+                "first_decay": quartiles(first[arm]),
+                "no_decay": sum(not found[arm][seed]["decays"] for seed in seeds),
+                "second_decay": sum(len(found[arm][seed]["decays"]) > 1 for seed in seeds),
+                "third_decay": sum(len(found[arm][seed]["decays"]) > 2 for seed in seeds),
+                "updates_from_first_to_second": quartiles(gaps(found[arm])),
+                "accuracy_mean": float(accuracy[arm].mean()),
+                "accuracy_std": float(accuracy[arm].std(ddof=1)),
+            }
+            for arm in ARMS
+        },
+        "accuracy_0.2_minus_0.5": paired_difference(accuracy[ARMS[0]], accuracy[ARMS[1]]),
+        "first_decay_0.2_minus_0.5": paired_difference(first[ARMS[0]], first[ARMS[1]]),
+        "spearman_first_decay_and_accuracy": {"rho": float(rank.statistic), "num_runs": len(pooled_first)},
+    }
+
+
+def gaps(runs: dict[int, dict[str, object]]) -> np.ndarray:
+    return np.array([steps[1] - steps[0] for run in runs.values() if len(steps := run["decays"]) > 1], float)
+
+
+def quartiles(values: np.ndarray) -> dict[str, float] | None:
+    if not len(values):
+        return None
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return {"n": len(values), "low": float(low), "median": float(middle), "high": float(high),
+            "min": float(values.min()), "max": float(values.max())}  # fmt: skip
+
+
+def draw(found: dict[str, dict[int, dict[str, object]]], horizon: int) -> Figure:
+    figure = Figure(figsize=(10, 5.2), layout="constrained")
+    when, against = figure.subplots(1, 2, width_ratios=[3, 2])
+    for arm, offset, marker in zip(ARMS, (0.17, -0.17), ("o", "s"), strict=True):
+        for seed, run in found[arm].items():
+            when.plot([0, horizon], [seed + offset] * 2, color="0.9", lw=0.6, zorder=0)
+            when.plot(run["decays"], [seed + offset] * len(run["decays"]), marker, ms=5, color=COLOURS[arm], lw=0)
+        when.plot([], [], marker, color=COLOURS[arm], label=arm, lw=0)
+        first = [(run["decays"] or [horizon])[0] for run in found[arm].values()]
+        against.plot(
+            first, [100 * run["accuracy"] for run in found[arm].values()], marker, color=COLOURS[arm], alpha=0.8, lw=0
+        )
+    when.set(xlabel="update", ylabel="seed", title="Decays of the rate", xlim=(0, horizon * 1.02))
+    when.set_yticks(range(len(found[ARMS[0]])))
+    when.legend(loc="upper right", frameon=True)
+    against.set(xlabel="update of the first decay", ylabel="test accuracy at the end, %", title="And what came of it")
+    for axes in (when, against):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    path = parser.parse_args().study
+    found = collect(path)
+    run = find_runs(path)[0]
+    summary = summarise(found, int(run.config["steps"]))
+    summary["environment"] = {
+        key: run.info["environment"][key] for key in ("python", "packages", "processor", "num_cpus")
+    }
+    print(json.dumps(summary, indent=2))
+    results = ROOT / "benchmarks" / "results"
+    results.mkdir(exist_ok=True)
+    target = results / "article-rule_epyc-2-cores_202611.json"
+    target.write_text(json.dumps({"summary": summary, "runs": found}, indent=1) + "\n")
+    figures = ROOT / "docs" / "figures"
+    figures.mkdir(exist_ok=True)
+    draw(found, int(run.config["steps"])).savefig(figures / "article-rule.png", dpi=150, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()

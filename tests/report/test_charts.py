@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from lrlab.report import write_figures
+from lrlab.report.charts import draw_charts
+from lrlab.runs import StorageError
+
+GRADIENTS = {
+    "grad_l2/stem": 0.5,
+    "grad_l2/linear": 5.0,
+    "grad_rms/stem": 0.1,
+    "grad_out_l2/stem": 0.01,
+    "grad_out_rms/stem": 0.2,
+}
+
+
+def test_the_articles_figures_are_written(make_run, row, evaluation, tmp_path: Path) -> None:
+    run = make_run(rows=[row(1, **GRADIENTS), row(2, **GRADIENTS)], evaluations=[evaluation(2)])
+
+    paths = write_figures([run], tmp_path / "new" / "figures")
+
+    names = ["loss", "accuracy", "lr", "grad_stem", "grad_linear", "grad_out_stem"]
+    assert paths == [tmp_path / "new" / "figures" / f"{name}.png" for name in names]
+    for path in paths:
+        width, height = struct.unpack(">II", path.read_bytes()[16:24])
+        assert width > height > 500
+
+
+def test_gradients_are_l2_norms_on_logarithmic_axes_of_one_scale(make_run, row) -> None:
+    run = make_run(rows=[row(1, **GRADIENTS), row(2, **GRADIENTS)])
+
+    stem, linear, output = (chart.figure.axes[0] for chart in draw_charts([run])[2:])
+
+    assert [stem.get_yscale(), linear.get_yscale(), output.get_yscale()] == ["log"] * 3
+    assert stem.lines[0].get_ydata().tolist() == [0.5, 0.5]
+    assert stem.get_ylim() == linear.get_ylim() != output.get_ylim()
+    assert stem.get_ylabel() == "L2 norm of the parameters' gradient"
+    assert (stem.get_title("left"), output.get_title("left")) == (
+        "stem: gradient of the parameters",
+        "stem: gradient through the output",
+    )
+
+
+def test_several_runs_are_laid_over_each_other_whatever_their_length(make_study, row) -> None:
+    rows = [row(step, **GRADIENTS) for step in range(1, 9)]
+    runs = make_study({"a": [{"rows": rows}, {"rows": rows[:3], "status": "running"}], "b": [{}]})
+
+    charts = draw_charts(runs)
+
+    assert [chart.name for chart in charts] == ["loss", "lr", "grad_stem", "grad_linear", "grad_out_stem"]
+    for chart in charts:
+        assert [len(line.get_xdata()) for line in chart.figure.axes[0].lines] == [8, 3]
+        assert chart.figure.axes[0].get_xlim() == (0, 8)
+
+
+def test_a_run_that_has_recorded_nothing_has_no_figures(make_run, tmp_path: Path) -> None:
+    assert write_figures([make_run(status="running")], tmp_path / "figures") == []
+
+
+def test_groups_with_rates_of_their_own_have_a_figure_each(make_run, row) -> None:
+    rows = [row(1, **{"lr/linear": 1e-3}), row(2, **{"lr/linear": 1e-4})]
+
+    charts = draw_charts([make_run(rows=rows)])
+
+    assert [chart.name for chart in charts] == ["loss", "lr_stem", "lr_linear"]
+
+
+def test_no_name_of_a_group_leads_out_of_the_folder_or_over_another_figure(make_run, row, tmp_path: Path) -> None:
+    groups = ["../../up", "a/b", "a_b", "A_b", "out_stem", "x" * 300]
+    rows = [row(1, **{f"grad_l2/{group}": 1.0 for group in groups}, **{"grad_out_l2/stem": 1.0})]
+
+    paths = write_figures([make_run(rows=rows)], tmp_path / "figures")
+
+    assert sorted(paths) == sorted((tmp_path / "figures").iterdir())
+    assert [path.stem for path in paths[2:]] == [
+        "grad_.._.._up",
+        "grad_a_b",
+        "grad_a_b~2",
+        "grad_A_b~3",
+        "grad_out_stem",
+        f"grad_{'x' * 80}",
+        "grad_out_stem~2",
+    ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a file's place is taken in another way there")
+def test_a_folder_that_cannot_be_made_is_named(make_run, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+
+    with pytest.raises(StorageError, match="taken"):
+        write_figures([make_run()], tmp_path / "taken" / "figures")
