@@ -20,6 +20,9 @@ ROOT = Path(__file__).parents[1]
 ARMS = ("multiplier-0.5", "multiplier-0.2")
 COLOURS = {"multiplier-0.5": "#7b3294", "multiplier-0.2": "#0571b0"}
 NUM_RESAMPLES = 99_999
+GROUPS = ("stem", "layer1", "layer2", "layer3", "layer4", "linear")
+QUANTITIES = ("grad_l2", "grad_rms", "grad_out_l2", "grad_out_rms")
+EARLY, LATE = (1000, 3000), (8000, 10_000)
 
 
 def decays(run: Run) -> list[int]:
@@ -100,6 +103,32 @@ def quartiles(values: np.ndarray) -> dict[str, float] | None:
             "min": float(values.min()), "max": float(values.max())}  # fmt: skip
 
 
+def gradient_table(runs: list[Run]) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Quantity -> group -> geometric mean over seeds, with its 95 % bootstrap interval: late, and late over early.
+
+    Each seed counts once, with the mean of the logarithm over the measurements of a stretch of updates.
+    """
+    table: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for quantity in QUANTITIES:
+        table[quantity] = {}
+        for group in GROUPS:
+            early, late = (
+                np.array([mean_log(run, f"{quantity}/{group}", stretch) for run in runs]) for stretch in (EARLY, LATE)
+            )
+            table[quantity][group] = {"late": with_interval(late), "late_over_early": with_interval(late - early)}
+    return table
+
+
+def mean_log(run: Run, column: str, stretch: tuple[int, int]) -> float:
+    steps, values = run.series(column)
+    return float(np.log(values[(steps > stretch[0]) & (steps <= stretch[1])]).mean())
+
+
+def with_interval(logs: np.ndarray) -> list[float]:
+    interval = stats.bootstrap((logs,), np.mean, n_resamples=9_999, rng=np.random.default_rng(0)).confidence_interval
+    return [float(np.exp(value)) for value in (logs.mean(), interval.low, interval.high)]
+
+
 def draw(found: dict[str, dict[int, dict[str, object]]], horizon: int) -> Figure:
     figure = Figure(figsize=(10, 5.2), layout="constrained")
     when, against = figure.subplots(1, 2, width_ratios=[3, 2])
@@ -126,8 +155,10 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     path = parser.parse_args().study
     found = collect(path)
-    run = find_runs(path)[0]
+    runs = find_runs(path)
+    run = runs[0]
     summary = summarise(found, int(run.config["steps"]))
+    summary["gradients"] = {arm: gradient_table([run for run in runs if run.arm == arm]) for arm in ARMS}
     summary["environment"] = {
         key: run.info["environment"][key] for key in ("python", "packages", "processor", "num_cpus")
     }

@@ -84,7 +84,7 @@ def runs_table(runs: Sequence[Run]) -> Table:
                 run.arm,
                 str(run.seed),
                 run.status,
-                f"{run.result.get('steps', last_step(run)):,}",
+                f"{last_step(run):,}",
                 _shown(run.result.get("epochs"), lambda epochs: f"{epochs:.2f}"),
                 _shown(last.get("accuracy"), percent),
                 _shown(last.get("loss"), lambda loss: f"{loss:.4f}"),

@@ -1,0 +1,46 @@
+"""What others may rely on by name. A change here is a change for them: it belongs in the changelog."""
+
+import inspect
+from importlib import import_module
+
+import pytest
+
+PUBLIC = {
+    "lrlab": {
+        "ArticleLR", "Experiment", "GradientProbe", "OutputGradientProbe", "PlateauLR", "Run", "RunConfig",
+        "__version__", "find_runs", "layer_groups", "parse_config", "read_run", "write_report",
+    },
+    "lrlab.models": {"LayerGroups", "ResNet", "layer_groups", "resnet18", "resnet34"},
+    "lrlab.probes": {"GradientProbe", "OutputGradientProbe", "Probe"},
+    "lrlab.schedulers": {"ArticleLR", "Decision", "PlateauLR", "SignalScheduler"},
+    "lrlab.training": {
+        "DivergedError", "Engine", "EngineError", "Evaluation", "Recorder", "Row", "Update", "check_finite",
+        "choose_engine", "evaluate", "train",
+    },
+    "lrlab.runs": {
+        "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError", "find_runs", "lock_run", "read_run",
+    },
+    "lrlab.report": {"confusion_png", "write_figures", "write_report"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_public_names_are_these(package: str) -> None:
+    assert set(import_module(package).__all__) == PUBLIC[package]
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_every_public_function_and_class_is_documented(package: str) -> None:
+    module = import_module(package)
+    values = {name: getattr(module, name) for name in module.__all__}
+    bare = [
+        name
+        for name, value in values.items()
+        if (inspect.isclass(value) or inspect.isfunction(value)) and not (value.__doc__ or "").strip()
+    ]
+    assert bare == []
+
+
+def test_a_name_that_is_not_there_is_said_to_be_none() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Trainer'. It has: __version__, ArticleLR"):
+        import_module("lrlab").Trainer  # noqa: B018

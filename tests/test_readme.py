@@ -1,0 +1,49 @@
+"""What the README shows works as it stands there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lrlab.cli.app import app
+from lrlab.models import resnet18
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def test_the_loop_of_ones_own_runs() -> None:
+    (code,) = blocks("python")
+    torch.manual_seed(0)
+    model = resnet18(num_classes=3, width=2)
+    names = {
+        "model": model,
+        "optimizer": torch.optim.Adam(model.parameters()),
+        "criterion": nn.CrossEntropyLoss(),
+        "loader": [(torch.randn(2, 3, 8, 8), torch.tensor([0, 2])) for _ in range(50)],
+    }
+    exec(compile(code, "README.md", "exec"), names)
+    rows = names["rows"]
+    assert isinstance(rows, dict)
+    assert list(rows) == [25, 50]
+    assert rows[25]["grad_l2/stem"] > 0
+
+
+COMMANDS = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("lrlab")])
+def test_every_command_is_one_that_the_program_takes(command: str) -> None:
+    app.parse_args(shlex.split(command)[1:], print_error=False, exit_on_error=False)
+
+
+def test_the_tree_names_every_folder_of_the_package() -> None:
+    folders = {path.name for path in (ROOT / "src" / "lrlab").iterdir() if (path / "__init__.py").exists()}
+    assert {name for name in folders if f"`src/lrlab/{name}/`" not in README} == set()
