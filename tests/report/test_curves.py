@@ -15,6 +15,7 @@ from lrlab.report.curves import (
     median,
     read_accuracy,
     read_column,
+    settled,
     smooth,
     smoothing_window,
     thin,
@@ -50,6 +51,14 @@ def test_a_huge_value_is_forgotten_once_it_is_out_of_the_window() -> None:
 
 def test_smoothing_nothing_gives_nothing() -> None:
     assert len(smooth(curve_of([]), 10).values) == 0
+
+
+def test_means_of_less_than_a_tenth_of_their_window_are_left_out_unless_there_are_no_others() -> None:
+    curve = curve_of([1.0, 2.0, 3.0])
+
+    assert settled(curve, 20).steps.tolist() == [3]
+    assert settled(curve, 9).steps.tolist() == [1, 2, 3]
+    assert settled(curve, 30).steps.tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

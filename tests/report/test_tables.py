@@ -101,8 +101,8 @@ def test_of_very_many_decisions_the_first_hundred_are_listed_and_the_sentence_sa
 
     assert len(decisions_table(run).rows) == 100
     assert decisions_summary(run) == (
-        "150 decisions, 1 of them decays (at update 1,000), and 1 decays at the floor, which left the rate where it "
-        "was. The first 100 are listed; all are in decisions.jsonl."
+        "150 decisions, 1 decay (at update 1,000), 1 decay at the floor, where the rate stays as it is. "
+        "The first 100 are listed; all are in decisions.jsonl."
     )
 
 

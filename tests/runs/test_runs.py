@@ -82,7 +82,7 @@ def test_a_run_without_rows_can_be_read(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run", CONFIG):
         pass
     run = read_run(tmp_path / "run")
-    assert (run.status, run.columns, run.evaluations(), run.decisions()) == ("running", ("step",), [], [])
+    assert (run.status, run.columns, run.evaluations(), run.decisions()) == ("running", (), [], [])
 
 
 def test_a_line_without_its_end_is_not_read(tmp_path: Path) -> None:

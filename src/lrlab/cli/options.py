@@ -26,11 +26,14 @@ def read_config(file: Path | None, flags: dict[str, Any], settings: list[str] | 
 
 
 def data_flags(data: str | None, data_dir: Path | None) -> dict[str, Any]:
-    """Return the keys behind --data NAME or folder:DIR, and --data-dir."""
+    """Return the keys behind --data NAME or folder:DIR, and --data-dir.
+
+    Directories become absolute, so that a run's config.toml repeats it from anywhere.
+    """
     name, colon, directory = (data or "").partition(":")
     if colon and name == "folder":
-        return {"data.name": "folder", "data.dir": directory}
-    return {"data.name": data, "data.dir": str(data_dir) if data_dir else None}
+        return {"data.name": "folder", "data.dir": str(Path(directory).absolute())}
+    return {"data.name": data, "data.dir": str(data_dir.absolute()) if data_dir else None}
 
 
 def run_name(config: RunConfig) -> str:

@@ -52,7 +52,7 @@ def read_evaluations(run: Run) -> list[dict[str, Any]]:
 
 def last_step(run: Run) -> int:
     """Return the last update on record, 0 if there is none."""
-    steps, _ = run.series("step")
+    steps = read_column(run, "step").steps
     return int(steps[-1]) if len(steps) else 0
 
 
@@ -86,6 +86,12 @@ def smooth(curve: Curve, window: int) -> Curve:
     is_block_end = np.arange(window - 1, num_values) % window == window - 1  # the window is a whole block
     sums[window - 1 :] += np.where(is_block_end, 0.0, suffixes[: max(0, num_values - window + 1)])
     return Curve(curve.steps, sums / np.minimum(np.arange(1, num_values + 1), window))
+
+
+def settled(smoothed: Curve, window: int) -> Curve:
+    """Leave out the start, where a mean rests on less than a tenth of its window; unless there is nothing else."""
+    start = window // 10
+    return Curve(smoothed.steps[start:], smoothed.values[start:]) if len(smoothed.steps) > start else smoothed
 
 
 def thin(curve: Curve, *, end: float, num_buckets: int) -> Curve:

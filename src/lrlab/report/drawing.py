@@ -14,7 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from lrlab.report.curves import Curve, by_arm, decay_steps, last_step, median, smooth, smoothing_window, thin
+from lrlab.report.curves import Curve, by_arm, decay_steps, last_step, median, settled, smooth, smoothing_window, thin
 from lrlab.report.style import DPI, MUTED, line_style, short_text, styled
 from lrlab.runs import Run
 
@@ -125,7 +125,9 @@ def _draw_arm(
 ) -> None:
     style, smoothed = line_style(index), drawing.window > 1
     has_median = len(members) >= _FEWEST_FOR_MEDIAN
-    single: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.45} if has_median else {"linewidth": 1.6}
+    single: dict[str, Any] = {"linewidth": 1.6}
+    if has_median:
+        single = {"linewidth": 0.7, "alpha": max(0.2, min(0.45, 3 / len(members)))}
     grey: dict[str, Any] = {"color": MUTED, "linestyle": "solid"}
     shown = []
     for run, curve in members:
@@ -133,7 +135,7 @@ def _draw_arm(
             raw = {"linewidth": 0.5, "alpha": 0.28, "zorder": 1.5}
             drawing.line(curve, **style | raw | {"linestyle": "solid", "label": f"{arm} seed {run.seed} raw"})
             drawing.keys[f"single {unit}"] = Line2D([], [], **grey, linewidth=0.6, alpha=0.5)
-        line = smooth(curve, drawing.window)
+        line = settled(smooth(curve, drawing.window), drawing.window)
         drawing.line(line, **style | single, label=f"{arm} seed {run.seed}", marker=drawing.marker, markersize=2.5)
         shown.append(line)
         if run.status == "diverged":
@@ -157,11 +159,15 @@ def _count(runs: Sequence[Run]) -> str:
 
 
 def _draw_decays(drawing: _Drawing, runs: Sequence[Run], *, index: int, row: int) -> None:
-    """Draw a tall tick for a decay, and a short one for a decay that left the rate at its floor."""
+    """Draw a tall tick for a decay, and a short one for a decay that left the rate at its floor.
+
+    The more runs decay at an update, the darker it is: one look of the rule often makes several decay.
+    """
     bottom = 1.015 + row * drawing.row_height
-    kinds = {"decay": (0.85, 1.1, 0.9), "decay at the floor": (0.35, 0.8, 0.6)}
+    alpha = max(0.15, min(0.9, 2.2 / len(runs)))
+    kinds = {"decay": (0.85, 1.1), "decay at the floor": (0.35, 0.8)}
     for run in runs:
-        for steps, (key, (height, width, alpha)) in zip(decay_steps(run), kinds.items(), strict=True):
+        for steps, (key, (height, width)) in zip(decay_steps(run), kinds.items(), strict=True):
             if not steps:
                 continue
             drawing.axes.vlines(
@@ -175,8 +181,7 @@ def _draw_decays(drawing: _Drawing, runs: Sequence[Run], *, index: int, row: int
                 alpha=alpha,
                 label=f"{key} of {run.arm} seed {run.seed}",
             )
-            tick: dict[str, Any] = {"marker": "|", "linestyle": "none", "color": MUTED, "markersize": 10 * height}
-            drawing.keys[key] = Line2D([], [], **tick)
+            drawing.keys[key] = Line2D([], [], marker="|", linestyle="none", color=MUTED, markersize=10 * height)
 
 
 def _finish_axes(drawing: _Drawing, quantity: Quantity, *, num_rows: int) -> None:

@@ -25,9 +25,9 @@ _SECTIONS: Final = {
     "training": (
         "Training",
         "Each figure runs over the updates. A smoothed line is the mean of the last values, as many as its legend "
-        "says (fewer at the start), and stands before the single values, where there are no more than two runs. "
-        "From three seeds on, the thick line is their median, as far as all of them reach. Ticks above a figure are "
-        "decays, a row for each arm.",
+        "says (at the start of fewer, but at least a tenth), and stands before the single values where there are no "
+        "more than two runs. From three seeds on, the thick line is their median, as far as all of them reach. Ticks "
+        "above a figure are decays, a row for each arm; the darker, the more of its runs.",
     ),
     "grad": (
         "Gradients of the parameters",
@@ -124,7 +124,7 @@ def _facts_of_study(runs: Sequence[Run]) -> dict[str, Any]:
         remarks.append("Where n = 1, one run proves nothing: with another seed it may come out otherwise.")
     return {
         "kind": "Study",
-        "summary": f"{_count(len(arms), 'arm')}, {_count(len(runs), 'run')}: {counted}.",
+        "summary": f"{tables.count(len(arms), 'arm')}, {tables.count(len(runs), 'run')}: {counted}.",
         "runs": tables.runs_table(runs),
         "arms": tables.arms_table(runs),
         "remarks": remarks,
@@ -132,10 +132,6 @@ def _facts_of_study(runs: Sequence[Run]) -> dict[str, Any]:
         "again": "lrlab study study.toml",
         "again_file": "study.toml",
     }
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _facts(runs: Sequence[Run]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ FONT: Final = "DejaVu Sans"
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, told apart with any colour vision."""
-DASHES: Final[tuple[Any, ...]] = ("solid", (0, (5, 1.8)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+DASHES: Final[tuple[Any, ...]] = ("solid", (0, (5, 2.6)), (0, (1.2, 1.4)), (0, (6, 2, 1.2, 2)))
 """Told apart without any colour; 4 and 7 have no common factor, so 28 arms have a pair of their own."""
 
 DPI: Final = 200

@@ -138,12 +138,12 @@ def decisions_summary(run: Run) -> str:
     """Say in a sentence what the schedule of a run decided."""
     num_decisions = len(run.decisions())
     moved, at_floor = decay_steps(run)
-    sentence = f"{num_decisions:,} decisions, {len(moved):,} of them decays"
+    sentence = f"{count(num_decisions, 'decision')}, {count(len(moved), 'decay')}"
     if moved:
         listed = ", ".join(f"{step:,}" for step in moved[:20]) + (", ..." if len(moved) > 20 else "")
         sentence += f" (at update {listed})"
     if at_floor:
-        sentence += f", and {len(at_floor):,} decays at the floor, which left the rate where it was"
+        sentence += f", {count(len(at_floor), 'decay')} at the floor, where the rate stays as it is"
     if num_decisions > _MOST_DECISIONS:
         sentence += f". The first {_MOST_DECISIONS} are listed; all are in decisions.jsonl"
     return f"{sentence}."
@@ -173,6 +173,11 @@ def classes_table(confusion: Confusion) -> Table:
         taken_for = f"{confusion.classes[worst]} ({percent(errors[worst] / total)})" if any(errors) else NOTHING
         rows.append((name, f"{total:,}", percent(row[index] / total) if total else "n/a", taken_for))
     return Table(("class", "examples", "accuracy", "most often taken for"), rows)
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def percent(share: float) -> str:

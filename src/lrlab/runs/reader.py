@@ -53,8 +53,9 @@ class Run:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """Names of the recorded quantities, in order."""
-        return tuple(self._rows.column_names)
+        """Names of the recorded quantities, in order; none before the first rows are written."""
+        parts = self._parts()
+        return tuple(pq.read_schema(parts[0]).names) if parts else ()
 
     def series(self, column: str) -> tuple[Series, Series]:
         """Return one quantity as (steps, values), at the steps where it was measured.
@@ -63,9 +64,12 @@ class Run:
         """
         if column not in self.columns:
             raise storage.RunError(f"{self.directory}: no column '{column}'. It has: {', '.join(self.columns)}.")
-        steps, values = (self._rows[name].to_numpy().astype(np.float64) for name in ("step", column))
-        measured = ~np.isnan(values)
-        return steps[measured], values[measured]
+        wanted = list(dict.fromkeys(("step", column)))
+        rows = pa.concat_tables([pq.read_table(part, columns=wanted) for part in self._parts()])
+        steps, values = (rows[name].to_numpy().astype(np.float64) for name in ("step", column))
+        steps, first = np.unique(steps, return_index=True)  # a part may be there twice while parts are merged
+        measured = ~np.isnan(values[first])
+        return steps[measured], values[first][measured]
 
     def evaluations(self) -> list[dict[str, Any]]:
         """Return the evaluations, oldest first."""
@@ -75,19 +79,8 @@ class Run:
         """Return the schedulers' decisions, oldest first."""
         return storage.read_json_lines(self.directory / storage.DECISIONS)
 
-    @cached_property
-    def _rows(self) -> pa.Table:
-        parts = sorted((self.directory / storage.METRICS).glob("part-*.parquet"))
-        if not parts:
-            return pa.table({"step": pa.array([], pa.int64())})
-        tables, last_step = [], 0
-        for part in parts:
-            table = pq.read_table(part)
-            table = table.filter(pa.compute.greater(table["step"], last_step))  # a part may be there twice
-            if table.num_rows:
-                last_step = table["step"][-1].as_py()
-                tables.append(table)
-        return pa.concat_tables(tables)
+    def _parts(self) -> list[Path]:
+        return sorted((self.directory / storage.METRICS).glob("part-*.parquet"))
 
 
 def read_run(directory: Path) -> Run:
