@@ -87,7 +87,18 @@ def summarise(found: dict[str, dict[int, dict[str, object]]], horizon: int) -> d
         },
         "accuracy_0.2_minus_0.5": paired_difference(accuracy[ARMS[0]], accuracy[ARMS[1]]),
         "first_decay_0.2_minus_0.5": paired_difference(first[ARMS[0]], first[ARMS[1]]),
+        "single_runs_that_mislead": misleading(first, accuracy),
         "spearman_first_decay_and_accuracy": {"rho": float(rank.statistic), "num_runs": len(pooled_first)},
+    }
+
+
+def misleading(first: dict[str, np.ndarray], accuracy: dict[str, np.ndarray]) -> dict[str, float]:
+    """Share of the pairs of one run an arm, with different seeds, in which 0.5 comes out above 0.2."""
+    others = ~np.eye(len(first[ARMS[0]]), dtype=bool)
+    return {
+        "first_decay_later_with_0.5": float((first[ARMS[0]][:, None] > first[ARMS[1]][None, :])[others].mean()),
+        "accuracy_higher_with_0.5": float((accuracy[ARMS[0]][:, None] > accuracy[ARMS[1]][None, :])[others].mean()),
+        "num_pairs": int(others.sum()),
     }
 
 
@@ -143,10 +154,11 @@ def draw(found: dict[str, dict[int, dict[str, object]]], horizon: int) -> Figure
         )
     when.set(xlabel="update", ylabel="seed", title="Decays of the rate", xlim=(0, horizon * 1.02))
     when.set_yticks(range(len(found[ARMS[0]])))
-    when.legend(loc="upper right", frameon=True)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     against.set(xlabel="update of the first decay", ylabel="test accuracy at the end, %", title="And what came of it")
     for axes in (when, against):
         axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
     return figure
 
 

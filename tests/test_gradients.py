@@ -28,5 +28,11 @@ def test_low_precision_is_summed_in_float32() -> None:
     assert group_l2_norms([[ones]]).tolist() == pytest.approx([1000.0])
 
 
+def test_tensors_of_two_precisions_are_summed_in_the_higher() -> None:
+    norms = group_l2_norms([[torch.tensor([3.0])], [torch.tensor([4.0], dtype=torch.float64)]])
+    assert norms.dtype == torch.float64
+    assert norms.tolist() == [3.0, 4.0]
+
+
 def test_group_sizes() -> None:
     assert group_sizes([[torch.zeros(2, 3), torch.zeros(4)], []]).tolist() == [10.0, 0.0]

@@ -14,11 +14,12 @@ PUBLIC = {
     "lrlab.probes": {"GradientProbe", "OutputGradientProbe", "Probe"},
     "lrlab.schedulers": {"ArticleLR", "Decision", "PlateauLR", "SignalScheduler"},
     "lrlab.training": {
-        "DivergedError", "Engine", "EngineError", "Evaluation", "Recorder", "Row", "Update", "check_finite",
-        "choose_engine", "evaluate", "train",
+        "DivergedError", "Engine", "EngineError", "Evaluation", "Recorder", "Row", "Update", "choose_engine",
+        "divergence", "evaluate", "step_of", "train",
     },
     "lrlab.runs": {
-        "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError", "find_runs", "lock_run", "read_run",
+        "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError", "check_vacant", "find_runs",
+        "lock_run", "read_run",
     },
     "lrlab.report": {"confusion_png", "write_figures", "write_report"},
 }  # fmt: skip

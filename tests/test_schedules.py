@@ -1,6 +1,7 @@
 """Open-loop schedules: trajectories written by hand, and torch's own where it has one."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -28,6 +29,11 @@ def test_step_decays_every_step_size_updates() -> None:
 
 def test_linear_reaches_its_end_at_the_last_update_and_stays() -> None:
     assert played(schedules.linear(5), 7) == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("make", [schedules.linear, schedules.cosine, schedules.one_minus_sqrt])
+def test_a_run_of_one_update_makes_it_at_the_start(make: Callable[[int], Schedule]) -> None:
+    assert played(make(1), 2) == [1.0, 0.0]
 
 
 def test_cosine_by_hand() -> None:

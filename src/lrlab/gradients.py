@@ -15,10 +15,10 @@ def group_l2_norms(groups: Sequence[Sequence[Tensor]]) -> Tensor:
 
     Args:
         groups: for each group its tensors, of any shapes, on one device; a group may be empty, all may not.
-    Returns: (len(groups),) float32, or float64 for float64 tensors; an empty group has length 0.
+    Returns: (len(groups),) float32, or float64 if any tensor is; an empty group has length 0.
     """
     tensors = [tensor for group in groups for tensor in group]
-    dtype = torch.float64 if tensors[0].dtype == torch.float64 else torch.float32
+    dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
     squares = torch.stack(torch._foreach_norm(tensors, 2, dtype=dtype)).square()  # (number of tensors,)
     parts = squares.split([len(group) for group in groups])
     return torch.stack([part.sum() for part in parts]).sqrt()

@@ -139,4 +139,4 @@ def join(schedules: Sequence[Schedule], lengths: Sequence[int]) -> Schedule:
 
 
 def _progress(index: int, total_steps: int) -> float:
-    return min(1.0, index / (total_steps - 1)) if total_steps > 1 else 1.0
+    return min(1.0, index / max(1, total_steps - 1))  # a run of one update makes it at the start

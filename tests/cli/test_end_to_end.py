@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -80,6 +81,24 @@ def test_divergence_is_exit_code_4(tmp_path: Path) -> None:
     assert "diverged: the loss of update" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert read_run(tmp_path / "run").status == "diverged"
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_diverged_run_has_its_json_too(tmp_path: Path) -> None:
+    wild = ["--schedule", "constant", "--set", "optimizer.name=sgd", "--lr", "1e30"]
+    ended = lrlab(tmp_path, "train", *TINY[:4], *wild, "--steps", "30", "--run", "run", "--json")
+    assert (ended.returncode, json.loads(ended.stdout)["status"]) == (4, "diverged")
+
+
+def test_some_failed_is_exit_code_7(tmp_path: Path) -> None:
+    (tmp_path / "pair.toml").write_text(STUDY.replace("seeds = [0, 1]", "seeds = [0]"))
+    (tmp_path / "runs" / "pair" / "multiplier-0.5" / "seed0").mkdir(parents=True)
+    (tmp_path / "runs" / "pair" / "multiplier-0.5" / "seed0" / "thesis.tex").touch()
+    ended = lrlab(tmp_path, "study", "pair.toml")
+    assert ended.returncode == 7
+    assert "[1/2] multiplier-0.5 seed 0: failed: " in ended.stdout
+    assert "[2/2] multiplier-0.2 seed 0: complete" in ended.stdout
+    assert (tmp_path / "runs" / "pair" / "multiplier-0.5" / "seed0" / "thesis.tex").exists()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -118,7 +137,7 @@ def test_a_study_lays_its_arms_over_each_other_and_is_safe_to_repeat(tmp_path: P
     (tmp_path / "pair.toml").write_text(STUDY)
     ended = lrlab(tmp_path, "study", "pair.toml")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert "[4/4] multiplier-0.2 seed 1: complete, test accuracy" in ended.stdout
+    assert re.search(r"\[4/4\] multiplier-0.2 seed 1: complete, test accuracy .*\n  0 +\d+%", ended.stdout)
     assert [run.status for run in find_runs(tmp_path / "runs" / "pair")] == ["complete"] * 4
     assert (tmp_path / "runs" / "pair" / "figures" / "lr.png").exists()
     assert str(Path("runs") / "pair" / "report.html") in ended.stdout

@@ -112,7 +112,7 @@ def test_a_run_directory_that_cannot_be_made_is_exit_code_5(capsys: pytest.Captu
     run = tmp_path / "file" / "run"
     code, _, err = said(capsys, "train", "--steps", "1", "--set", "schedule.check_every=1", "--run", str(run))
     assert code == 5
-    assert "Check space and permissions" in err
+    assert "Not a directory" in err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,14 +43,16 @@ def test_a_configuration_survives_toml(name: str) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"schedul": {}}, "Unknown key 'schedul'. Known: data, model, .* Did you mean 'schedule'?"),
-        ({"schedule": {"multiplir": 1.0}}, "Unknown key 'schedule.multiplir'.* Did you mean 'schedule.multiplier'?"),
-        ({"schedule": {"name": "cosin"}}, "Unknown schedule 'cosin'. Known: article, .* Did you mean 'cosine'?"),
+        ({"schedul": {}}, "Unknown key 'schedul'. Known: data, model, .* Did you mean 'schedule'[?]"),
+        ({"schedule": {"multiplir": 1.0}}, "Unknown key 'schedule.multiplir'.* Did you mean 'schedule.multiplier'[?]"),
+        ({"schedule": {"name": "cosin"}}, "Unknown schedule 'cosin'. Known: article, .* Did you mean 'cosine'[?]"),
         (
             {"schedule": {"name": "cosine", "multiplier": 1.0}},
             "Unknown key 'schedule.multiplier'. Known: schedule.name",
         ),
         ({"schedule": "cosine"}, "schedule: must be a table"),
+        ({"schedule": {"name": "torch:"}}, "schedule.name: must be torch:<Class>, as in torch:StepLR, got 'torch:'"),
+        ({"model": "resnet34"}, "model: must be a table of keys, as in model.name, got 'resnet34'"),
         ({"optimizer": {"lr": float("nan")}}, "optimizer.lr: must be a finite number, got nan"),
         ({"optimizer": {"lr": -1.0}}, "optimizer.lr: must be greater than 0, got -1.0"),
         ({"epochs": 0}, "epochs: must be greater than or equal to 1, got 0"),
@@ -96,6 +98,16 @@ def test_everything_wrong_is_said_at_once() -> None:
 )
 def test_a_setting_is_toml_or_else_a_string(text: str, table: dict[str, Any]) -> None:
     assert read_setting(text) == table
+
+
+def test_a_torch_scheduler_may_have_a_min_lr_of_its_own() -> None:
+    config = parse_config({"schedule": {"name": "torch:ReduceLROnPlateau", "min_lr": [0.1]}, "stop_below_lr": 1e-9})
+    assert config.schedule.model_extra == {"min_lr": [0.1]}
+
+
+def test_two_settings_in_one_are_refused() -> None:
+    with pytest.raises(ConfigError, match="must be one KEY=VALUE; say --set again"):
+        read_setting("seed=1\nbatch_size=3")
 
 
 @pytest.mark.parametrize("text", ["schedule", "=3", ".x=3", "a..b=3"])

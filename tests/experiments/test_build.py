@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, lr_scheduler
 
@@ -134,12 +136,22 @@ def test_the_article_schedule_takes_all_its_keys() -> None:
             {"name": "torch:StepLR", "stepsize": 3},
             r"Unknown key 'schedule.stepsize'.* Did you mean 'schedule.step_size'\?",
         ),
+        ({"name": "torch:OneCycleLR", "max_lr": 1.0, "total_steps": 5}, "torch:OneCycleLR: .*Tried to step"),
+        ({"name": "torch:StepLR", "step_size": 0}, "torch:StepLR: ZeroDivisionError"),
+        ({"name": "torch:StepLR", "step_size": "abc"}, "torch:StepLR: TypeError"),
+        ({"name": "torch:ReduceLROnPlateau", "min_lr": "abc"}, "torch:ReduceLROnPlateau: "),
         ({"name": "torch:Optimizer"}, "Unknown scheduler of torch 'Optimizer'"),
     ],
 )
 def test_what_torch_does_not_have_is_explained(schedule: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(schedule)
+
+
+@given(warmup=st.floats(0, 0.99), share=st.floats(0, 1), num_steps=st.integers(1, 50))
+def test_any_wsd_whose_shares_fit_can_be_built(warmup: float, share: float, num_steps: int) -> None:
+    cooldown = share * (1 - warmup)
+    rates({"name": "wsd", "warmup_fraction": warmup, "cooldown_fraction": min(cooldown, 1 - warmup)}, num_steps)
 
 
 def test_a_schedule_that_listens_has_no_preview() -> None:

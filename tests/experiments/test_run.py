@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from lrlab.config import ConfigError, parse_config
 from lrlab.data import ImageData, load_digits_data
 from lrlab.experiments import Evaluated, Experiment, Update
-from lrlab.runs import RunError, read_run
+from lrlab.runs import RunError, RunWriter, read_run
 from lrlab.training import DivergedError
 
 SMALL: dict[str, Any] = {
@@ -108,11 +108,13 @@ def test_another_seed_gives_other_weights(tmp_path: Path, digits: ImageData) -> 
 
 
 def test_epochs_end_the_run(tmp_path: Path, digits: ImageData) -> None:
+    assert len(digits.train) == 1438
     experiment = Experiment(
         parse_config({key: value for key, value in SMALL.items() if key != "steps"} | {"epochs": 3, "batch_size": 300}),
         data=digits,
     )
-    assert experiment.num_steps == 3 * (len(digits.train) // 300)
+    updates = [event for event in experiment.run(tmp_path / "run") if isinstance(event, Update)]
+    assert [update.epoch for update in updates] == [1] * 4 + [2] * 4 + [3] * 4  # 1438 / 300 = 4.8
 
 
 def test_dlibs_ending_stops_once_the_rate_is_below_the_threshold(tmp_path: Path, digits: ImageData) -> None:
@@ -121,6 +123,39 @@ def test_dlibs_ending_stops_once_the_rate_is_below_the_threshold(tmp_path: Path,
     made = read_run(tmp_path / "run")
     assert (made.status, made.result["steps"]) == ("complete", 10)
     assert list(made.series("train/loss")[0]) == list(range(1, 11))
+
+
+def test_dlibs_ending_does_not_take_a_warm_up_for_a_fall(tmp_path: Path, digits: ImageData) -> None:
+    run(tmp_path / "run", digits, schedule={"name": "one_cycle"}, stop_below_lr=1e-4)  # it begins at 4e-5
+    assert 20 < read_run(tmp_path / "run").result["steps"] < 30
+
+
+def test_an_experiment_can_be_run_once(tmp_path: Path, digits: ImageData) -> None:
+    experiment = Experiment(parse_config(SMALL), data=digits)
+    list(experiment.run(tmp_path / "one"))
+    with pytest.raises(RuntimeError, match="make a new Experiment for another run"):
+        next(experiment.run(tmp_path / "two"))
+    assert not (tmp_path / "two").exists()
+
+
+def test_an_interrupt_while_rows_are_written_loses_none(
+    tmp_path: Path, digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = RunWriter.write_rows
+    calls = []
+
+    def interrupted(self: RunWriter, rows: Any) -> None:
+        calls.append(len(rows))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        written(self, rows)
+
+    monkeypatch.setattr(RunWriter, "write_rows", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", digits)
+    made = read_run(tmp_path / "run")
+    assert made.status == "preempted"
+    assert list(made.series("train/loss")[0]) == list(range(1, made.result["steps"] + 1))
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_with_its_rows(tmp_path: Path, digits: ImageData) -> None:
@@ -132,6 +167,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_with_its_rows(tmp_pa
     rows = pq.read_table(tmp_path / "run" / "metrics").to_pylist()
     assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
     assert not math.isfinite(rows[-1]["train/loss"])
+    assert made.result["steps"] == rows[-1]["step"]
 
 
 def test_stopped_early_a_run_is_preempted_and_keeps_its_rows(tmp_path: Path, digits: ImageData) -> None:

@@ -1,12 +1,14 @@
 """A study runs what is missing, and nothing else."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lrlab.config import read_study
+from lrlab.config import ConfigError, read_study
 from lrlab.experiments import Ended, run_study
 from lrlab.runs import RunError, RunWriter, find_runs, read_run
 
@@ -68,9 +70,9 @@ def test_arms_of_one_seed_are_paired_until_their_rates_part(tmp_path: Path) -> N
 def test_repeated_a_study_runs_nothing_and_touches_nothing(tmp_path: Path) -> None:
     path = write(tmp_path)
     play(path)
-    before = {file: file.read_bytes() for file in (tmp_path / "runs").rglob("*.json*")}
+    before = {file: file.read_bytes() for file in (tmp_path / "runs").rglob("*") if file.is_file()}
     assert set(outcomes(play(path)).values()) == {"complete before"}
-    assert {file: file.read_bytes() for file in (tmp_path / "runs").rglob("*.json*")} == before
+    assert {file: file.read_bytes() for file in (tmp_path / "runs").rglob("*") if file.is_file()} == before
 
 
 def test_a_run_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
@@ -89,6 +91,37 @@ def test_a_run_that_another_process_has_is_passed_over(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "runs" / "plan" / "wide" / "seed0", config):
         played = outcomes(play(path))
     assert played == {"wide/0": "locked", "narrow/0": "complete", "wide/1": "complete", "narrow/1": "complete"}
+
+
+def test_two_processes_share_a_study_even_where_runs_were_cut_short(tmp_path: Path) -> None:
+    text = PLAN.replace("seeds = [0, 1]", "seeds = [0, 1, 2, 3, 4, 5]")
+    path = write(tmp_path, text)
+    for (arm, seed), config in read_study(path).configs().items():
+        with RunWriter(tmp_path / "runs" / "plan" / arm / f"seed{seed}", config):
+            pass  # as a process leaves it that was killed
+    command = [sys.executable, "-m", "lrlab", "study", str(path)]
+    processes = [subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in processes:
+        _, err = process.communicate(timeout=240)
+        assert (process.returncode, err) == (0, "")
+    runs = find_runs(tmp_path / "runs" / "plan")
+    assert [run.status for run in runs] == ["complete"] * 12
+    assert all(len(run.series("train/loss")[0]) == 6 for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ('schedule.name = "torch:NoLR"', "arm 'narrow': Unknown scheduler of torch 'NoLR'"),
+        ("batch_size = 5000", "arm 'narrow': batch_size must be at most"),
+        ('schedule = { name = "torch:StepLR", step_size = 0 }', "arm 'narrow': torch:StepLR: ZeroDivisionError"),
+    ],
+)
+def test_an_arm_that_cannot_be_built_is_refused_before_any_is_run(tmp_path: Path, wrong: str, message: str) -> None:
+    path = write(tmp_path, PLAN.replace("schedule.multiplier = 1e-9", wrong))
+    with pytest.raises(ConfigError, match=message):
+        play(path)
+    assert not (tmp_path / "runs" / "plan" / "wide").exists()
 
 
 def test_a_diverged_run_is_a_result_and_the_others_go_on(tmp_path: Path) -> None:

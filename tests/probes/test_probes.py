@@ -125,6 +125,15 @@ def test_reading_before_backward_raises() -> None:
         OutputGradientProbe(dict(model.named_children())).observe()
 
 
+def test_an_output_that_is_not_one_tensor_is_refused() -> None:
+    recurrent = nn.GRU(2, 2)
+    probe = OutputGradientProbe({"recurrent": recurrent})
+    with pytest.raises(TypeError, match="the output of recurrent must be one tensor, got tuple"):
+        recurrent(torch.zeros(1, 1, 2))
+    probe.detach()
+    recurrent(torch.zeros(1, 1, 2))
+
+
 def test_a_parameter_without_a_gradient_counts_as_zeros() -> None:
     used, unused = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(1))
     used.grad = torch.ones(3)

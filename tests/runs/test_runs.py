@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -104,12 +105,33 @@ def test_a_directory_that_holds_something_else_is_refused(tmp_path: Path) -> Non
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(RunError, match="is not empty and holds no run"):
         RunWriter(tmp_path, CONFIG)
-    assert {path.name for path in tmp_path.iterdir()} <= {"thesis.tex", ".lock"}
+    with pytest.raises(RunError, match="is not empty and holds no run"):
+        RunWriter(tmp_path, CONFIG, again=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_again_deletes_a_run_that_was_cut_short_and_no_other(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        writer.write_rows([row(1), row(2)])
+    with RunWriter(tmp_path / "run", CONFIG, again=True) as writer:
+        assert read_run(tmp_path / "run").columns == ()
+        writer.finish("complete", {})
+    with pytest.raises(RunError, match="already holds a run"):
+        RunWriter(tmp_path / "run", CONFIG, again=True)
+
+
+def test_a_writer_that_fails_in_its_constructor_gives_the_lock_back(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").mkdir()  # in the way
+    with pytest.raises(RunError) as error:
+        RunWriter(tmp_path / "run", CONFIG)
+    with lock_run(tmp_path / "run"):
+        assert error.value is not None  # while the exception, and what it holds, is alive
 
 
 def test_a_path_that_cannot_be_a_directory_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"file.*Check space and permissions"):
+    with pytest.raises(StorageError, match=r"file.*: Not a directory"):
         RunWriter(tmp_path / "file" / "run", CONFIG)
 
 
@@ -124,7 +146,10 @@ def test_a_full_disk_is_a_storage_error_that_names_the_file(tmp_path: Path) -> N
 
 def test_a_second_process_is_told_who_has_the_run(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run", CONFIG):
-        code = f"from lrlab.runs import lock_run; from pathlib import Path; lock_run(Path({str(tmp_path / 'run')!r}))"
+        code = (
+            "from lrlab.runs import lock_run; from pathlib import Path;"
+            f"lock_run(Path({str(tmp_path / 'run')!r})).__enter__()"
+        )
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (
         f"LockedError: {tmp_path / 'run'}: another process is writing this run (process {os.getpid()} on"
@@ -135,15 +160,58 @@ def test_a_second_process_is_told_who_has_the_run(tmp_path: Path) -> None:
 def test_a_lock_is_free_once_its_process_is_gone(tmp_path: Path) -> None:
     code = (
         "import os, signal; from pathlib import Path; from lrlab.runs import lock_run;"
-        f"lock = lock_run(Path({str(tmp_path)!r})); os.kill(os.getpid(), signal.SIGKILL)"
+        f"lock_run(Path({str(tmp_path)!r})).__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
-    lock_run(tmp_path).release()
+    with lock_run(tmp_path):
+        pass
 
 
 def test_in_one_process_too_a_run_has_one_writer(tmp_path: Path) -> None:
-    with lock_run(tmp_path), pytest.raises(LockedError):
-        lock_run(tmp_path)
+    with lock_run(tmp_path), pytest.raises(LockedError), lock_run(tmp_path):
+        pass
+    with lock_run(tmp_path):
+        pass  # free again, at once
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("metrics/part-000000001.parquet", b"PAR1 no parquet"), ("decisions.jsonl", b'{"step": 1\n{}\n')],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        writer.write_rows([row(1)])
+    (tmp_path / "run" / name).write_bytes(content)
+    with pytest.raises(StorageError, match=f"{name.split('/')[0]}: damaged"):
+        (read_run(tmp_path / "run").series("train/loss"), read_run(tmp_path / "run").decisions())
+
+
+def test_rows_can_be_read_while_they_are_merged(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        code = (
+            "from pathlib import Path; from lrlab.runs import read_run\n"
+            f"run = Path({str(tmp_path / 'run')!r})\n"
+            "while read_run(run).status == 'running':\n"
+            "    steps, _ = read_run(run).series('train/loss')\n"
+            "    assert list(steps) == list(range(1, len(steps) + 1)), steps\n"
+        )
+        writer.write_rows([row(1)])
+        with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as reader:
+            for start in range(2, 402, 4):
+                for step in range(start, start + 4):
+                    writer.write_rows([row(step)])
+                writer._merge_parts()
+            writer.finish("complete", {})
+            assert reader.wait(timeout=60) == 0, reader.stderr.read() if reader.stderr else ""
+
+
+def test_a_measured_nan_is_a_value_and_what_was_not_measured_is_none(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        writer.write_rows([row(1, 2.0), row(2), row(3, float("nan"))])
+    steps, values = read_run(tmp_path / "run").series("grad_l2/stem")
+    assert list(steps) == [1, 3]
+    assert values[0] == 2.0
+    assert np.isnan(values[1])
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:

@@ -109,6 +109,17 @@ def test_saved_and_loaded_at_any_update_it_goes_on_as_if_never_stopped(
 
 
 @every_scheduler
+def test_a_saved_state_does_not_change_afterwards(make: Callable[[Optimizer], SignalScheduler]) -> None:
+    scheduler = make(make_optimizer())
+    rates(scheduler, noisy_losses(10))
+    state = scheduler.state_dict()
+    other = make(make_optimizer())
+    other.load_state_dict(state)
+    rates(scheduler, noisy_losses(10))
+    assert len(state["decisions"]) == len(other.decisions) == 2
+
+
+@every_scheduler
 def test_the_loss_keeps_no_graph_alive(make: Callable[[Optimizer], SignalScheduler]) -> None:
     scheduler = make(make_optimizer())
     scheduler.observe(torch.ones(1, requires_grad=True).sum())

@@ -1,16 +1,19 @@
 """The loop, the evaluation and the rows, on a small real network and real digits."""
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrlab.data import Batches, ImageData, load_digits_data
 from lrlab.models import layer_groups, resnet18
-from lrlab.probes import GradientProbe
+from lrlab.probes import GradientProbe, OutputGradientProbe
 from lrlab.schedulers import ArticleLR
 from lrlab.schedules import linear
 from lrlab.training import (
@@ -19,8 +22,8 @@ from lrlab.training import (
     EngineError,
     Recorder,
     Update,
-    check_finite,
     choose_engine,
+    divergence,
     evaluate,
     train,
 )
@@ -80,6 +83,60 @@ def test_an_update_tells_the_rate_that_it_was_made_with(digits: ImageData) -> No
     scheduler = ArticleLR(optimizer, multiplier=1e9, check_every=2)  # decays at every look
     updates = train(model, Batches(digits, batch_size=8, seed=0).batch, optimizer, scheduler, engine=CPU, num_steps=6)
     assert [update.lrs[0] for update in updates] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
+
+
+def test_a_tensor_rate_is_told_as_it_was(digits: ImageData) -> None:
+    model = small_model()
+    optimizer = torch.optim.Adam(model.parameters(), torch.tensor(1e-3))
+    scheduler = ArticleLR(optimizer, multiplier=1e9, check_every=2)
+    updates = list(
+        train(model, Batches(digits, batch_size=8, seed=0).batch, optimizer, scheduler, engine=CPU, num_steps=4)
+    )
+    assert [float(update.lrs[0]) for update in updates] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+
+
+class CountWaits(TorchDispatchMode):
+    """Counts what fetches a number from the device, each of which would stop a GPU's queue."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_waits = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.num_waits += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_update_waits_for_the_device_but_those_that_decide(digits: ImageData) -> None:
+    model = small_model()
+    optimizer = torch.optim.Adam([{"params": list(model.parameters()), "name": "all"}], fused=True)
+    scheduler = ArticleLR(optimizer, check_every=10)
+    probes = [GradientProbe(layer_groups(model)), OutputGradientProbe(dict(model.named_children()))]
+    recorder = Recorder(["all"], probes)
+    waits = []
+    with CountWaits() as counter:
+        batches = Batches(digits, batch_size=8, seed=0)
+        for update in train(model, batches.batch, optimizer, scheduler, engine=CPU, num_steps=31, probes=probes):
+            recorder.add(update)
+            waits.append(counter.num_waits)
+            counter.num_waits = 0
+    assert [step for step, count in enumerate(waits, start=1) if count] == [10, 20, 30]
+
+
+def test_evaluation_leaves_each_module_in_its_own_mode() -> None:
+    model = small_model().train()
+    model.get_submodule("stem.1").eval()  # a frozen batch normalisation
+    evaluate(model, [(torch.rand(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64))], engine=CPU, num_classes=10)
+    assert model.training
+    assert not model.get_submodule("stem.1").training
+
+
+def test_threads_of_one_engine_do_not_stay_for_the_next() -> None:
+    before = torch.get_num_threads()
+    choose_engine(device="cpu", threads=2 if before == 1 else 1)
+    assert torch.get_num_threads() != before
+    choose_engine(device="cpu")
+    assert torch.get_num_threads() == before
 
 
 def test_evaluation_agrees_with_a_slow_twin_and_leaves_the_mode(digits: ImageData) -> None:
@@ -151,15 +208,17 @@ def test_rows_end_at_a_loss_that_is_not_finite(loss: float) -> None:
         recorder.add(update(step, value))
     rows = recorder.take_rows()
     assert [row["step"] for row in rows] == [1, 2]
-    with pytest.raises(DivergedError, match=r"diverged: the loss of update 2 is (nan|inf). Lower optimizer.lr"):
-        check_finite(rows)
+    error = divergence(rows)
+    assert isinstance(error, DivergedError)
+    assert error.step == 2
+    assert str(error) == f"diverged: the loss of update 2 is {loss}. Lower optimizer.lr, or look at the data."
 
 
 def test_finite_rows_pass() -> None:
     recorder = Recorder(["a", "b"], [])
     recorder.add(update(1, 5.0))
-    check_finite(recorder.take_rows())
-    check_finite([])
+    assert divergence(recorder.take_rows()) is None
+    assert divergence([]) is None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="shows what is said where there is no GPU")
@@ -168,8 +227,10 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         choose_engine(device="cuda")
 
 
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="asks the operating system what the processor has")
 def test_auto_precision_takes_bf16_where_the_processor_has_it() -> None:
-    has_it = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    flags = Path("/proc/cpuinfo").read_text()
+    has_it = "avx512_bf16" in flags or "amx_bf16" in flags
     assert choose_engine(device="cpu", precision="auto").precision == ("bf16" if has_it else "fp32")
 
 

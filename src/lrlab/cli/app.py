@@ -15,7 +15,10 @@ from lrlab.cli.parsing import at_most_one, make_app
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lrlab.cli.display import Display
+
 RUNS = Path("runs")
+SOME_FAILED = 7
 
 WHAT = Group.create_ordered("What to train")
 RATE = Group.create_ordered("Learning rate")
@@ -116,25 +119,22 @@ def train(
     checked = read_config(config, flags, settings)
     directory = run or free_directory(RUNS, run_name(checked))
 
+    from lrlab.runs import check_vacant
+
+    check_vacant(directory)
+
     from lrlab.cli.display import Display
     from lrlab.experiments import Experiment
-    from lrlab.report import write_report
-    from lrlab.runs import read_run
 
     display = Display(_console(json))
     experiment = Experiment(checked)
     display.say(experiment.summary())
     display.say(f"run: {directory}")
-    display.follow(experiment.run(directory), num_steps=experiment.num_steps, batch_size=checked.batch_size)
-    finished = read_run(directory)
-    page = write_report(directory)
-    display.say(
-        f"{finished.status}: test accuracy {finished.result['test_accuracy']:.2%} "
-        f"after {finished.result['steps']:,} updates, {finished.result['train_seconds']:.1f} s of training"
-    )
-    display.say(f"figures and page: {page}")
-    if json:
-        _print_json({"run": str(directory), "status": finished.status, "result": dict(finished.result)})
+    try:
+        display.follow(experiment, experiment.run(directory))
+    finally:
+        if experiment.status is not None:  # there is a run, complete or not
+            _conclude(directory, display, json=json)
     return 0
 
 
@@ -157,12 +157,15 @@ def study(
     display = Display(_console(json))
     members = study_members(plan, RUNS)
     display.say(f"study {plan.name}: {len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(members)} runs")
-    outcomes = display.follow_study(run_study(plan, file, root=RUNS), members)
+    outcomes = display.follow_study(run_study(plan, file, root=RUNS), num_members=len(members))
     folder = RUNS / plan.name
-    display.say(f"figures and page: {write_report(folder)}")
+    if outcomes.get("locked"):
+        display.say(f"{outcomes['locked']} of the runs are with another process; study again shows them when they end")
+    if outcomes.keys() & {"complete", "diverged"}:
+        display.say(f"figures and page: {write_report(folder)}")
     if json:
         _print_json({"study": str(folder), "outcomes": outcomes})
-    return 7 if set(outcomes) & {"failed", "locked"} else 0
+    return SOME_FAILED if outcomes.get("failed") else 0
 
 
 @app.command(group=TRAIN)
@@ -236,6 +239,20 @@ def check(name: DataName, /, *, data_dir: DataDir = None, settings: Settings = N
 
 for order, name in enumerate((*app, *data_app)):
     (app if name in app else data_app)[name].sort_key = order  # help lists the verbs as they stand here
+
+
+def _conclude(directory: Path, display: Display, *, json: bool) -> None:
+    """Say how a run ended and where to look; the exit code says the rest."""
+    from lrlab.report import write_report
+    from lrlab.runs import read_run
+
+    ended = read_run(directory)
+    result = ended.result
+    found = "" if result["test_accuracy"] is None else f"test accuracy {result['test_accuracy']:.2%}, "
+    display.say(f"{ended.status}: {found}{result['steps']:,} updates, {result['train_seconds']:.1f} s of training")
+    display.say(f"figures and page: {write_report(directory)}")
+    if json:
+        _print_json({"run": str(directory), "status": ended.status, "result": dict(result)})
 
 
 def _console(json: bool) -> Console:

@@ -1,15 +1,15 @@
-"""What a person sees while a run goes: a progress bar on a terminal, and a few lines for each evaluation."""
+"""What a person sees while runs go: a progress bar on a terminal, and a few lines for each evaluation or run."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from lrlab.experiments import Ended, Evaluated, Event, Member, Update
+from lrlab.experiments import Ended, Evaluated, Event, Experiment, Member, Started, StudyEvent, Update
 
 SECONDS_BETWEEN_LOOKS = 0.25
 """The loss is fetched from the device for the bar this often, and not at every update."""
@@ -29,73 +29,74 @@ class Display:
         """Print a line as it is: names in it are not markup."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def follow(self, events: Iterable[Event], *, num_steps: int, batch_size: int) -> None:
-        """Show one run to its end."""
-        with self._bar() as (bar, task):
-            for event in _paced(events, bar, task, num_steps=num_steps, batch_size=batch_size):
-                bar.console.print(describe(event), markup=False, highlight=False, soft_wrap=True)
+    def follow(self, experiment: Experiment, events: Generator[Event, None, None]) -> None:
+        """Show one run to its end; whatever happens here, the run is ended in order."""
+        with closing(events), self._bar() as bar:
+            bar.start("", num_steps=experiment.num_steps, batch_size=experiment.config.batch_size)
+            for event in events:
+                if isinstance(event, Evaluated):
+                    self.say(describe(event))
+                bar.show(event)
 
-    def follow_study(self, happenings: Iterable[tuple[Member, Event | Ended]], members: list[Member]) -> dict[str, int]:
-        """Show a study to its end, a line a run; return how many runs ended in which way."""
+    def follow_study(
+        self, happenings: Generator[tuple[Member, StudyEvent], None, None], *, num_members: int
+    ) -> dict[str, int]:
+        """Show a study to its end, a few lines a run; return how many runs ended in which way."""
         outcomes: dict[str, int] = {}
-        with self._bar() as (bar, task):
-            for number, (member, ended) in enumerate(_endings(happenings, bar, task), start=1):
-                outcomes[ended.outcome] = outcomes.get(ended.outcome, 0) + 1
-                text = f"[{number}/{len(members)}] {member.arm} seed {member.seed}: {ended.outcome}"
-                text += " (already there)" if ended.was_there else ""
-                text += f": {ended.message}" if ended.message else f", test accuracy {ended.test_accuracy:.2%}"
-                bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        evaluated: Evaluated | None = None
+        with closing(happenings), self._bar() as bar:
+            for member, event in happenings:
+                number = f"[{sum(outcomes.values()) + 1}/{num_members}]"
+                match event:
+                    case Started():
+                        title = f"{number} {member.arm} seed {member.seed}"
+                        bar.start(title, num_steps=event.num_steps, batch_size=member.config.batch_size)
+                        evaluated = None
+                    case Ended():
+                        self.say(f"{number} {describe_end(member, event, evaluated)}")
+                        outcomes[event.outcome] = outcomes.get(event.outcome, 0) + 1
+                        evaluated = None
+                    case _:
+                        evaluated = event if isinstance(event, Evaluated) else evaluated
+                        bar.show(event)
         return outcomes
 
     @contextmanager
-    def _bar(self) -> Iterator[tuple[Progress, TaskID]]:
-        bar = Progress(
+    def _bar(self) -> Iterator[_Bar]:
+        columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[state]}", markup=False),
             TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
         )
-        with bar:
-            yield bar, bar.add_task("", total=None, state="")
+        shown = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
+        with shown:
+            yield _Bar(shown, shown.add_task("", total=None, state=""))
 
 
-def _paced(
-    events: Iterable[Event], bar: Progress, task: TaskID, *, num_steps: int, batch_size: int
-) -> Iterator[Evaluated]:
-    """Move the bar now and then, and pass on the evaluations."""
-    looked, step_then = time.monotonic(), 0
-    for event in events:
+class _Bar:
+    """Moves a progress bar now and then: loss, rate, images per second, time left."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def start(self, title: str, *, num_steps: int, batch_size: int) -> None:
+        """Begin with a run."""
+        self._progress.reset(self._task, total=num_steps, description=title, state="")
+        self._batch_size = batch_size
+        self._looked, self._step = time.monotonic(), 0
+
+    def show(self, event: Event) -> None:
+        """Take note of an event, and move the bar if the last look is long enough ago."""
+        seconds = time.monotonic() - self._looked
         if isinstance(event, Evaluated):
-            yield event
-            looked, step_then = time.monotonic(), event.step  # an evaluation is no training time
-            continue
-        seconds = time.monotonic() - looked
-        if seconds >= SECONDS_BETWEEN_LOOKS or event.step == num_steps:
-            speed = (event.step - step_then) * batch_size / max(seconds, 1e-9)
-            bar.update(task, completed=event.step, total=num_steps, state=_state(event, speed))
-            looked, step_then = time.monotonic(), event.step
-
-
-def _endings(
-    happenings: Iterable[tuple[Member, Event | Ended]], bar: Progress, task: TaskID
-) -> Iterator[tuple[Member, Ended]]:
-    looked = time.monotonic()
-    for member, event in happenings:
-        if isinstance(event, Ended):
-            yield member, event
-        elif isinstance(event, Update) and time.monotonic() - looked >= SECONDS_BETWEEN_LOOKS:
-            looked = time.monotonic()
-            bar.update(
-                task,
-                completed=event.step,
-                total=None,
-                description=f"{member.arm} seed {member.seed}",
-                state=f"loss {float(event.loss):.3f}  lr {max(map(float, event.lrs)):.1e}",
-            )
+            self._looked, self._step = time.monotonic(), event.step  # an evaluation is no training time
+        elif seconds >= SECONDS_BETWEEN_LOOKS and not self._progress.disable:
+            speed = (event.step - self._step) * self._batch_size / seconds
+            self._progress.update(self._task, completed=event.step, state=_state(event, speed))
+            self._looked, self._step = time.monotonic(), event.step
 
 
 def _state(update: Update, images_per_second: float) -> str:
@@ -106,14 +107,26 @@ def _state(update: Update, images_per_second: float) -> str:
 def describe(event: Evaluated) -> str:
     """Say what an evaluation found, class by class."""
     found = event.evaluation
-    lines = [f"step {event.step:,} (epoch {event.epoch}): test loss {found.loss:.3f}, accuracy {found.accuracy:.2%}"]
+    head = f"step {event.step:,} (epoch {event.epoch}): test loss {found.loss:.3f}, accuracy {found.accuracy:.2%}"
+    return "\n".join([head, *_class_rows(event)])
+
+
+def describe_end(member: Member, ended: Ended, evaluated: Evaluated | None) -> str:
+    """Say how a run of a study ended, and what its last evaluation found in each class if it was made now."""
+    text = f"{member.arm} seed {member.seed}: {ended.outcome}"
+    text += " (already there)" if ended.was_there else ""
+    text += f": {ended.message}" if ended.message else f", test accuracy {ended.test_accuracy:.2%}"
+    return "\n".join([text, *(_class_rows(evaluated) if evaluated else [])])
+
+
+def _class_rows(event: Evaluated, *, num_columns: int = 5) -> list[str]:
     cells = [
         f"{name[:14]} {'n/a' if share is None else format(share, '.0%')}"
-        for name, share in zip(event.classes, found.class_accuracy, strict=True)
+        for name, share in zip(event.classes, event.evaluation.class_accuracy, strict=True)
     ]
     width = max(map(len, cells)) + 2
-    rows = (cells[start : start + 5] for start in range(0, len(cells), 5))
-    return "\n".join([*lines, *("  " + "".join(cell.ljust(width) for cell in row).rstrip() for row in rows)])
+    rows = (cells[start : start + num_columns] for start in range(0, len(cells), num_columns))
+    return ["  " + "".join(cell.ljust(width) for cell in row).rstrip() for row in rows]
 
 
 def rate_chart(rates: Sequence[float], *, num_rows: int = 24, width: int = 50) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lrlab.config import RunConfig, merge, parse_config, read_setting, read_toml
+from lrlab.config import ConfigError, RunConfig, merge, parse_config, read_setting, read_toml
 
 
 def read_config(file: Path | None, flags: dict[str, Any], settings: list[str] | None) -> RunConfig:
@@ -32,6 +32,8 @@ def data_flags(data: str | None, data_dir: Path | None) -> dict[str, Any]:
     """
     name, colon, directory = (data or "").partition(":")
     if colon and name == "folder":
+        if not directory or data_dir:
+            raise ConfigError("A folder of images is named once, as --data folder:DIR, without --data-dir.")
         return {"data.name": "folder", "data.dir": str(Path(directory).absolute())}
     return {"data.name": data, "data.dir": str(data_dir.absolute()) if data_dir else None}
 

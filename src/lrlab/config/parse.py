@@ -41,9 +41,12 @@ def read_setting(text: str) -> Table:
     if not equals or not all(names):
         raise ConfigError(f"--set {text}: must be KEY=VALUE, as in --set schedule.multiplier=0.2.")
     try:
-        setting = tomllib.loads(f"value = {value}")["value"]
+        parsed = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
-        setting = value
+        parsed = {"value": value}
+    if len(parsed) > 1:
+        raise ConfigError(f"--set {text!r}: must be one KEY=VALUE; say --set again for another.")
+    setting = parsed["value"]
     for name in reversed(names):
         setting = {name: setting}
     return dict(setting)
@@ -124,6 +127,8 @@ def _explain(problem: dict[str, Any], part: type[BaseModel], table: Table) -> st
         return str(problem["ctx"]["error"])
     if problem["type"] == "missing":
         return f"{key}: must be given."
+    if problem["type"] in ("model_type", "dict_type"):
+        return f"{key}: must be a table of keys, as in {key}.name, got {problem['input']!r}."
     message = problem["msg"].removeprefix("Input ").replace("should be", "must be")
     return f"{key}: {message}, got {problem['input']!r}."
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from lrlab.config.parts import Count, Fraction, NotNegative, Part, Positive
-from lrlab.config.schedules import ArticleSchedule, ScheduleConfig
+from lrlab.config.schedules import ArticleSchedule, ScheduleConfig, TorchSchedule
 
 DEFAULT_EPOCHS = 5
 
@@ -135,7 +135,8 @@ class RunConfig(Part):
 
     @model_validator(mode="after")
     def _rates_fit(self) -> Self:
-        floor = getattr(self.schedule, "min_lr", None)
+        # torch's own schedulers may have a min_lr too, with a meaning and a type of its own
+        floor = None if isinstance(self.schedule, TorchSchedule) else getattr(self.schedule, "min_lr", None)
         if floor is not None and floor > self.optimizer.lr:
             raise ValueError(f"schedule.min_lr must be at most optimizer.lr, got {floor:g} and {self.optimizer.lr:g}.")
         if self.stop_below_lr is not None and floor is not None and self.stop_below_lr <= floor:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from lrlab.config.parts import Count, Fraction, NotNegative, Part, Positive, unknown
+
+
+def _is_class_name(name: str) -> str:
+    if not re.fullmatch(r"torch:[A-Za-z]+", name):
+        raise ValueError(f"schedule.name: must be torch:<Class>, as in torch:StepLR, got {name!r}.")
+    return name
 
 
 class ArticleSchedule(Part):
@@ -105,7 +112,7 @@ class TorchSchedule(Part):
 
     model_config = ConfigDict(extra="allow")
 
-    name: Annotated[str, Field(pattern=r"^torch:[A-Za-z]+$")]
+    name: Annotated[str, AfterValidator(_is_class_name)]
     """torch:<Class>, as in torch:StepLR. Its arguments count updates, not epochs."""
 
 

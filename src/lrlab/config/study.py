@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from lrlab.config.parse import Table, check, merge, parse_config, read_toml
+from lrlab.config.parse import check, merge, parse_config, read_toml
 from lrlab.config.parts import ConfigError, Part
 from lrlab.config.run import RunConfig
 
-FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+
+def _is_folder_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
+        raise ValueError(
+            f"{name!r} cannot name a folder: use up to 80 letters, digits, '.', '_', '-', the first no sign."
+        )
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(_is_folder_name)]
 
 
 class StudyConfig(Part):
@@ -37,23 +47,22 @@ class StudyConfig(Part):
                 try:
                     found[arm, seed] = parse_config(merge(merge(self.base, table), {"seed": seed}))
                 except ConfigError as error:
-                    raise ConfigError(f"arm '{arm}': {error}") from None
+                    raise ConfigError("\n".join(f"arm '{arm}': {line}" for line in str(error).splitlines())) from None
         return found
 
 
 def read_study(path: Path) -> StudyConfig:
     """Read a study file, and check every configuration in it.
 
-    Raises: ConfigError with the file's name.
+    Raises: ConfigError with the file's name in each line.
     """
+    table = read_toml(path)
     try:
-        table: Table = read_toml(path)
         study = check(StudyConfig, table)
         _check_seeds(study)
         study.configs()
     except ConfigError as error:
-        text = str(error)
-        raise ConfigError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+        raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
     return study
 
 

@@ -4,7 +4,7 @@ from lrlab.experiments.build import build_data
 from lrlab.experiments.data_sets import check_data_set, fetch_data_set, list_data_sets
 from lrlab.experiments.preview import preview_rates
 from lrlab.experiments.run import Evaluated, Event, Experiment
-from lrlab.experiments.study import Ended, Member, run_study, study_members
+from lrlab.experiments.study import Ended, Member, Started, StudyEvent, run_study, study_members
 from lrlab.training import Update
 
 __all__ = [
@@ -13,6 +13,8 @@ __all__ = [
     "Event",
     "Experiment",
     "Member",
+    "Started",
+    "StudyEvent",
     "Update",
     "build_data",
     "check_data_set",

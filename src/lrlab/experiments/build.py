@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from lrlab.config import (
 from lrlab.config.parts import unknown
 from lrlab.data import CIFAR10, CIFAR100, DataError, ImageData, load_cifar, load_digits_data, load_folder
 from lrlab.models import LayerGroups, resnet18, resnet34
-from lrlab.schedulers import ArticleLR, PlateauLR
+from lrlab.schedulers import ArticleLR, PlateauLR, SignalScheduler
 from lrlab.schedules import Schedule
 
 MODELS = {"resnet18": resnet18, "resnet34": resnet34}
@@ -60,7 +61,7 @@ def build_data(config: DataConfig) -> ImageData:
 def build_model(config: ModelConfig, *, num_classes: int, in_channels: int, seed: int) -> nn.Module:
     """Make a network whose initial weights are a function of the seed; the global random state stays as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the processor's alone: weights are made there
         return MODELS[config.name](num_classes=num_classes, in_channels=in_channels, width=config.width)
 
 
@@ -90,7 +91,7 @@ def build_scheduler(config: RunConfig, optimizer: Optimizer, *, num_steps: int) 
             reset_optimizer=schedule.reset_optimizer,
         )
     if isinstance(schedule, TorchSchedule):
-        return _torch_scheduler(schedule, optimizer)
+        return _torch_scheduler(schedule, optimizer, num_steps=num_steps)
     return LambdaLR(optimizer, build_schedule(config, num_steps=num_steps))
 
 
@@ -107,10 +108,11 @@ def build_schedule(config: RunConfig, *, num_steps: int) -> Schedule:
         case LinearSchedule():
             return schedules.linear(num_steps, end=schedule.min_lr / base_lr)
         case WsdSchedule():
+            warmup_steps = round(schedule.warmup_fraction * num_steps)
             return schedules.wsd(
                 num_steps,
-                warmup_steps=round(schedule.warmup_fraction * num_steps),
-                cooldown_steps=round(schedule.cooldown_fraction * num_steps),
+                warmup_steps=warmup_steps,
+                cooldown_steps=min(round(schedule.cooldown_fraction * num_steps), num_steps - warmup_steps),
                 shape=schedule.cooldown_shape,
                 end=schedule.min_lr / base_lr,
             )
@@ -125,9 +127,28 @@ def build_schedule(config: RunConfig, *, num_steps: int) -> Schedule:
             raise ConfigError(f"schedule '{schedule.name}' listens to the training and is no function of the step.")
 
 
-def _torch_scheduler(config: TorchSchedule, optimizer: Optimizer) -> LRScheduler:
-    """Make one of torch's own schedulers; ReduceLROnPlateau, which needs a loss, is fed by PlateauLR."""
-    name = config.name.removeprefix("torch:")
+def _torch_scheduler(config: TorchSchedule, optimizer: Optimizer, *, num_steps: int) -> LRScheduler:
+    """Make one of torch's own schedulers; ReduceLROnPlateau, which needs a loss, is fed by PlateauLR.
+
+    torch looks at few of its arguments, and some fail only at a certain update: the whole run is played before.
+    """
+    kind, allowed = _torch_class(config.name.removeprefix("torch:"))
+    options = config.model_extra or {}
+    for key in options:
+        if key not in allowed:
+            raise ConfigError(unknown("key", f"schedule.{key}", [f"schedule.{key}" for key in allowed]))
+    try:
+        _play(kind(_twin(optimizer), **options), num_steps)
+    except Exception as error:  # torch raises what its arithmetic raises
+        raise ConfigError(
+            f"{config.name}: {type(error).__name__}: {error} Its keys, in updates: {', '.join(allowed)}."
+        ) from error
+    scheduler: LRScheduler = kind(optimizer, **options)
+    return scheduler
+
+
+def _torch_class(name: str) -> tuple[Callable[..., LRScheduler], list[str]]:
+    """Return torch's scheduler of a name, and the arguments that it takes."""
     known = sorted(
         name
         for name, kind in inspect.getmembers(lr_scheduler, inspect.isclass)
@@ -137,16 +158,21 @@ def _torch_scheduler(config: TorchSchedule, optimizer: Optimizer) -> LRScheduler
         raise ConfigError(unknown("scheduler of torch", name, known))
     if name in _NOT_FROM_A_FILE:
         raise ConfigError(f"torch:{name} takes functions or schedulers, which a configuration cannot hold.")
-    options = config.model_extra or {}
     kind = getattr(lr_scheduler, name)
     allowed = [key for key in inspect.signature(kind).parameters if key not in ("optimizer", "last_epoch")]
-    if kind is ReduceLROnPlateau:
-        kind, allowed = PlateauLR, [*allowed, "check_every"]
-    for key in options:
-        if key not in allowed:
-            raise ConfigError(unknown("key", f"schedule.{key}", [f"schedule.{key}" for key in allowed]))
-    try:
-        scheduler: LRScheduler = kind(optimizer, **options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"torch:{name}: {error}. Its keys, in updates: {', '.join(allowed)}.") from error
-    return scheduler
+    return (PlateauLR, [*allowed, "check_every"]) if kind is ReduceLROnPlateau else (kind, allowed)
+
+
+def _twin(optimizer: Optimizer) -> Optimizer:
+    """Return an optimizer of the same kind, settings and groups over numbers that nobody needs."""
+    groups = [{"params": [nn.Parameter(torch.zeros(1))]} for _ in optimizer.param_groups]
+    return type(optimizer)(groups, **optimizer.defaults)
+
+
+def _play(scheduler: LRScheduler, num_steps: int) -> None:
+    for _ in range(num_steps):
+        scheduler.optimizer.step()
+        if isinstance(scheduler, SignalScheduler):
+            scheduler.step(1.0)
+        else:
+            scheduler.step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,21 @@ from lrlab.models import layer_groups
 from lrlab.probes import GradientProbe, OutputGradientProbe, Probe
 from lrlab.report import confusion_png
 from lrlab.runs import RunWriter, Status, StorageError
-from lrlab.schedulers import SignalScheduler
+from lrlab.schedulers import Decision, SignalScheduler
 from lrlab.training import (
     DivergedError,
     Engine,
     Evaluation,
     Recorder,
+    Row,
     Update,
-    check_finite,
     choose_engine,
+    divergence,
     evaluate,
+    step_of,
     train,
 )
-from lrlab.training.checkpoint import save_checkpoint
+from lrlab.training.checkpoint import model_bytes
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Experiment:
             GradientProbe(groups, every=config.telemetry.every),
             OutputGradientProbe(dict(self.model.named_children()), every=config.telemetry.every),
         ]
+        self.status: Status | None = None
+        """How the run stands in its directory; None until there is one."""
         self._warn_of_a_rule_that_never_looks()
 
     def summary(self) -> str:
@@ -92,14 +96,21 @@ class Experiment:
             f"{self.num_steps:,} updates of {config.batch_size} images on {engine.device} in {engine.precision}"
         )
 
-    def run(self, directory: Path) -> Iterator[Event]:
+    def run(self, directory: Path, *, again: bool = False) -> Generator[Event, None, None]:
         """Make the run in a new directory, and yield every update and evaluation once it is made.
 
-        Whoever iterates may stop early; the run is then `preempted`, with all its rows written.
+        Whoever iterates may stop early, by `close()`; the run is then `preempted`, with all its rows written.
 
-        Raises: DivergedError once a loss is not finite; RunError, LockedError and StorageError of the directory.
+        Args:
+            directory: new or empty.
+            again: whether a run in it that was cut short is deleted first.
+        Raises: DivergedError once a loss is not finite; RunError, LockedError and StorageError of the directory;
+            RuntimeError if this experiment was run before, since its weights are no longer the initial ones.
         """
-        with RunWriter(directory, self.config) as writer:
+        if self.status is not None:
+            raise RuntimeError("This experiment was run before: make a new Experiment for another run.")
+        with RunWriter(directory, self.config, again=again) as writer:
+            self.status = "running"
             writer.describe(data=self._describe_data(), engine=self._describe_engine())
             session = _Session(self, writer)
             try:
@@ -107,9 +118,14 @@ class Experiment:
             except BaseException as error:  # whatever it was, what was recorded so far is kept
                 with contextlib.suppress(DivergedError, StorageError):
                     session.flush()
-                writer.finish(_status_after(error), session.result())
+                self.status = _status_after(error)
                 raise
-            writer.finish("complete", session.result())
+            else:
+                self.status = "complete"
+            finally:
+                for probe in self.probes:
+                    probe.detach()
+                writer.finish(self.status, session.result())
 
     def evaluate(self) -> Evaluation:
         """Evaluate the model, as it is, on the whole test set."""
@@ -132,7 +148,7 @@ class Experiment:
 
     def _describe_engine(self) -> dict[str, Any]:
         return {
-            "device": str(self.engine.device),
+            "device": self.engine.device_name,
             "precision": self.engine.precision,
             "threads": torch.get_num_threads(),
             "num_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
@@ -155,9 +171,13 @@ class _Session:
         self._experiment = experiment
         self._writer = writer
         self._recorder = Recorder(experiment.group_names, experiment.probes)
-        self._last: Update | None = None
+        self._rows: list[Row] = []
+        self._decisions: list[Decision] = []
+        self._step = 0
         self._evaluation: Evaluation | None = None
-        self._train_seconds = 0.0
+        self._started = time.perf_counter()
+        self._evaluation_seconds = 0.0
+        self._highest_lr = 0.0
 
     def updates(self) -> Iterator[Event]:
         """Train to the end, evaluating and writing when it is time to."""
@@ -171,63 +191,74 @@ class _Session:
             num_steps=experiment.num_steps,
             probes=experiment.probes,
         )
-        started = time.perf_counter()
         for update in updates:
-            self._train_seconds += time.perf_counter() - started
-            self._last = update
+            self._step = update.step
             self._recorder.add(update)
-            ends = update.step == experiment.num_steps or self._is_below_threshold()
-            if ends or update.step % config.telemetry.flush_every == 0 or update.step % config.evaluate.every == 0:
+            ends = update.step == experiment.num_steps or self._has_fallen_below_threshold()
+            evaluates = ends or update.step % config.evaluate.every == 0
+            if evaluates or update.step % config.telemetry.flush_every == 0:
                 self.flush()
             yield update
-            if ends or update.step % config.evaluate.every == 0:
+            if evaluates:
                 yield self._evaluate(update)
             if ends:
                 break
-            started = time.perf_counter()
-        save_checkpoint(self._writer.directory, experiment.model, step=self._step)
+        self._writer.write_checkpoint(self._step, {"model.safetensors": model_bytes(experiment.model)})
 
     def flush(self) -> None:
-        """Write the rows and decisions since the last time.
+        """Write the rows and decisions since the last time; what could not be written stays for the next.
 
-        Raises: DivergedError if the loss is not finite.
+        Raises: DivergedError if the loss is not finite; StorageError.
         """
-        rows = self._recorder.take_rows()
-        self._writer.write_rows(rows)
-        every = self._experiment.config.telemetry.every
-        for row in rows:
-            step = int(row["step"] or 0)
-            if step % every == 0:
-                self._writer.events.add_scalars(step, {name: row[name] for name in row if name != "step"})
-        self._writer.events.flush()
+        self._rows += self._recorder.take_rows()
         if isinstance(self._experiment.scheduler, SignalScheduler):
-            self._writer.write_decisions(self._experiment.scheduler.take_decisions())
-        check_finite(rows)
+            self._decisions += self._experiment.scheduler.take_decisions()
+        rows, diverged = self._rows, divergence(self._rows)
+        if diverged is not None:
+            self._step = diverged.step  # the updates after it mean nothing
+            self._decisions = [decision for decision in self._decisions if decision["step"] <= diverged.step]
+        self._writer.write_rows(rows)
+        self._rows = []
+        self._writer.write_decisions(self._decisions)
+        self._decisions = []
+        self._write_events(rows)
+        if diverged is not None:
+            raise diverged
 
     def result(self) -> dict[str, Any]:
-        """Figures of the run as far as it came."""
+        """Figures of the run as far as it came; the time is that of everything but evaluations."""
         num_images = self._step * self._experiment.config.batch_size
-        evaluation = self._evaluation
+        seconds = time.perf_counter() - self._started - self._evaluation_seconds
         return {
             "steps": self._step,
             "epochs": self._step / self._experiment.batches.steps_per_epoch,
-            "test_accuracy": evaluation.accuracy if evaluation else None,
-            "test_loss": evaluation.loss if evaluation else None,
-            "train_seconds": self._train_seconds,
-            "images_per_second": num_images / self._train_seconds if self._train_seconds else None,
+            "test_accuracy": self._evaluation.accuracy if self._evaluation else None,
+            "test_loss": self._evaluation.loss if self._evaluation else None,
+            "train_seconds": seconds,
+            "images_per_second": num_images / seconds,
         }
 
-    @property
-    def _step(self) -> int:
-        return self._last.step if self._last else 0
+    def _write_events(self, rows: list[Row]) -> None:
+        every = self._experiment.config.telemetry.every
+        for row in rows:
+            if step_of(row) % every == 0:
+                self._writer.events.add_scalars(step_of(row), {name: row[name] for name in row if name != "step"})
+        self._writer.events.flush()
 
-    def _is_below_threshold(self) -> bool:
-        """Whether dlib's ending has come: every rate is below the threshold."""
+    def _has_fallen_below_threshold(self) -> bool:
+        """Whether dlib's ending has come: every rate is below the threshold, and was not before.
+
+        A rate that is still warming up has not fallen.
+        """
         threshold = self._experiment.config.stop_below_lr
-        rates = [group["lr"] for group in self._experiment.optimizer.param_groups]
-        return threshold is not None and max(rates) < threshold
+        if threshold is None:
+            return False
+        rate = max(float(group["lr"]) for group in self._experiment.optimizer.param_groups)
+        self._highest_lr = max(self._highest_lr, rate)
+        return rate < threshold <= self._highest_lr
 
     def _evaluate(self, update: Update) -> Evaluated:
+        started = time.perf_counter()
         evaluation = self._experiment.evaluate()
         self._evaluation = evaluation
         classes = self._experiment.data.classes
@@ -236,6 +267,7 @@ class _Session:
             {"step": update.step, "epoch": update.epoch, "split": "test", **asdict(evaluation)},
             png=confusion_png(evaluation.confusion, classes, title=title),
         )
+        self._evaluation_seconds += time.perf_counter() - started
         return Evaluated(update.step, update.epoch, evaluation, classes)
 
 

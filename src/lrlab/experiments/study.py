@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+import warnings
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lrlab.config import RunConfig, StudyConfig, differences, to_table
+from lrlab.config import ConfigError, DataConfig, RunConfig, StudyConfig, differences, to_table
 from lrlab.data import ImageData
 from lrlab.experiments.build import build_data
 from lrlab.experiments.run import Event, Experiment
-from lrlab.runs import LockedError, RunError, lock_run, read_run
+from lrlab.runs import LockedError, RunError, read_run
 from lrlab.runs.storage import INFO, STUDY, storage_errors, write_whole
 from lrlab.training import DivergedError
 
@@ -25,6 +25,13 @@ class Member:
     seed: int
     config: RunConfig
     directory: Path
+
+
+@dataclass(frozen=True)
+class Started:
+    """A member of a study begins."""
+
+    num_steps: int
 
 
 Outcome = Literal["complete", "diverged", "failed", "locked"]
@@ -43,13 +50,17 @@ class Ended:
     """At the end, for a complete one."""
 
 
+StudyEvent = Started | Event | Ended
+"""What a study yields for one of its members."""
+
+
 def study_members(study: StudyConfig, root: Path) -> list[Member]:
     """Return the runs of a study, which live in root/<study>/<arm>/seed<k>/."""
     folder = root / study.name
     return [Member(arm, seed, config, folder / arm / f"seed{seed}") for (arm, seed), config in study.configs().items()]
 
 
-def run_study(study: StudyConfig, source: Path, *, root: Path) -> Iterator[tuple[Member, Event | Ended]]:
+def run_study(study: StudyConfig, source: Path, *, root: Path) -> Generator[tuple[Member, StudyEvent], None, None]:
     """Run what is missing of a study, and yield what happens in each run.
 
     A run that is complete or diverged is left as it is: both are results. One that was cut short is made again
@@ -60,31 +71,75 @@ def run_study(study: StudyConfig, source: Path, *, root: Path) -> Iterator[tuple
         study: the plan.
         source: its file, a copy of which marks the study's folder.
         root: folder of the study's folder.
-    Raises: RunError if a run that is there was made with another configuration.
+    Raises: ConfigError or DataError for an arm that cannot be built, before any is run; RunError if a run that is
+        there was made with another configuration.
     """
     members = study_members(study, root)
     for member in members:
         _check_same_config(member)
+    data_sets = _DataSets()
+    if any(_ended_before(member) is None for member in members):
+        _build_each_arm(members, data_sets)
     with storage_errors(root):
         (root / study.name).mkdir(parents=True, exist_ok=True)
     write_whole(root / study.name / STUDY, source.read_bytes())
-    loaded: tuple[object, ImageData] | None = None
     for member in members:
-        try:
-            ended = _claim(member)
-            if ended is None:
-                if loaded is None or loaded[0] != member.config.data:
-                    loaded = (member.config.data, build_data(member.config.data))
-                for event in Experiment(member.config, data=loaded[1]).run(member.directory):
-                    yield member, event
-                ended = Ended("complete", test_accuracy=_accuracy(member))
-        except LockedError as error:
-            ended = Ended("locked", str(error))
-        except DivergedError as error:
-            ended = Ended("diverged", str(error))
-        except RuntimeError as error:  # out of memory, say: the next arm may be smaller
-            ended = Ended("failed", f"{type(error).__name__}: {error}")
+        ended = _ended_before(member)
+        if ended is None:
+            ended = yield from _run_member(member, data_sets)
         yield member, ended
+
+
+class _DataSets:
+    """Loads each data set of a study once; the last one is kept, since arms mostly share it."""
+
+    def __init__(self) -> None:
+        self._last: tuple[DataConfig, ImageData] | None = None
+
+    def load(self, config: DataConfig) -> ImageData:
+        if self._last is None or self._last[0] != config:
+            self._last = config, build_data(config)
+        return self._last[1]
+
+
+def _build_each_arm(members: list[Member], data_sets: _DataSets) -> None:
+    """Build one experiment of each arm, so that what cannot be built is known before hours of work."""
+    first_of_arm = {member.arm: member for member in reversed(members)}
+    for member in reversed(first_of_arm.values()):
+        try:
+            Experiment(member.config, data=data_sets.load(member.config.data))
+        except ConfigError as error:
+            raise ConfigError(f"arm '{member.arm}': {error}") from error
+
+
+def _run_member(member: Member, data_sets: _DataSets) -> Generator[tuple[Member, StudyEvent], None, Ended]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # said already, when the arms were built
+            experiment = Experiment(member.config, data=data_sets.load(member.config.data))
+        yield member, Started(experiment.num_steps)
+        for event in experiment.run(member.directory, again=True):
+            yield member, event
+    except LockedError as error:
+        return Ended("locked", str(error))
+    except DivergedError as error:
+        return Ended("diverged", str(error))
+    except RuntimeError as error:  # out of memory, say: the next arm may be smaller
+        return Ended("failed", f"{type(error).__name__}: {error}")
+    except RunError:  # another process has just ended it
+        return _ended_before(member) or Ended(
+            "failed", f"{member.directory} holds something that is no run of this study"
+        )
+    return Ended("complete", test_accuracy=_accuracy(member))
+
+
+def _ended_before(member: Member) -> Ended | None:
+    if not (member.directory / INFO).exists():
+        return None
+    status = read_run(member.directory).status
+    if status == "complete":
+        return Ended("complete", was_there=True, test_accuracy=_accuracy(member))
+    return Ended("diverged", "in an earlier call", was_there=True) if status == "diverged" else None
 
 
 def _check_same_config(member: Member) -> None:
@@ -96,25 +151,6 @@ def _check_same_config(member: Member) -> None:
             f"{member.directory} was made with another configuration ({'; '.join(changed)}). "
             "Give the study another name, or delete that run."
         )
-
-
-def _claim(member: Member) -> Ended | None:
-    """Return how a member has ended; if it has not, delete what a run that was cut short has left.
-
-    Raises: LockedError if a process is at work on it.
-    """
-    if not member.directory.exists():
-        return None
-    with lock_run(member.directory):
-        if (member.directory / INFO).exists():
-            status = read_run(member.directory).status
-            if status == "complete":
-                return Ended("complete", was_there=True, test_accuracy=_accuracy(member))
-            if status == "diverged":
-                return Ended("diverged", "diverged in an earlier call", was_there=True)
-        with storage_errors(member.directory):
-            shutil.rmtree(member.directory)
-    return None
 
 
 def _accuracy(member: Member) -> float:

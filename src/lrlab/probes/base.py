@@ -48,6 +48,10 @@ class Probe(ABC):
         values = torch.stack(list(taken.values())).tolist()  # the only sync: one copy for all of them
         return {step: dict(zip(self.columns, row, strict=True)) for step, row in zip(taken, values, strict=True)}
 
+    def detach(self) -> None:
+        """Let go of the model: a probe that hangs on it takes itself off."""
+        return
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a probe must know to go on where it stopped."""
         return {"num_updates": self.num_updates, "taken": dict(self._taken)}

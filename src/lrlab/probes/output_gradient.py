@@ -19,12 +19,14 @@ class OutputGradientProbe(Probe):
         grad_out_rms/<group>:  the same divided by sqrt(number of elements of d)
 
     The gradient is caught by a hook on the output tensor, set only in updates that are measured; the hook reads
-    and returns nothing, so training is the same with it and without.
+    and returns nothing, so training is the same with it and without. Where several backward passes come before one
+    `observe()`, the last one counts.
 
     Args:
         modules: name -> module whose single output tensor is watched, as from `dict(model.named_children())`.
         every: measure at each `every`-th update.
-    Raises: RuntimeError at `observe()` if nothing flowed back through one of the modules.
+    Raises: RuntimeError at `observe()` if nothing flowed back through one of the modules; TypeError in the forward
+        pass if the output of one is not a single tensor.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], *, every: int = 1) -> None:
@@ -43,6 +45,11 @@ class OutputGradientProbe(Probe):
             handle.remove()
 
     def _watch(self, name: str, module: nn.Module, args: object, output: Tensor) -> None:
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                f"OutputGradientProbe: the output of {name} must be one tensor, got {type(output).__name__}. "
+                "Watch another module."
+            )
         if self.due and output.requires_grad:  # nothing requires a gradient during an evaluation
             output.register_hook(partial(self._catch, name))
 

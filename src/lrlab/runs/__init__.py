@@ -3,7 +3,7 @@
 from lrlab.runs.lock import LockedError, lock_run
 from lrlab.runs.reader import Run, find_runs, read_run
 from lrlab.runs.storage import RunError, StorageError
-from lrlab.runs.writer import RunWriter, Status
+from lrlab.runs.writer import RunWriter, Status, check_vacant
 
 __all__ = [
     "LockedError",
@@ -12,6 +12,7 @@ __all__ = [
     "RunWriter",
     "Status",
     "StorageError",
+    "check_vacant",
     "find_runs",
     "lock_run",
     "read_run",

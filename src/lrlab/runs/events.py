@@ -11,11 +11,14 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from lrlab.runs.storage import storage_errors
+
 
 class EventWriter:
     """Writes a run's rows and pictures as TensorBoard events, all values of a step in one event."""
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._writer = EventFileWriter(str(directory))
 
     def add_scalars(self, step: int, values: Mapping[str, float | None]) -> None:
@@ -31,11 +34,14 @@ class EventWriter:
 
     def flush(self) -> None:
         """Write what is held back to disk."""
-        self._writer.flush()
+        with storage_errors(self._directory):
+            self._writer.flush()
 
     def close(self) -> None:
         """Write everything and end the file."""
-        self._writer.close()
+        with storage_errors(self._directory):
+            self._writer.close()
 
     def _add(self, step: int, summary: Summary) -> None:
-        self._writer.add_event(Event(step=step, wall_time=time.time(), summary=summary))
+        with storage_errors(self._directory):
+            self._writer.add_event(Event(step=step, wall_time=time.time(), summary=summary))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
 from filelock import FileLock, Timeout
 
-from lrlab.runs.storage import INFO, storage_errors
+from lrlab.runs.storage import INFO, LOCK, storage_errors
 
 
 class LockedError(RuntimeError):
@@ -17,18 +19,22 @@ class LockedError(RuntimeError):
     exit_code: ClassVar[int] = 6
 
 
-def lock_run(directory: Path) -> FileLock:
-    """Take the lock of a run directory, at once or not at all; it is free again when its process ends, however.
+@contextmanager
+def lock_run(directory: Path) -> Iterator[None]:
+    """Hold the lock of a run directory, got at once or not at all; it is free when its process ends, however.
 
     Raises: LockedError naming the owner.
     """
-    lock = FileLock(directory / ".lock")
+    lock = FileLock(directory / LOCK)
     with storage_errors(directory):
         try:
             lock.acquire(timeout=0)
         except Timeout:  # an OSError too, but not one of the disk's
             raise LockedError(f"{directory}: another process is writing this run{_owner(directory)}.") from None
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _owner(directory: Path) -> str:

@@ -17,6 +17,9 @@ import pyarrow.parquet as pq
 from lrlab.config import read_toml
 from lrlab.runs import storage
 
+NUM_TRIES = 10
+"""Times that rows are read again when their files change under the reader."""
+
 Series = npt.NDArray[np.float64]
 
 
@@ -54,22 +57,21 @@ class Run:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the recorded quantities, in order; none before the first rows are written."""
-        parts = self._parts()
-        return tuple(pq.read_schema(parts[0]).names) if parts else ()
+        table = self._read(None)
+        return tuple(table.column_names)
 
     def series(self, column: str) -> tuple[Series, Series]:
-        """Return one quantity as (steps, values), at the steps where it was measured.
+        """Return one quantity as (steps, values), at the steps where it was measured; a measured nan is one.
 
         Raises: RunError if the run has no such column.
         """
         if column not in self.columns:
             raise storage.RunError(f"{self.directory}: no column '{column}'. It has: {', '.join(self.columns)}.")
-        wanted = list(dict.fromkeys(("step", column)))
-        rows = pa.concat_tables([pq.read_table(part, columns=wanted) for part in self._parts()])
-        steps, values = (rows[name].to_numpy().astype(np.float64) for name in ("step", column))
+        rows = self._read(list(dict.fromkeys(("step", column))))
+        measured = rows.filter(rows[column].is_valid())
+        steps, values = (measured[name].to_numpy().astype(np.float64) for name in ("step", column))
         steps, first = np.unique(steps, return_index=True)  # a part may be there twice while parts are merged
-        measured = ~np.isnan(values[first])
-        return steps[measured], values[first][measured]
+        return steps, values[first]
 
     def evaluations(self) -> list[dict[str, Any]]:
         """Return the evaluations, oldest first."""
@@ -79,14 +81,32 @@ class Run:
         """Return the schedulers' decisions, oldest first."""
         return storage.read_json_lines(self.directory / storage.DECISIONS)
 
-    def _parts(self) -> list[Path]:
-        return sorted((self.directory / storage.METRICS).glob("part-*.parquet"))
+    def _read(self, columns: list[str] | None) -> pa.Table:
+        """Read the rows; with None as columns, nothing but their names.
+
+        A part that vanishes under the reader was merged into the first one, which is read again.
+        """
+        for _ in range(NUM_TRIES):
+            parts = sorted((self.directory / storage.METRICS).glob("part-*.parquet"))
+            try:
+                # opened once each: by its path, a file may be replaced between the reading of its foot and its body
+                files = [pq.ParquetFile(pa.OSFile(str(part))) for part in (parts if columns else parts[:1])]
+                if columns is None:
+                    return files[0].schema_arrow.empty_table() if files else pa.table({})
+                return pa.concat_tables([file.read(columns) for file in files])
+            except FileNotFoundError:
+                continue
+            except (pa.ArrowInvalid, OSError) as error:
+                raise storage.StorageError(f"{self.directory / storage.METRICS}: damaged ({error}).") from error
+        raise storage.StorageError(
+            f"{self.directory / storage.METRICS}: its files change faster than they can be read."
+        )
 
 
 def read_run(directory: Path) -> Run:
     """Read a run directory.
 
-    Raises: RunError if there is none, or a newer lrlab wrote it.
+    Raises: RunError if there is none, or one of another format.
     """
     try:
         info = json.loads((directory / storage.INFO).read_text(encoding="utf-8"))
@@ -94,6 +114,8 @@ def read_run(directory: Path) -> Run:
         raise storage.RunError(f"{directory} holds no run: there is no {storage.INFO} in it.") from None
     except (OSError, ValueError) as error:
         raise storage.RunError(f"{directory / storage.INFO}: cannot be read ({error}).") from error
+    if not isinstance(info, dict):
+        raise storage.RunError(f"{directory / storage.INFO}: damaged, it must be a JSON object.")
     if info.get("format_version") != storage.FORMAT_VERSION:
         raise storage.RunError(
             f"{directory}: its format_version is {info.get('format_version')}, this lrlab reads "

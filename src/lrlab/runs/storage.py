@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 FORMAT_VERSION = 1
-"""Version of the run directory's layout, in run.json; a reader refuses a newer one."""
+"""Version of the run directory's layout, in run.json; a reader refuses another one."""
 
 INFO = "run.json"
+LOCK = ".lock"
 CONFIG = "config.toml"
 METRICS = "metrics"
 EVALUATIONS = "evaluations.jsonl"
@@ -23,6 +25,9 @@ CONFUSION = "confusion"
 CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
 STUDY = "study.toml"
+
+
+_SPACE_OR_PERMISSION = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class StorageError(OSError):
@@ -45,12 +50,13 @@ def storage_errors(path: Path) -> Iterator[None]:
     except StorageError:
         raise
     except OSError as error:
-        raise StorageError(f"{error.filename or path}: {error.strerror}. Check space and permissions.") from error
+        advice = " Check space and permissions." if error.errno in _SPACE_OR_PERMISSION else ""
+        raise StorageError(f"{error.filename or path}: {error.strerror or error}.{advice}") from error
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
-    aside = path.with_name(path.name + ".tmp")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two processes that share a study may meet here
     with storage_errors(path):
         with aside.open("wb") as file:
             file.write(content)
@@ -89,4 +95,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         return []
     with storage_errors(path):
         lines = path.read_bytes().split(b"\n")[:-1]
-    return [json.loads(line) for line in lines]
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise StorageError(f"{path}: damaged, a line of it is not JSON ({error}).") from error

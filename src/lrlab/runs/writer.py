@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +19,7 @@ from lrlab.runs import storage
 from lrlab.runs.environment import describe_environment
 from lrlab.runs.events import EventWriter
 from lrlab.runs.lock import lock_run
+from lrlab.runs.reader import read_run
 
 Status = Literal["running", "complete", "preempted", "diverged", "failed"]
 
@@ -28,39 +32,46 @@ class RunWriter:
     Use it as a context: leaving it ends the event file and gives the lock back.
     """
 
-    def __init__(self, directory: Path, config: RunConfig) -> None:
+    def __init__(self, directory: Path, config: RunConfig, *, again: bool = False) -> None:
         """Make the directory and take its lock.
 
-        Raises: RunError if it holds a run or anything else already; LockedError; StorageError.
+        Args:
+            directory: new or empty.
+            config: of the run.
+            again: whether a run in it that was cut short is deleted first.
+        Raises: RunError if it holds a run that is over, or anything else; LockedError; StorageError.
         """
         self.directory = directory
-        with storage.storage_errors(directory):
-            directory.mkdir(parents=True, exist_ok=True)
-        self._lock = lock_run(directory)
-        try:
-            _check_vacant(directory)
-        except BaseException:
-            self._lock.release()
-            raise
+        check_vacant(directory, again=again)
+        with contextlib.ExitStack() as stack:
+            with storage.storage_errors(directory):
+                directory.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock_run(directory))
+            check_vacant(directory, again=again)  # another process may have been quicker
+            _clear(directory)
+            self._begin(config)
+            stack.callback(self.events.close)
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def _begin(self, config: RunConfig) -> None:
         self._info: dict[str, Any] = {
             "format_version": storage.FORMAT_VERSION,
             "status": "running",
             "owner": {"pid": os.getpid(), "host": socket.gethostname()},
             "environment": describe_environment(),
         }
-        storage.write_whole(directory / storage.CONFIG, to_toml(config).encode())
+        storage.write_whole(self.directory / storage.CONFIG, to_toml(config).encode())
         self._write_info()
-        with storage.storage_errors(directory):
-            for folder in (storage.METRICS, storage.CONFUSION, storage.FIGURES):
-                (directory / folder).mkdir()
-            self.events = EventWriter(directory)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.events.close()
-        self._lock.release()
+        with storage.storage_errors(self.directory):
+            for folder in (storage.METRICS, storage.CONFUSION, storage.FIGURES, storage.CHECKPOINTS):
+                (self.directory / folder).mkdir()
+            self.events = EventWriter(self.directory)
 
     def describe(self, **facts: Any) -> None:
         """Add facts that were found out after the start, the data set's and the engine's for instance, to run.json."""
@@ -89,6 +100,25 @@ class RunWriter:
         """Write decisions of a scheduler, oldest first."""
         storage.append_json_lines(self.directory / storage.DECISIONS, decisions)
 
+    def write_checkpoint(self, step: int, files: Mapping[str, bytes]) -> Path:
+        """Write checkpoints/step-<n>/: the files, and last a manifest of their sizes and SHA-256.
+
+        The folder is filled under another name and renamed when it is whole.
+        """
+        target = self.directory / storage.CHECKPOINTS / f"step-{step:06d}"
+        aside = target.with_name(f".{target.name}.tmp")
+        facts = {
+            name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in files.items()
+        }
+        with storage.storage_errors(target):
+            aside.mkdir()
+            for name, content in files.items():
+                storage.write_whole(aside / name, content)
+            manifest = {"format_version": storage.FORMAT_VERSION, "step": step, "files": facts}
+            storage.write_json(aside / "manifest.json", manifest)
+            return aside.rename(target)
+
     def finish(self, status: Status, result: Mapping[str, Any]) -> None:
         """Say how the run ended; a complete one has its rows merged into one file."""
         if status == "complete":
@@ -114,10 +144,32 @@ class RunWriter:
             part.unlink()
 
 
-def _check_vacant(directory: Path) -> None:
+def check_vacant(directory: Path, *, again: bool = False) -> None:
+    """Check that a run can be made in a directory: it is not there yet, or empty.
+
+    Args:
+        directory: the directory.
+        again: whether a run in it that was cut short is no hindrance.
+    Raises: RunError.
+    """
+    if not directory.exists():
+        return
     with storage.storage_errors(directory):
-        names = {path.name for path in directory.iterdir()}
+        names = {path.name for path in directory.iterdir()} - {storage.LOCK}
     if storage.INFO in names:
-        raise storage.RunError(f"{directory} already holds a run. Choose another directory with --run, or delete it.")
-    if names - {".lock"}:
+        if not again or read_run(directory).status in ("complete", "diverged"):
+            raise storage.RunError(
+                f"{directory} already holds a run. Choose another directory with --run, or delete it."
+            )
+    elif names and not (again and all(name == storage.CONFIG or name.endswith(".tmp") for name in names)):
         raise storage.RunError(f"{directory} is not empty and holds no run. Choose another directory with --run.")
+
+
+def _clear(directory: Path) -> None:
+    """Delete what a directory holds, but not its lock, which this process has."""
+    with storage.storage_errors(directory):
+        for path in directory.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != storage.LOCK:
+                path.unlink()

@@ -68,7 +68,7 @@ class ArticleLR(SignalScheduler):
     def _decide(self) -> None:
         if self.num_losses < 2:
             return
-        first, last = float(self.first_loss), float(self.last_loss)  # the only sync
+        first, last = float(self.first_loss), float(self.last_loss)  # waits for the device
         rates = self._rates()
         mean_diff = (last - first) / (self.num_losses - 1)
         threshold = self.multiplier * max(rates)

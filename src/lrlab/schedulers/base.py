@@ -70,6 +70,14 @@ class SignalScheduler(LRScheduler):
             self._decide()
         return [group["lr"] for group in self.optimizer.param_groups]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the whole state: tensors, numbers, strings, and lists and dicts of them."""
+        return {**super().state_dict(), "decisions": list(self.decisions)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` returned."""
+        super().load_state_dict({**state_dict, "decisions": list(state_dict["decisions"])})
+
     def take_decisions(self) -> list[Decision]:
         """Return the decisions since the last call, oldest first, and forget them."""
         taken, self.decisions = self.decisions, []

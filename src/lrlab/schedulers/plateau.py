@@ -54,7 +54,7 @@ class PlateauLR(SignalScheduler):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the whole state, the inner rule's included, as plain values."""
+        """Return the whole state, the inner rule's included."""
         state = super().state_dict()
         return {**state, "_plateau": self._plateau.state_dict()}
 

@@ -3,7 +3,7 @@
 from lrlab.training.engine import Engine, EngineError, choose_engine
 from lrlab.training.evaluate import Evaluation, evaluate
 from lrlab.training.loop import Update, train
-from lrlab.training.records import DivergedError, Recorder, Row, check_finite
+from lrlab.training.records import DivergedError, Recorder, Row, divergence, step_of
 
 __all__ = [
     "DivergedError",
@@ -13,8 +13,9 @@ __all__ = [
     "Recorder",
     "Row",
     "Update",
-    "check_finite",
     "choose_engine",
+    "divergence",
     "evaluate",
+    "step_of",
     "train",
 ]

@@ -12,6 +12,10 @@ from torch import Tensor, nn
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
+_DEFAULT_THREADS = torch.get_num_threads()
+"""What PyTorch chose when the process began, or OMP_NUM_THREADS said."""
+
+
 class EngineError(ValueError):
     """The machine cannot compute what was asked for, or not in this way."""
 
@@ -26,6 +30,11 @@ class Engine:
     """Where the data lives and the steps are computed."""
     precision: Literal["fp32", "bf16"]
     """Arithmetic of the forward pass; weights, their gradients and the loss are float32 either way."""
+
+    @property
+    def device_name(self) -> str:
+        """cpu, or the GPU's name."""
+        return "cpu" if self.device.type == "cpu" else f"cuda ({torch.cuda.get_device_name(self.device)})"
 
     def place(self, model: ModuleT) -> ModuleT:
         """Move a model to the device, its convolutions' weights in channels-last order (faster on every device)."""
@@ -52,17 +61,17 @@ def choose_engine(
     Args:
         device: auto takes a GPU where PyTorch sees one.
         precision: auto takes bf16 where the processor has instructions for it.
-        threads: threads for one operation, set for the whole process; PyTorch's choice if None.
+        threads: threads for one operation, set for the whole process; what the process began with if None.
     Raises: EngineError if the device is not there.
     """
     has_cuda = torch.cuda.is_available()
     if device == "cuda" and not has_cuda:
         raise EngineError("device cuda: PyTorch sees no CUDA device here. Use --device cpu, or auto.")
     chosen = "cuda" if has_cuda and device != "cpu" else "cpu"
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or _DEFAULT_THREADS)  # an earlier run in this process may have set another
     if precision == "auto":
         precision = "bf16" if _has_bf16(chosen) else "fp32"
+    torch.backends.cudnn.allow_tf32 = precision != "fp32"  # TF32 keeps 10 bits of the mantissa, float32 has 23
     return Engine(torch.device(chosen), precision)
 
 

@@ -32,14 +32,14 @@ class Evaluation:
 def evaluate(
     model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, engine: Engine, num_classes: int
 ) -> Evaluation:
-    """Evaluate a model in evaluation mode, and leave it in the mode in which it was.
+    """Evaluate a model in evaluation mode, and leave each of its modules in the mode in which it was.
 
     Args:
         model: placed by the engine.
         batches: (images (B, C, H, W), labels (B,)) that hold every example once.
         num_classes: rows and columns of the matrices.
     """
-    was_training = model.training
+    were_training = [module for module in model.modules() if module.training]
     model.eval()
     device = engine.device
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -50,12 +50,13 @@ def evaluate(
         loss_sum += F.cross_entropy(logits, labels, reduction="sum")
         confusion += torch.bincount(labels * num_classes + logits.argmax(1), minlength=num_classes**2)
         probabilities.index_add_(0, labels, logits.softmax(1).double())
-    model.train(was_training)
+    for module in were_training:
+        module.training = True
     return _summary(loss_sum, confusion.view(num_classes, num_classes), probabilities)
 
 
 def _summary(loss_sum: Tensor, confusion: Tensor, probabilities: Tensor) -> Evaluation:
-    counts = confusion.sum(1).tolist()  # the only sync, with the three below
+    counts = confusion.sum(1).tolist()  # here and below the device is waited for
     correct = confusion.diagonal().tolist()
     return Evaluation(
         loss=loss_sum.item() / sum(counts),

@@ -26,7 +26,7 @@ class Update:
     """Pass over the training set that it belongs to, from 1."""
     loss: Tensor
     """Mean cross-entropy of its batch before the update, (), on the device."""
-    lrs: tuple[float, ...]
+    lrs: tuple[float | Tensor, ...]
     """Rate that each parameter group was updated with, in the optimizer's order."""
 
 
@@ -63,7 +63,11 @@ def train(
             scheduler.observe(loss)
         for probe in probes:
             probe.observe()
-        lrs = tuple(group["lr"] for group in optimizer.param_groups)
+        lrs = tuple(_copy(group["lr"]) for group in optimizer.param_groups)
         optimizer.step()
         scheduler.step()
         yield Update(step, batch.epoch, loss.detach(), lrs)
+
+
+def _copy(lr: float | Tensor) -> float | Tensor:
+    return lr.clone() if isinstance(lr, Tensor) else lr  # schedulers write a tensor rate in place

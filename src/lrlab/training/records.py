@@ -53,7 +53,7 @@ class Recorder:
     def take_rows(self) -> list[Row]:
         """Return one row for each update since the last call, oldest first, and forget them.
 
-        A row whose loss is not finite is the last one: what comes after it means nothing (see `check_finite`).
+        A row whose loss is not finite is the last one: what comes after it means nothing (see `divergence`).
         """
         updates, self._updates = self._updates, []
         if not updates:
@@ -72,7 +72,14 @@ class Recorder:
         return rows
 
 
-def check_finite(rows: Sequence[Row]) -> None:
-    """Raise DivergedError if the last row's loss is nan or infinite."""
-    if rows and not math.isfinite(rows[-1]["train/loss"] or 0.0):
-        raise DivergedError(int(rows[-1]["step"] or 0), float(rows[-1]["train/loss"] or 0.0))
+def step_of(row: Row) -> int:
+    """Return the update that a row is of."""
+    step = row["step"]
+    assert step is not None, "every row has its step"
+    return int(step)
+
+
+def divergence(rows: Sequence[Row]) -> DivergedError | None:
+    """Return the error to raise if the last row's loss is nan or infinite, else None."""
+    loss = rows[-1]["train/loss"] if rows else None
+    return None if loss is None or math.isfinite(loss) else DivergedError(step_of(rows[-1]), loss)
