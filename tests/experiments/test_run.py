@@ -195,6 +195,12 @@ def test_a_batch_larger_than_the_data_set_is_refused_before_any_work(digits: Ima
         Experiment(parse_config({**SMALL, "batch_size": 5000}), data=digits)
 
 
+def test_a_batch_of_one_small_image_is_refused_and_one_of_two_is_not(digits: ImageData) -> None:
+    with pytest.raises(ConfigError, match="batch_size must be at least 2 for images of 8 pixels"):
+        Experiment(parse_config({**SMALL, "batch_size": 1}), data=digits)
+    Experiment(parse_config({**SMALL, "batch_size": 2}), data=digits)
+
+
 def test_a_rule_that_never_gets_to_look_is_warned_of(digits: ImageData) -> None:
     with pytest.warns(UserWarning, match="looks every 1000 updates and this run has 30: the rate will stay"):
         Experiment(parse_config({**SMALL, "schedule": {"name": "article"}}), data=digits)

@@ -48,6 +48,9 @@ class Evaluated:
     classes: tuple[str, ...]
 
 
+SIDE_OF_ONE_PIXEL = 8
+"""Images up to this side have one pixel left in layer4, after three halvings."""
+
 Event = Update | Evaluated
 """What a run yields."""
 
@@ -272,6 +275,12 @@ class _Session:
 
 
 def _build_batches(config: RunConfig, data: ImageData) -> Batches:
+    side = max(data.train.images.shape[2:])
+    if config.batch_size == 1 and side <= SIDE_OF_ONE_PIXEL:
+        raise ConfigError(
+            f"batch_size must be at least 2 for images of {side} pixels: layer4 sees one pixel of each, and batch "
+            "normalisation needs two values. Pass --batch-size 2 or more."
+        )
     augmentation = Augmentation(flip=config.data.flip, crop_padding=config.data.crop_padding)
     try:
         return Batches(data, batch_size=config.batch_size, seed=config.seed, augmentation=augmentation)
