@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
 from lrlab import __version__
 from lrlab.cli.parsing import at_most_one, make_app
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from lrlab.cli.display import Display
 
 RUNS = Path("runs")
 SOME_FAILED = 7
@@ -126,7 +120,7 @@ def train(
     from lrlab.cli.display import Display
     from lrlab.experiments import Experiment
 
-    display = Display(_console(json))
+    display = Display(json=json)
     experiment = Experiment(checked)
     display.say(experiment.summary())
     display.say(f"run: {directory}")
@@ -134,7 +128,7 @@ def train(
         display.follow(experiment, experiment.run(directory))
     finally:
         if experiment.status is not None:  # there is a run, complete or not
-            _conclude(directory, display, json=json)
+            display.conclude(directory)
     return 0
 
 
@@ -154,7 +148,7 @@ def study(
     from lrlab.experiments import run_study, study_members
     from lrlab.report import write_report
 
-    display = Display(_console(json))
+    display = Display(json=json)
     members = study_members(plan, RUNS)
     display.say(f"study {plan.name}: {len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(members)} runs")
     outcomes = display.follow_study(run_study(plan, file, root=RUNS), num_members=len(members))
@@ -163,8 +157,7 @@ def study(
         display.say(f"{outcomes['locked']} of the runs are with another process; study again shows them when they end")
     if outcomes.keys() & {"complete", "diverged"}:
         display.say(f"figures and page: {write_report(folder)}")
-    if json:
-        _print_json({"study": str(folder), "outcomes": outcomes})
+    display.document({"study": str(folder), "outcomes": outcomes})
     return SOME_FAILED if outcomes.get("failed") else 0
 
 
@@ -194,14 +187,13 @@ def preview(
 
     checked = read_config(None, {"schedule.name": schedule, "steps": steps, "optimizer.lr": lr}, settings)
 
-    from lrlab.cli.display import rate_chart
+    from lrlab.cli.display import Display, rate_chart
     from lrlab.experiments import preview_rates
 
     rates = preview_rates(checked, num_steps=steps)
-    if json:
-        _print_json({"schedule": checked.schedule.name, "lr": rates})
-    else:
-        sys.stdout.write(rate_chart(rates))
+    display = Display(json=json)
+    display.say(rate_chart(rates))
+    display.document({"schedule": checked.schedule.name, "lr": rates})
     return 0
 
 
@@ -239,27 +231,3 @@ def check(name: DataName, /, *, data_dir: DataDir = None, settings: Settings = N
 
 for order, name in enumerate((*app, *data_app)):
     (app if name in app else data_app)[name].sort_key = order  # help lists the verbs as they stand here
-
-
-def _conclude(directory: Path, display: Display, *, json: bool) -> None:
-    """Say how a run ended and where to look; the exit code says the rest."""
-    from lrlab.report import write_report
-    from lrlab.runs import read_run
-
-    ended = read_run(directory)
-    result = ended.result
-    found = "" if result["test_accuracy"] is None else f"test accuracy {result['test_accuracy']:.2%}, "
-    display.say(f"{ended.status}: {found}{result['steps']:,} updates, {result['train_seconds']:.1f} s of training")
-    display.say(f"figures and page: {write_report(directory)}")
-    if json:
-        _print_json({"run": str(directory), "status": ended.status, "result": dict(result)})
-
-
-def _console(json: bool) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=json)
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    sys.stdout.write(json_module.dumps(document, allow_nan=False) + "\n")

@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+import json as json_module
+import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lrlab.experiments import Ended, Evaluated, Event, Experiment, Member, Started, StudyEvent, Update
+from lrlab.report import write_report
+from lrlab.runs import read_run
 
 SECONDS_BETWEEN_LOOKS = 0.25
 """The loss is fetched from the device for the bar this often, and not at every update."""
 
 
 class Display:
-    """Shows the events of runs, one after another.
+    """Shows what happens: the events of runs, one after another, and what came of them.
 
     Args:
-        console: where to; the bar appears only if it is a terminal.
+        json: whether a JSON document is wanted on stdout; all else then goes to stderr.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, *, json: bool) -> None:
+        self._console = Console(stderr=json)
+        self._wants_document = json
 
     def say(self, text: str) -> None:
         """Print a line as it is: names in it are not markup."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def document(self, document: dict[str, Any]) -> None:
+        """Print a JSON document on stdout, where one is wanted."""
+        if self._wants_document:
+            sys.stdout.write(json_module.dumps(document, allow_nan=False) + "\n")
+
+    def conclude(self, directory: Path) -> None:
+        """Write the report of a run that is over, however it ended, and say where to look."""
+        ended = read_run(directory)
+        result = ended.result
+        found = "" if result["test_accuracy"] is None else f"test accuracy {result['test_accuracy']:.2%}, "
+        self.say(f"{ended.status}: {found}{result['steps']:,} updates, {result['train_seconds']:.1f} s of training")
+        self.say(f"figures and page: {write_report(directory)}")
+        self.document({"run": str(directory), "status": ended.status, "result": dict(result)})
 
     def follow(self, experiment: Experiment, events: Generator[Event, None, None]) -> None:
         """Show one run to its end; whatever happens here, the run is ended in order."""
@@ -135,4 +156,4 @@ def rate_chart(rates: Sequence[float], *, num_rows: int = 24, width: int = 50) -
     steps = sorted({round(last * row / max(1, num_rows - 1)) for row in range(num_rows)})
     top = max(rates) or 1.0
     lines = [f"{step + 1:>9,}  {rates[step]:.3e}  {'#' * round(width * rates[step] / top)}".rstrip() for step in steps]
-    return "\n".join(["   update         lr", *lines, ""])
+    return "\n".join(["   update         lr", *lines])

@@ -137,14 +137,14 @@ def _torch_scheduler(config: TorchSchedule, optimizer: Optimizer, *, num_steps: 
     for key in options:
         if key not in allowed:
             raise ConfigError(unknown("key", f"schedule.{key}", [f"schedule.{key}" for key in allowed]))
+    rehearsed = {**options, "check_every": 1} if kind is PlateauLR else options  # so that it decides in a short run too
     try:
-        _play(kind(_twin(optimizer), **options), num_steps)
+        _play(kind(_twin(optimizer), **rehearsed), num_steps)
+        return kind(optimizer, **options)
     except Exception as error:  # torch raises what its arithmetic raises
         raise ConfigError(
             f"{config.name}: {type(error).__name__}: {error} Its keys, in updates: {', '.join(allowed)}."
         ) from error
-    scheduler: LRScheduler = kind(optimizer, **options)
-    return scheduler
 
 
 def _torch_class(name: str) -> tuple[Callable[..., LRScheduler], list[str]]:

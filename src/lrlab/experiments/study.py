@@ -11,7 +11,8 @@ from typing import Literal
 from lrlab.config import ConfigError, DataConfig, RunConfig, StudyConfig, differences, to_table
 from lrlab.data import ImageData
 from lrlab.experiments.build import build_data
-from lrlab.experiments.run import Event, Experiment
+from lrlab.experiments.run import Experiment
+from lrlab.experiments.session import Event
 from lrlab.runs import LockedError, RunError, read_run
 from lrlab.runs.storage import INFO, STUDY, storage_errors, write_whole
 from lrlab.training import DivergedError

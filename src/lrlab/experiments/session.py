@@ -1,0 +1,138 @@
+"""The part of a run that changes while it goes: where it stands, and what is not written yet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from lrlab.report import confusion_png
+from lrlab.runs import RunWriter
+from lrlab.schedulers import Decision, SignalScheduler
+from lrlab.training import Evaluation, Recorder, Row, Update, divergence, step_of, train
+from lrlab.training.checkpoint import model_bytes
+
+if TYPE_CHECKING:
+    from lrlab.experiments.run import Experiment
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The test set was evaluated."""
+
+    step: int
+    epoch: int
+    evaluation: Evaluation
+    classes: tuple[str, ...]
+
+
+Event = Update | Evaluated
+"""What a run yields."""
+
+
+class Session:
+    """One run of an experiment into a directory: trains, evaluates, writes, and yields what happens."""
+
+    def __init__(self, experiment: Experiment, writer: RunWriter) -> None:
+        self._experiment = experiment
+        self._writer = writer
+        self._recorder = Recorder(experiment.group_names, experiment.probes)
+        self._rows: list[Row] = []
+        self._decisions: list[Decision] = []
+        self._step = 0
+        self._evaluation: Evaluation | None = None
+        self._started = time.perf_counter()
+        self._evaluation_seconds = 0.0
+        self._highest_lr = 0.0
+
+    def updates(self) -> Iterator[Event]:
+        """Train to the end, evaluating and writing when it is time to."""
+        experiment, config = self._experiment, self._experiment.config
+        updates = train(
+            experiment.model,
+            experiment.batches.batch,
+            experiment.optimizer,
+            experiment.scheduler,
+            engine=experiment.engine,
+            num_steps=experiment.num_steps,
+            probes=experiment.probes,
+        )
+        for update in updates:
+            self._step = update.step
+            self._recorder.add(update)
+            ends = update.step == experiment.num_steps or self._has_fallen_below_threshold()
+            evaluates = ends or update.step % config.evaluate.every == 0
+            if evaluates or update.step % config.telemetry.flush_every == 0:
+                self.flush()
+            yield update
+            if evaluates:
+                yield self._evaluate(update)
+            if ends:
+                break
+        self._writer.write_checkpoint(self._step, {"model.safetensors": model_bytes(experiment.model)})
+
+    def flush(self) -> None:
+        """Write the rows and decisions since the last time; what could not be written stays for the next.
+
+        Raises: DivergedError if the loss is not finite; StorageError.
+        """
+        self._rows += self._recorder.take_rows()
+        if isinstance(self._experiment.scheduler, SignalScheduler):
+            self._decisions += self._experiment.scheduler.take_decisions()
+        rows, diverged = self._rows, divergence(self._rows)
+        if diverged is not None:
+            self._step = diverged.step  # the updates after it mean nothing
+            self._decisions = [decision for decision in self._decisions if decision["step"] <= diverged.step]
+        self._writer.write_rows(rows)
+        self._rows = []
+        self._writer.write_decisions(self._decisions)
+        self._decisions = []
+        self._write_events(rows)
+        if diverged is not None:
+            raise diverged
+
+    def result(self) -> dict[str, Any]:
+        """Figures of the run as far as it came; the time is that of everything but evaluations."""
+        num_images = self._step * self._experiment.config.batch_size
+        seconds = time.perf_counter() - self._started - self._evaluation_seconds
+        return {
+            "steps": self._step,
+            "epochs": self._step / self._experiment.batches.steps_per_epoch,
+            "test_accuracy": self._evaluation.accuracy if self._evaluation else None,
+            "test_loss": self._evaluation.loss if self._evaluation else None,
+            "train_seconds": seconds,
+            "images_per_second": num_images / seconds,
+        }
+
+    def _write_events(self, rows: list[Row]) -> None:
+        every = self._experiment.config.telemetry.every
+        for row in rows:
+            if step_of(row) % every == 0:
+                self._writer.events.add_scalars(step_of(row), {name: row[name] for name in row if name != "step"})
+        self._writer.events.flush()
+
+    def _has_fallen_below_threshold(self) -> bool:
+        """Whether dlib's ending has come: every rate is below the threshold, and was not before.
+
+        A rate that is still warming up has not fallen.
+        """
+        threshold = self._experiment.config.stop_below_lr
+        if threshold is None:
+            return False
+        rate = max(float(group["lr"]) for group in self._experiment.optimizer.param_groups)
+        self._highest_lr = max(self._highest_lr, rate)
+        return rate < threshold <= self._highest_lr
+
+    def _evaluate(self, update: Update) -> Evaluated:
+        started = time.perf_counter()
+        evaluation = self._experiment.evaluate()
+        self._evaluation = evaluation
+        classes = self._experiment.data.classes
+        title = f"step {update.step:,}: test accuracy {evaluation.accuracy:.1%}"
+        self._writer.write_evaluation(
+            {"step": update.step, "epoch": update.epoch, "split": "test", **asdict(evaluation)},
+            png=confusion_png(evaluation.confusion, classes, title=title),
+        )
+        self._evaluation_seconds += time.perf_counter() - started
+        return Evaluated(update.step, update.epoch, evaluation, classes)
