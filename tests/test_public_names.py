@@ -19,7 +19,7 @@ PUBLIC = {
     },
     "lrlab.runs": {
         "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError", "check_vacant", "find_runs",
-        "lock_run", "read_run",
+        "lock_run", "read_info", "read_run",
     },
     "lrlab.report": {"confusion_png", "write_figures", "write_report"},
 }  # fmt: skip

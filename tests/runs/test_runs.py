@@ -105,9 +105,10 @@ def test_a_directory_that_holds_something_else_is_refused(tmp_path: Path) -> Non
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(RunError, match="is not empty and holds no run"):
         RunWriter(tmp_path, CONFIG)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(RunError, match="is not empty and holds no run"):
         RunWriter(tmp_path, CONFIG, again=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    assert (tmp_path / "thesis.tex").exists()
 
 
 def test_again_deletes_a_run_that_was_cut_short_and_no_other(tmp_path: Path) -> None:

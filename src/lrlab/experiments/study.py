@@ -13,8 +13,8 @@ from lrlab.data import ImageData
 from lrlab.experiments.build import build_data
 from lrlab.experiments.run import Experiment
 from lrlab.experiments.session import Event
-from lrlab.runs import LockedError, RunError, read_run
-from lrlab.runs.storage import INFO, STUDY, storage_errors, write_whole
+from lrlab.runs import LockedError, RunError, read_info, read_run
+from lrlab.runs.storage import STUDY, storage_errors, write_whole
 from lrlab.training import DivergedError
 
 
@@ -135,18 +135,21 @@ def _run_member(member: Member, data_sets: _DataSets) -> Generator[tuple[Member,
 
 
 def _ended_before(member: Member) -> Ended | None:
-    if not (member.directory / INFO).exists():
+    try:
+        status = read_info(member.directory)["status"]
+    except RunError:  # not begun, or another process is just making it again
         return None
-    status = read_run(member.directory).status
     if status == "complete":
         return Ended("complete", was_there=True, test_accuracy=_accuracy(member))
     return Ended("diverged", "in an earlier call", was_there=True) if status == "diverged" else None
 
 
 def _check_same_config(member: Member) -> None:
-    if not (member.directory / INFO).exists():
+    try:
+        made = read_run(member.directory)
+    except (RunError, ConfigError):  # not begun, or another process is just making it again
         return
-    changed = differences(dict(read_run(member.directory).config), to_table(member.config))
+    changed = differences(dict(made.config), to_table(member.config))
     if changed:
         raise RunError(
             f"{member.directory} was made with another configuration ({'; '.join(changed)}). "

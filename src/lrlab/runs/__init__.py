@@ -1,7 +1,7 @@
 """The run directory: plain files that outlive the program. Nothing here needs torch."""
 
 from lrlab.runs.lock import LockedError, lock_run
-from lrlab.runs.reader import Run, find_runs, read_run
+from lrlab.runs.reader import Run, find_runs, read_info, read_run
 from lrlab.runs.storage import RunError, StorageError
 from lrlab.runs.writer import RunWriter, Status, check_vacant
 
@@ -15,5 +15,6 @@ __all__ = [
     "check_vacant",
     "find_runs",
     "lock_run",
+    "read_info",
     "read_run",
 ]

@@ -106,6 +106,14 @@ class Run:
 def read_run(directory: Path) -> Run:
     """Read a run directory.
 
+    Raises: RunError if there is none, or one of another format; ConfigError if its config.toml cannot be read.
+    """
+    return Run(directory, read_info(directory), read_toml(directory / storage.CONFIG))
+
+
+def read_info(directory: Path) -> Mapping[str, Any]:
+    """Read run.json alone, which is there from the first moment of a run to the last of its directory.
+
     Raises: RunError if there is none, or one of another format.
     """
     try:
@@ -121,7 +129,7 @@ def read_run(directory: Path) -> Run:
             f"{directory}: its format_version is {info.get('format_version')}, this lrlab reads "
             f"{storage.FORMAT_VERSION}. Use the lrlab that wrote it."
         )
-    return Run(directory, info, read_toml(directory / storage.CONFIG))
+    return info
 
 
 def find_runs(path: Path) -> list[Run]:

@@ -19,7 +19,7 @@ from lrlab.runs import storage
 from lrlab.runs.environment import describe_environment
 from lrlab.runs.events import EventWriter
 from lrlab.runs.lock import lock_run
-from lrlab.runs.reader import read_run
+from lrlab.runs.reader import read_info
 
 Status = Literal["running", "complete", "preempted", "diverged", "failed"]
 
@@ -42,12 +42,13 @@ class RunWriter:
         Raises: RunError if it holds a run that is over, or anything else; LockedError; StorageError.
         """
         self.directory = directory
-        check_vacant(directory, again=again)
+        if not again:  # leaves no lock behind in a folder that is not ours
+            check_vacant(directory)
         with contextlib.ExitStack() as stack:
             with storage.storage_errors(directory):
                 directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(lock_run(directory))
-            check_vacant(directory, again=again)  # another process may have been quicker
+            check_vacant(directory, again=again)  # only with the lock is nobody else at work in it
             _clear(directory)
             self._begin(config)
             stack.callback(self.events.close)
@@ -157,7 +158,7 @@ def check_vacant(directory: Path, *, again: bool = False) -> None:
     with storage.storage_errors(directory):
         names = {path.name for path in directory.iterdir()} - {storage.LOCK}
     if storage.INFO in names:
-        if not again or read_run(directory).status in ("complete", "diverged"):
+        if not again or read_info(directory)["status"] in ("complete", "diverged"):
             raise storage.RunError(
                 f"{directory} already holds a run. Choose another directory with --run, or delete it."
             )
@@ -166,9 +167,12 @@ def check_vacant(directory: Path, *, again: bool = False) -> None:
 
 
 def _clear(directory: Path) -> None:
-    """Delete what a directory holds, but not its lock, which this process has."""
+    """Delete what a directory holds, but not its lock, which this process has.
+
+    run.json goes last: should this be cut short as well, the directory is still known for a run.
+    """
     with storage.storage_errors(directory):
-        for path in directory.iterdir():
+        for path in sorted(directory.iterdir(), key=lambda path: path.name == storage.INFO):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif path.name != storage.LOCK:
