@@ -78,8 +78,10 @@ class EvaluateConfig(Part):
 class TelemetryConfig(Part):
     """What is recorded on the way; the loss and the rates are recorded at every update."""
 
-    every: Count = 25
-    """Updates between two measurements of the gradients."""
+    every: Count = 1
+    """Updates between two measurements of the parameters' gradients."""
+    outputs_every: Count = 25
+    """Updates between two measurements of the gradients through the groups' outputs, as in the article."""
     flush_every: Count = 1000
     """Updates between two writes of recorded rows to disk."""
 
@@ -91,6 +93,12 @@ class EngineConfig(Part):
     """Arithmetic of the forward pass: fp32; bf16 autocast; auto takes bf16 where the processor has it."""
     threads: Count | None = None
     """Processor threads for one operation; PyTorch's own choice where it is left out."""
+    compile: Literal["auto"] | bool = "auto"
+    """torch.compile for the network and the telemetry (true), for a large network's telemetry (auto), or nothing."""
+    keep_memory: bool = True
+    """Keep the memory that a step frees for the next one; on systems with glibc."""
+    flush_denormals: bool = False
+    """Let numbers below 1.2e-38 become zero, which is faster on some processors."""
 
 
 class RunConfig(Part):

@@ -24,6 +24,7 @@ from lrlab.training import (
     DivergedError,
     Engine,
     Evaluation,
+    Network,
     choose_engine,
     evaluate,
 )
@@ -46,7 +47,12 @@ class Experiment:
         self.config = config
         engine_config = config.engine
         self.engine: Engine = choose_engine(
-            device=config.device, precision=engine_config.precision, threads=engine_config.threads
+            device=config.device,
+            precision=engine_config.precision,
+            threads=engine_config.threads,
+            compile=engine_config.compile,
+            keep_memory=engine_config.keep_memory,
+            flush_denormals=engine_config.flush_denormals,
         )
         self.data = (build_data(config.data) if data is None else data).to(self.engine.device)
         self.batches = _build_batches(config, self.data)
@@ -55,13 +61,14 @@ class Experiment:
             config.model, num_classes=len(self.data.classes), in_channels=self.data.num_channels, seed=config.seed
         )
         self.model: nn.Module = self.engine.place(model)
-        groups = layer_groups(self.model)
+        self.network = Network(self.model, layer_groups(self.model), engine=self.engine)
+        groups = self.network.groups
         self.group_names = list(groups)
         self.optimizer = build_optimizer(config.optimizer, groups)
         self.scheduler: LRScheduler = build_scheduler(config, self.optimizer, num_steps=self.num_steps)
         self.probes: list[Probe] = [
-            GradientProbe(groups, every=config.telemetry.every),
-            OutputGradientProbe(dict(self.model.named_children()), every=config.telemetry.every),
+            GradientProbe(groups, every=config.telemetry.every, sums=self.network.gradient_sums),
+            OutputGradientProbe(dict(self.model.named_children()), every=config.telemetry.outputs_every),
         ]
         self.status: Status | None = None
         """How the run stands in its directory; None until there is one."""
@@ -131,6 +138,9 @@ class Experiment:
             "device": self.engine.device_name,
             "precision": self.engine.precision,
             "threads": torch.get_num_threads(),
+            "memory": self.engine.memory,
+            "network": "compiled" if self.engine.compile is True else "eager",
+            "telemetry": self.network.telemetry,
             "num_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             "num_steps": self.num_steps,
         }

@@ -50,11 +50,10 @@ class Session:
         """Train to the end, evaluating and writing when it is time to."""
         experiment, config = self._experiment, self._experiment.config
         updates = train(
-            experiment.model,
+            experiment.network,
             experiment.batches.batch,
             experiment.optimizer,
             experiment.scheduler,
-            engine=experiment.engine,
             num_steps=experiment.num_steps,
             probes=experiment.probes,
         )

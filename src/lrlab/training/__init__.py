@@ -3,6 +3,7 @@
 from lrlab.training.engine import Engine, EngineError, choose_engine
 from lrlab.training.evaluate import Evaluation, evaluate
 from lrlab.training.loop import Update, train
+from lrlab.training.network import Network
 from lrlab.training.records import DivergedError, Recorder, Row, divergence, step_of
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Engine",
     "EngineError",
     "Evaluation",
+    "Network",
     "Recorder",
     "Row",
     "Update",
