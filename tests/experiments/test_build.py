@@ -50,6 +50,8 @@ def test_adamw_and_sgd() -> None:
     assert isinstance(sgd, SGD)
     assert sgd.param_groups[0]["momentum"] == 0.9
     assert build_optimizer(OptimizerConfig(name="sgd", momentum=0.0), {"a": [parameter()]}).defaults["momentum"] == 0.0
+    assert not sgd.param_groups[0]["nesterov"]
+    assert build_optimizer(OptimizerConfig(name="sgd", nesterov=True), {"a": [parameter()]}).defaults["nesterov"]
 
 
 @pytest.mark.parametrize(

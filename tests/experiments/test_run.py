@@ -101,6 +101,15 @@ def test_watching_more_or_less_does_not_change_the_weights(
     assert weights_hash(tmp_path / "one") == weights_hash(tmp_path / "two")
 
 
+def test_labels_are_smoothed_for_training_and_not_for_testing(tmp_path: Path, digits: ImageData) -> None:
+    still = {"optimizer": {"lr": 1e-30}, "schedule": {"name": "constant"}, "steps": 1}  # both see the first weights
+    run(tmp_path / "plain", digits, **still)
+    run(tmp_path / "smoothed", digits, **still, label_smoothing=0.5)
+    plain, smoothed = read_run(tmp_path / "plain"), read_run(tmp_path / "smoothed")
+    assert plain.series("train/loss")[1][0] != smoothed.series("train/loss")[1][0]
+    assert plain.evaluations() == smoothed.evaluations()
+
+
 def test_another_seed_gives_other_weights(tmp_path: Path, digits: ImageData) -> None:
     run(tmp_path / "one", digits)
     run(tmp_path / "two", digits, seed=1)

@@ -77,6 +77,25 @@ def test_the_loop_is_the_textbooks(digits: ImageData) -> None:
     assert updates[-1].lrs == (0.0,)
 
 
+def test_smoothed_labels_are_trained_on_and_told(digits: ImageData) -> None:
+    batch = Batches(digits, batch_size=16, seed=3).batch(1)
+    model = small_model().train()
+    log_probabilities = model(batch.images).double().log_softmax(1)
+    target = 0.9 * F.one_hot(batch.labels, 10).double() + 0.1 / 10
+    loss = -(target * log_probabilities).sum(1).mean()
+    loss.backward()
+    gradients = [parameter.grad for parameter in model.parameters()]
+
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)  # the gradients stay as they were
+    scheduler = LambdaLR(optimizer, lambda step: 1.0)
+    (told,) = train(model, lambda step: batch, optimizer, scheduler, engine=CPU, num_steps=1, label_smoothing=0.1)
+    assert told.loss.item() == pytest.approx(loss.item(), rel=1e-6)
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        # one pass through the network in float32 is rounded the same way; the loss on top of it is not
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
 def test_an_update_tells_the_rate_that_it_was_made_with(digits: ImageData) -> None:
     model = small_model()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)

@@ -26,6 +26,8 @@ class DataConfig(Part):
     """Mirror each training image left to right with probability one half."""
     crop_padding: Annotated[int, Field(ge=0)] = 0
     """Shift each training image by up to this many pixels each way, its border reflected."""
+    cutout: Annotated[int, Field(ge=0)] = 0
+    """Blank a square of this side, in pixels, at a random place of each training image."""
 
     @model_validator(mode="after")
     def _fits_the_data_set(self) -> Self:
@@ -58,11 +60,20 @@ class OptimizerConfig(Part):
     """Weight decay; for adam and sgd an L2 penalty added to the gradient."""
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Momentum, for sgd alone (0.9 where it is left out)."""
+    nesterov: bool = False
+    """Nesterov's form of the momentum, for sgd alone."""
 
     @model_validator(mode="after")
     def _momentum_is_for_sgd(self) -> Self:
         if self.name != "sgd" and self.momentum is not None:
             raise ValueError(f"optimizer.momentum: {self.name} has none to set; leave the key out.")
+        if self.name != "sgd" and self.nesterov:
+            raise ValueError(f"optimizer.nesterov: {self.name} has no such form of momentum; leave the key out.")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError(
+                "optimizer.nesterov needs a momentum above 0, got optimizer.momentum = 0. "
+                "Raise it, or leave nesterov out."
+            )
         return self
 
 
@@ -116,6 +127,8 @@ class RunConfig(Part):
     """Optimizer updates, instead of epochs."""
     batch_size: Count = 128
     """Images in one update; the incomplete batch at the end of an epoch is left out."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each label's weight that the training loss spreads over all classes; the test loss is without it."""
     stop_below_lr: Positive | None = None
     """End the run early once every rate is below this (dlib's ending)."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -70,7 +70,8 @@ def build_optimizer(config: OptimizerConfig, groups: LayerGroups) -> Optimizer:
     named: list[dict[str, Any]] = [{"params": parameters, "name": name} for name, parameters in groups.items()]
     if config.name == "sgd":
         momentum = 0.9 if config.momentum is None else config.momentum
-        return SGD(named, lr=config.lr, momentum=momentum, weight_decay=config.weight_decay, fused=True)
+        decay, nesterov = config.weight_decay, config.nesterov
+        return SGD(named, lr=config.lr, momentum=momentum, weight_decay=decay, nesterov=nesterov, fused=True)
     kind = Adam if config.name == "adam" else AdamW
     return kind(named, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 

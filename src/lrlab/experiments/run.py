@@ -151,7 +151,7 @@ def _build_batches(config: RunConfig, data: ImageData) -> Batches:
             f"batch_size must be at least 2 for images of {side} pixels: layer4 sees one pixel of each, and batch "
             "normalisation needs two values. Pass --batch-size 2 or more."
         )
-    augmentation = Augmentation(flip=config.data.flip, crop_padding=config.data.crop_padding)
+    augmentation = Augmentation(flip=config.data.flip, crop_padding=config.data.crop_padding, cutout=config.data.cutout)
     try:
         return Batches(data, batch_size=config.batch_size, seed=config.seed, augmentation=augmentation)
     except ValueError as error:

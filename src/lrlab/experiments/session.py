@@ -57,6 +57,7 @@ class Session:
             engine=experiment.engine,
             num_steps=experiment.num_steps,
             probes=experiment.probes,
+            label_smoothing=config.label_smoothing,
         )
         for update in updates:
             self._step = update.step
