@@ -77,6 +77,29 @@ class OptimizerConfig(Part):
         return self
 
 
+class AveragingConfig(Part):
+    """Whether the weights are averaged over the updates; evaluations and the checkpoint are then of the average.
+
+    Training goes on with the weights themselves, so it is the same with an average and without. The average begins as
+    a copy of the weights when it is first taken, so early in a run it lags behind by about every / (1 - decay)
+    updates; before that, the weights themselves are evaluated. The statistics of batch normalisation are averaged too.
+    """
+
+    decay: Fraction | None = None
+    """Exponential moving average of the weights: average <- decay * average + (1 - decay) * weights."""
+    every: Count = 1
+    """Updates between two averagings."""
+
+    @model_validator(mode="after")
+    def _has_an_average(self) -> Self:
+        if self.decay is None and self.every != 1:
+            raise ValueError(
+                f"averaging.every: nothing is averaged without averaging.decay, got every = {self.every} alone. "
+                "Give the decay too, as in averaging.decay = 0.99, or leave the key out."
+            )
+        return self
+
+
 class EvaluateConfig(Part):
     """When the whole test set is evaluated."""
 
@@ -84,6 +107,8 @@ class EvaluateConfig(Part):
     """Updates between two evaluations; one more comes at the end."""
     batch_size: Count = 500
     """Images evaluated at once; it changes speed and memory, not the result beyond rounding."""
+    mirror: bool = False
+    """Also evaluate with the logits averaged over each image and its mirror image."""
 
 
 class TelemetryConfig(Part):
@@ -115,6 +140,8 @@ class RunConfig(Part):
     """Which optimizer."""
     schedule: ScheduleConfig = ArticleSchedule()
     """How the learning rate moves."""
+    averaging: AveragingConfig = AveragingConfig()
+    """Whether the weights are averaged over the updates."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """When the test set is evaluated."""
     telemetry: TelemetryConfig = TelemetryConfig()
