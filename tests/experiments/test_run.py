@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from lrlab.config import ConfigError, parse_config
-from lrlab.data import ImageData, load_digits_data
+from lrlab.data import ImageData, evaluation_batches, load_digits_data
 from lrlab.experiments import Evaluated, Experiment, Update
 from lrlab.runs import RunError, RunWriter, read_run
-from lrlab.training import DivergedError
+from lrlab.training import DivergedError, evaluate
 
 SMALL: dict[str, Any] = {
     "model": {"width": 2},
@@ -99,6 +99,64 @@ def test_watching_more_or_less_does_not_change_the_weights(
     run(tmp_path / "one", digits, data={"flip": True, "crop_padding": 1})
     run(tmp_path / "two", digits, data={"flip": True, "crop_padding": 1}, **change)
     assert weights_hash(tmp_path / "one") == weights_hash(tmp_path / "two")
+
+
+AVERAGED: dict[str, Any] = {"averaging": {"decay": 0.9, "every": 4}, "steps": 30, "evaluate": {"every": 3}}
+
+
+def test_averaging_does_not_change_training(tmp_path: Path, digits: ImageData) -> None:
+    run(tmp_path / "plain", digits, evaluate={"every": 3})
+    run(tmp_path / "averaged", digits, **AVERAGED)
+    plain, averaged = read_run(tmp_path / "plain"), read_run(tmp_path / "averaged")
+    assert all(list(plain.series(column)[1]) == list(averaged.series(column)[1]) for column in plain.columns)
+    # the first averaging comes after update 4: before, the weights themselves are evaluated
+    equal = [one == other for one, other in zip(plain.evaluations(), averaged.evaluations(), strict=True)]
+    assert equal == [True] + [False] * 9
+
+
+def test_what_is_evaluated_and_kept_is_the_average(tmp_path: Path, digits: ImageData) -> None:
+    experiment = Experiment(parse_config({**SMALL, **AVERAGED}), data=digits)
+    average: dict[str, torch.Tensor] = {}
+    for event in experiment.run(tmp_path / "run"):
+        if isinstance(event, Update) and event.step % 4 == 0:
+            now = {name: tensor.double() for name, tensor in experiment.model.state_dict().items()}
+            average = {name: 0.9 * average[name] + 0.1 * now[name] for name in now} if average else now
+    loaded = load_file(tmp_path / "run" / "checkpoints" / "step-000030" / "model.safetensors")
+    weights = experiment.model.state_dict()
+    assert loaded.keys() == weights.keys()
+    for name, tensor in loaded.items():
+        if tensor.is_floating_point():
+            # float32 keeps 24 bits, and a few roundings of it add up
+            torch.testing.assert_close(tensor.double(), average[name], rtol=1e-4, atol=1e-6)
+    assert not torch.equal(loaded["linear.weight"], weights["linear.weight"])
+
+    experiment.model.load_state_dict(loaded)
+    batches = evaluation_batches(digits.test, mean=digits.mean, std=digits.std, batch_size=500)
+    result = evaluate(experiment.model, batches, engine=experiment.engine, num_classes=10)
+    assert read_run(tmp_path / "run").result["test_loss"] == result.loss
+
+
+def test_mirror_images_add_to_an_evaluation_and_change_nothing_of_it(tmp_path: Path, digits: ImageData) -> None:
+    run(tmp_path / "plain", digits)
+    run(tmp_path / "mirrored", digits, evaluate={"every": 10, "mirror": True})
+    plain, mirrored = read_run(tmp_path / "plain"), read_run(tmp_path / "mirrored")
+    records = mirrored.evaluations()
+    found = [record.pop("mirror") for record in records]
+    assert records == plain.evaluations()
+    assert [sorted(mirror) for mirror in found] == [["accuracy", "loss"]] * 3
+    assert "test_accuracy_mirror" not in plain.result
+    assert mirrored.result["test_accuracy_mirror"] == found[-1]["accuracy"]
+    (events,) = (tmp_path / "mirrored").glob("events.out.tfevents.*")
+    assert events.read_bytes().count(b"test/accuracy_mirror") == 3
+
+
+def test_labels_are_smoothed_for_training_and_not_for_testing(tmp_path: Path, digits: ImageData) -> None:
+    still = {"optimizer": {"lr": 1e-30}, "schedule": {"name": "constant"}, "steps": 1}  # both see the first weights
+    run(tmp_path / "plain", digits, **still)
+    run(tmp_path / "smoothed", digits, **still, label_smoothing=0.5)
+    plain, smoothed = read_run(tmp_path / "plain"), read_run(tmp_path / "smoothed")
+    assert plain.series("train/loss")[1][0] != smoothed.series("train/loss")[1][0]
+    assert plain.evaluations() == smoothed.evaluations()
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path, digits: ImageData) -> None:

@@ -4,6 +4,7 @@ import math
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,25 @@ def test_the_loop_is_the_textbooks(digits: ImageData) -> None:
     assert [update.step for update in updates] == list(range(1, 31))
     assert updates[0].lrs == (0.1,)
     assert updates[-1].lrs == (0.0,)
+
+
+def test_smoothed_labels_are_trained_on_and_told(digits: ImageData) -> None:
+    batch = Batches(digits, batch_size=16, seed=3).batch(1)
+    model = small_model().train()
+    log_probabilities = model(batch.images).double().log_softmax(1)
+    target = 0.9 * F.one_hot(batch.labels, 10).double() + 0.1 / 10
+    loss = -(target * log_probabilities).sum(1).mean()
+    loss.backward()
+    gradients = [parameter.grad for parameter in model.parameters()]
+
+    network = small_network()
+    optimizer = torch.optim.SGD(whole_groups(network), lr=0.0)
+    scheduler = LambdaLR(optimizer, lambda step: 1.0)
+    (told,) = train(network, lambda step: batch, optimizer, scheduler, num_steps=1, label_smoothing=0.1)
+    assert told.loss.item() == pytest.approx(loss.item(), rel=1e-6)
+    for parameter, gradient in zip(network.model.parameters(), gradients, strict=True):
+        # one pass through the network in float32 is rounded the same way; the loss on top of it is not
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_an_update_tells_the_rate_that_it_was_made_with(digits: ImageData) -> None:
@@ -170,6 +190,25 @@ def test_evaluation_agrees_with_a_slow_twin_and_leaves_the_mode(digits: ImageDat
     assert result.class_accuracy == [confusion[k][k] / counts[k] for k in range(10)]
     for k in range(10):
         assert result.mean_probabilities[k] == pytest.approx((sums[k] / counts[k]).tolist(), abs=1e-6)
+
+
+def test_a_mirrored_evaluation_is_of_the_mean_of_two_logits() -> None:
+    weights = torch.tensor([[2.0, 0.0], [0.0, 1.0]])  # class 0 looks at the left pixel, class 1 at the right one
+    linear = nn.Linear(2, 2, bias=False)
+    linear.weight.data = weights
+    model = nn.Sequential(nn.Flatten(), linear)
+    images = torch.tensor([[1.0, 4.0], [3.0, 1.0]]).view(2, 1, 1, 2)
+    labels = torch.tensor([0, 1])
+    # plain logits (2, 4) and (6, 1); of the mirror images (8, 1) and (2, 3); means (5, 2.5) and (4, 2)
+    plain = (math.log(1 + math.exp(4 - 2)) + math.log(1 + math.exp(6 - 1))) / 2
+    mean = (math.log(1 + math.exp(2.5 - 5)) + math.log(1 + math.exp(4 - 2))) / 2
+    for sizes in (2, 1):
+        batches = list(zip(images.split(sizes), labels.split(sizes), strict=True))
+        result = evaluate(model, batches, engine=CPU, num_classes=2, mirror=True)
+        assert (result.loss, result.accuracy) == (pytest.approx(plain, rel=1e-6), 0.0)
+        assert result.mirror is not None
+        assert (result.mirror.loss, result.mirror.accuracy) == (pytest.approx(mean, rel=1e-6), 0.5)
+        assert replace(result, mirror=None) == evaluate(model, batches, engine=CPU, num_classes=2)
 
 
 def test_a_class_without_test_images_has_no_accuracy() -> None:

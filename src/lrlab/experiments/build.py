@@ -10,10 +10,12 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lrlab import schedules
 from lrlab.config import (
     ArticleSchedule,
+    AveragingConfig,
     ConfigError,
     ConstantSchedule,
     CosineSchedule,
@@ -70,9 +72,20 @@ def build_optimizer(config: OptimizerConfig, groups: LayerGroups) -> Optimizer:
     named: list[dict[str, Any]] = [{"params": parameters, "name": name} for name, parameters in groups.items()]
     if config.name == "sgd":
         momentum = 0.9 if config.momentum is None else config.momentum
-        return SGD(named, lr=config.lr, momentum=momentum, weight_decay=config.weight_decay, fused=True)
+        decay, nesterov = config.weight_decay, config.nesterov
+        return SGD(named, lr=config.lr, momentum=momentum, weight_decay=decay, nesterov=nesterov, fused=True)
     kind = Adam if config.name == "adam" else AdamW
     return kind(named, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def build_average(config: AveragingConfig, model: nn.Module) -> AveragedModel | None:
+    """Make the average of a model's weights and buffers, which is told of the updates; None where there is none.
+
+    It is torch's: a copy of the model, hooks included, made now, and of the weights at the first averaging.
+    """
+    if config.decay is None:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.decay), use_buffers=True)
 
 
 def build_scheduler(config: RunConfig, optimizer: Optimizer, *, num_steps: int) -> LRScheduler:

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lrlab.config import ConfigError, RunConfig
 from lrlab.data import Augmentation, Batches, ImageData, evaluation_batches
-from lrlab.experiments.build import build_data, build_model, build_optimizer, build_scheduler
+from lrlab.experiments.build import build_average, build_data, build_model, build_optimizer, build_scheduler
 from lrlab.experiments.session import Event, Session
 from lrlab.models import layer_groups
 from lrlab.probes import GradientProbe, OutputGradientProbe, Probe
@@ -62,6 +62,7 @@ class Experiment:
         )
         self.model: nn.Module = self.engine.place(model)
         self.network = Network(self.model, layer_groups(self.model), engine=self.engine)
+        self._average = build_average(config.averaging, self.model)  # before the probes, whose hooks it would copy
         groups = self.network.groups
         self.group_names = list(groups)
         self.optimizer = build_optimizer(config.optimizer, groups)
@@ -114,12 +115,29 @@ class Experiment:
                     probe.detach()
                 writer.finish(self.status, session.result())
 
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """What is evaluated and kept: the average of the weights once there is one, else the model itself."""
+        # the count of averagings is on the processor, so that nothing is waited for
+        return self._average.module if self._average is not None and self._average.n_averaged > 0 else self.model
+
+    def average_weights(self, step: int) -> None:
+        """Take the weights after an update into their average, where there is one and it is time to."""
+        if self._average is not None and step % self.config.averaging.every == 0:
+            self._average.update_parameters(self.model)
+
     def evaluate(self) -> Evaluation:
-        """Evaluate the model, as it is, on the whole test set."""
+        """Evaluate the model, or the average of its weights, on the whole test set."""
         batches = evaluation_batches(
             self.data.test, mean=self.data.mean, std=self.data.std, batch_size=self.config.evaluate.batch_size
         )
-        return evaluate(self.model, batches, engine=self.engine, num_classes=len(self.data.classes))
+        return evaluate(
+            self.evaluated_model,
+            batches,
+            engine=self.engine,
+            num_classes=len(self.data.classes),
+            mirror=self.config.evaluate.mirror,
+        )
 
     def _describe_data(self) -> dict[str, Any]:
         data = self.data
@@ -161,7 +179,7 @@ def _build_batches(config: RunConfig, data: ImageData) -> Batches:
             f"batch_size must be at least 2 for images of {side} pixels: layer4 sees one pixel of each, and batch "
             "normalisation needs two values. Pass --batch-size 2 or more."
         )
-    augmentation = Augmentation(flip=config.data.flip, crop_padding=config.data.crop_padding)
+    augmentation = Augmentation(flip=config.data.flip, crop_padding=config.data.crop_padding, cutout=config.data.cutout)
     try:
         return Batches(data, batch_size=config.batch_size, seed=config.seed, augmentation=augmentation)
     except ValueError as error:

@@ -25,7 +25,7 @@ class Update:
     epoch: int
     """Pass over the training set that it belongs to, from 1."""
     loss: Tensor
-    """Mean cross-entropy of its batch before the update, (), on the device."""
+    """The loss of its batch before the update, as it is trained on: smoothed labels included; (), on the device."""
     lrs: tuple[float | Tensor, ...]
     """Rate that each parameter group was updated with, in the optimizer's order."""
 
@@ -38,6 +38,7 @@ def train(
     *,
     num_steps: int,
     probes: Sequence[Probe] = (),
+    label_smoothing: float = 0.0,
 ) -> Iterator[Update]:
     """Make `num_steps` updates, and yield each.
 
@@ -51,11 +52,13 @@ def train(
         optimizer: over the network's groups.
         scheduler: stepped after every update; a SignalScheduler is told the loss.
         probes: told of every update, and decide themselves which they measure.
+        label_smoothing: share of each label's weight that is spread over all classes, in [0, 1).
     """
     network.model.train()
     for step in range(1, num_steps + 1):
         batch = batches(step)
-        loss = F.cross_entropy(network.logits(batch.images), batch.labels)
+        logits = network.logits(batch.images)
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
         loss.backward()
         network.gather_gradients()
         if isinstance(scheduler, SignalScheduler):
