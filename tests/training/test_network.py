@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -141,7 +142,7 @@ def test_the_saved_weights_are_the_models_own_numbers_and_shapes() -> None:
     network = make_network(BF16)
     saved = load(model_bytes(network.model))
     expected = small_model().state_dict()
-    assert list(saved) == sorted(expected) or set(saved) == set(expected)
+    assert set(saved) == set(expected)
     assert all(torch.equal(saved[name], expected[name]) for name in expected)
     assert all(saved[name].dtype == expected[name].dtype for name in expected)
 
@@ -163,10 +164,17 @@ def test_gradient_sums_agree_with_a_float64_twin() -> None:
         assert sums == pytest.approx(twin, rel=1e-5)
 
 
+def tiny_network(engine: Engine) -> Network:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    model = engine.place(nn.Sequential(OrderedDict(body=body, linear=nn.Linear(144, 10))))
+    return Network(model, layer_groups(model), engine=engine)
+
+
 @needs_a_compiler
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own, on importing its compiler
+@pytest.mark.filterwarnings("ignore")  # torch's own, inside its compiler
 def test_compiled_it_computes_the_same() -> None:
-    network, eager = make_network(COMPILED), make_network()
+    network, eager = tiny_network(COMPILED), tiny_network(FP32)
     assert network.telemetry == "compiled"
     probes = [OutputGradientProbe(dict(net.model.named_children()), every=2) for net in (network, eager)]
     for step in (1, 2, 3):
