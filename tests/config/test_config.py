@@ -31,7 +31,7 @@ def test_defaults_are_the_articles() -> None:
         "min_lr": 1e-6,
         "reset_optimizer": True,
     }
-    assert (config.telemetry.every, config.evaluate.every, config.epochs) == (25, 1000, 5)
+    assert (config.telemetry.every, config.evaluate.every, config.epochs) == (1, 1000, 5)
 
 
 @pytest.mark.parametrize("name", [*SCHEDULES, "torch:StepLR"])

@@ -54,7 +54,7 @@ def test_a_run_leaves_everything_in_its_directory(tmp_path: Path, digits: ImageD
     assert list(made.series("train/loss")[0]) == list(range(1, 31))
     assert list(made.series("grad_l2/layer3")[0]) == [5, 10, 15, 20, 25, 30]
     names = ["stem", "layer1", "layer2", "layer3", "layer4", "linear"]
-    quantities = ["grad_l2", "grad_rms", "grad_out_l2", "grad_out_rms"]
+    quantities = ["grad_l2", "grad_rms", "grad_mean", "grad_max", "grad_out_l2", "grad_out_rms"]
     assert list(made.columns) == [
         *("step", "epoch", "train/loss"),
         *(f"{quantity}/{name}" for quantity in ["lr", *quantities] for name in names),
