@@ -123,7 +123,7 @@ def test_two_processes_share_a_study_even_where_runs_were_cut_short(tmp_path: Pa
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ('schedule.name = "torch:NoLR"', "arm 'narrow': Unknown scheduler of torch 'NoLR'"),
+        ('schedule.name = "torch:NoLR"', "arm 'narrow': Unknown scheduler 'torch:NoLR'"),
         ("batch_size = 5000", "arm 'narrow': batch_size must be at most"),
         ('schedule = { name = "torch:StepLR", step_size = 0 }', "arm 'narrow': torch:StepLR: ZeroDivisionError"),
     ],

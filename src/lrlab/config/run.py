@@ -129,7 +129,7 @@ class EngineConfig(Part):
     """Arithmetic of the forward pass: fp32; bf16 autocast; auto takes bf16 where the processor has it."""
     threads: Count | None = None
     """Processor threads for one operation; PyTorch's own choice where it is left out."""
-    compile: Literal["auto"] | bool = "auto"
+    compile: Literal["auto", True, False] = "auto"
     """torch.compile for the network and the telemetry (true), for a large network's telemetry (auto), or nothing."""
     keep_memory: bool = True
     """Keep the memory that a step frees for the next one; on systems with glibc."""

@@ -156,7 +156,8 @@ def _torch_scheduler(config: TorchSchedule, optimizer: Optimizer, *, num_steps: 
         return kind(optimizer, **options)
     except Exception as error:  # torch raises what its arithmetic raises
         raise ConfigError(
-            f"{config.name}: {type(error).__name__}: {error} Its keys, in updates: {', '.join(allowed)}."
+            f"{config.name}: {type(error).__name__}: {str(error).rstrip('.')}. "
+            f"Its keys, in updates: {', '.join(allowed)}."
         ) from error
 
 
@@ -167,10 +168,11 @@ def _torch_class(name: str) -> tuple[Callable[..., LRScheduler], list[str]]:
         for name, kind in inspect.getmembers(lr_scheduler, inspect.isclass)
         if issubclass(kind, LRScheduler) and kind is not LRScheduler and not name.startswith("_")
     )
-    if name not in known:
-        raise ConfigError(unknown("scheduler of torch", name, known))
     if name in _NOT_FROM_A_FILE:
         raise ConfigError(f"torch:{name} takes functions or schedulers, which a configuration cannot hold.")
+    if name not in known:
+        usable = [f"torch:{name}" for name in known if name not in _NOT_FROM_A_FILE]
+        raise ConfigError(unknown("scheduler", f"torch:{name}", usable))
     kind = getattr(lr_scheduler, name)
     allowed = [key for key in inspect.signature(kind).parameters if key not in ("optimizer", "last_epoch")]
     return (PlateauLR, [*allowed, "check_every"]) if kind is ReduceLROnPlateau else (kind, allowed)

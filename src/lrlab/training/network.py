@@ -72,7 +72,9 @@ class Network:
             return None
         compiled = torch.compile(row_sums, dynamic=False)
         try:
-            compiled(self._gradients.view(-1, ROW))  # compiles it now
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's own, of what it imports
+                compiled(self._gradients.view(-1, ROW))  # compiles it now
         except RuntimeError as error:
             if engine.compile is True:
                 raise EngineError(f"engine.compile: torch.compile failed ({error}). Leave the key out.") from error
