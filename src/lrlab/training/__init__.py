@@ -3,7 +3,7 @@
 from lrlab.training.engine import Engine, EngineError, choose_engine
 from lrlab.training.evaluate import Evaluation, evaluate
 from lrlab.training.loop import Update, train
-from lrlab.training.records import DivergedError, Recorder, Row, divergence, step_of
+from lrlab.training.records import DivergedError, Recorder, Rows, divergence
 
 __all__ = [
     "DivergedError",
@@ -11,11 +11,10 @@ __all__ = [
     "EngineError",
     "Evaluation",
     "Recorder",
-    "Row",
+    "Rows",
     "Update",
     "choose_engine",
     "divergence",
     "evaluate",
-    "step_of",
     "train",
 ]
