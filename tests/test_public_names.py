@@ -14,9 +14,8 @@ PUBLIC = {
     "lrlab.probes": {"GradientProbe", "OutputGradientProbe", "Probe"},
     "lrlab.schedulers": {"ArticleLR", "Decision", "PlateauLR", "SignalScheduler"},
     "lrlab.training": {
-        "DivergedError", "Engine", "EngineError", "Evaluation", "Network", "Recorder", "Row", "Score", "Update",
-        "choose_engine",
-        "divergence", "evaluate", "step_of", "train",
+        "DivergedError", "Engine", "EngineError", "Evaluation", "Network", "Recorder", "Rows", "Score", "Update",
+        "choose_engine", "divergence", "evaluate", "train",
     },
     "lrlab.runs": {
         "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError", "check_vacant", "find_runs",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lrlab.models import layer_groups, resnet18
 from lrlab.probes import GradientProbe, OutputGradientProbe, Probe
+from lrlab.probes.buffer import ROWS_PER_CHUNK
 
 NAMES = ["stem", "layer1", "layer2", "layer3", "layer4", "linear"]
 
@@ -169,3 +170,128 @@ def test_saved_and_loaded_a_probe_goes_on_with_its_count_and_what_it_has_not_giv
     rows = other.take_rows()
     assert list(rows) == [3, 6, 9]
     assert rows == one.take_rows()
+
+
+class GivenProbe(Probe):
+    """Measures 1, 2, 3 ... and its negative."""
+
+    def __init__(self, *, every: int = 1, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(["a/stem", "b/stem"], every=every)
+        self.dtype = dtype
+
+    def _measure(self) -> Tensor:
+        return torch.tensor([1.0, -1.0], dtype=self.dtype) * (self.num_updates + 1)
+
+
+def observe(probe: Probe, num_updates: int) -> None:
+    for _ in range(num_updates):
+        probe.observe()
+
+
+def test_measurements_are_taken_as_columns_once() -> None:
+    probe = GivenProbe(every=2)
+    observe(probe, 5)
+    steps, values = probe.take()
+    assert (steps.dtype, steps.tolist()) == (torch.int64, [2, 4])
+    assert (values.dtype, values.tolist()) == (torch.float32, [[2.0, -2.0], [4.0, -4.0]])
+    steps, values = probe.take()
+    assert (steps.shape, values.shape) == ((0,), (0, 2))
+
+
+def test_what_was_taken_does_not_change_when_more_is_measured() -> None:
+    probe = GivenProbe()
+    observe(probe, 3)
+    _, values = probe.take()
+    observe(probe, 3)
+    assert values[:, 0].tolist() == [1, 2, 3]
+    assert probe.take()[1][:, 0].tolist() == [4, 5, 6]
+
+
+def test_more_measurements_than_memory_is_set_aside_for_at_once_are_all_there() -> None:
+    probe = GivenProbe()
+    for first, num_updates in ((1, 2 * ROWS_PER_CHUNK + 1), (2 * ROWS_PER_CHUNK + 2, ROWS_PER_CHUNK)):
+        observe(probe, num_updates)
+        steps, values = probe.take()
+        assert steps.tolist() == list(range(first, first + num_updates))
+        assert values.tolist() == [[step, -step] for step in range(first, first + num_updates)]
+
+
+def test_measuring_sets_memory_aside_once_for_many_updates() -> None:
+    probe = GivenProbe()
+    observe(probe, ROWS_PER_CHUNK)
+    places = {place.data_ptr() for place in probe._buffer._places}
+    probe.take()
+    observe(probe, ROWS_PER_CHUNK)
+    assert {place.data_ptr() for place in probe._buffer._places} == places
+
+
+@pytest.mark.parametrize("num_updates", [0, 7, ROWS_PER_CHUNK, ROWS_PER_CHUNK + 7])
+def test_saved_in_the_middle_of_a_chunk_nothing_is_lost(num_updates: int) -> None:
+    one, other = GivenProbe(), GivenProbe()
+    observe(one, num_updates)
+    buffer = io.BytesIO()
+    torch.save(one.state_dict(), buffer)
+    buffer.seek(0)
+    observe(other, 3)  # which is forgotten
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    observe(one, 5)
+    observe(other, 5)
+    for expected, result in zip(one.take(), other.take(), strict=True):
+        assert torch.equal(result, expected)
+        assert len(result) == num_updates + 5
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kept"),
+    [(torch.float64, torch.float64), (torch.bfloat16, torch.float32), (torch.float16, torch.float32)],
+    ids=str,
+)
+def test_values_are_kept_as_they_were_measured_in_float32_at_least(dtype: torch.dtype, kept: torch.dtype) -> None:
+    probe = GivenProbe()
+    probe.observe()
+    probe.dtype = dtype  # in the middle, as when a model is converted
+    probe.observe()
+    values = probe.take()[1]
+    assert (values.dtype, values.tolist()) == (kept, [[1.0, -1.0], [2.0, -2.0]])
+
+
+def test_a_measurement_of_another_length_is_refused() -> None:
+    class WrongProbe(GivenProbe):
+        def _measure(self) -> Tensor:
+            return torch.zeros(1)
+
+    with pytest.raises(ValueError, match=r"WrongProbe: a measurement must hold one value for each of its 2 columns"):
+        WrongProbe().observe()
+
+
+def test_a_measurement_that_hangs_on_the_graph_is_cut_off_it() -> None:
+    weight = nn.Parameter(torch.ones(2))
+
+    class GraphProbe(GivenProbe):
+        def _measure(self) -> Tensor:
+            return weight * 2
+
+    probe = GraphProbe()
+    probe.observe()
+    values = probe.take()[1]
+    assert (values.requires_grad, values.tolist()) == (False, [[2.0, 2.0]])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_measuring_on_a_gpu_never_waits_for_it() -> None:
+    class DeviceProbe(GivenProbe):
+        def _measure(self) -> Tensor:
+            return torch.ones(2, device="cuda") * self.num_updates
+
+    one, other = DeviceProbe(), DeviceProbe()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        observe(one, ROWS_PER_CHUNK + 1)
+        state = one.state_dict()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    other.load_state_dict({**state, "values": state["values"].cpu()})  # as from a checkpoint
+    observe(one, 1)
+    observe(other, 1)
+    assert torch.equal(one.take()[1], other.take()[1])

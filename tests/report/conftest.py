@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lrlab.config import parse_config
@@ -21,6 +22,11 @@ CONFUSION = [[6, 2], [1, 11]]
 def make_row(step: int, **values: float | None) -> dict[str, float | None]:
     """A row with the columns that every run has; further ones by name."""
     return {"step": step, "epoch": 1, "train/loss": 1.0, "lr/stem": 1e-3, **values}
+
+
+def column(values: Sequence[float | None]) -> np.ma.MaskedArray[Any, Any]:
+    """Values by row, masked where there is none."""
+    return np.ma.array([0 if value is None else value for value in values], mask=[value is None for value in values])
 
 
 def make_decision(step: int, name: str, *, before: float, after: float) -> dict[str, Any]:
@@ -64,7 +70,8 @@ def write_run(
 ) -> Run:
     with RunWriter(directory, parse_config({"steps": 10, **(config or {}), "seed": seed})) as writer:
         writer.describe(data={"name": "digits", "classes": list(classes)}, engine={"device": "cpu", "threads": 2})
-        writer.write_rows(rows)
+        if rows:
+            writer.write_rows({name: column([row[name] for row in rows]) for name in rows[0]})
         for record in evaluations:
             writer.write_evaluation(record, png=PNG)
         writer.write_decisions(list(decisions))

@@ -1,6 +1,7 @@
 """The run directory: what is written is what is read, whole or not at all."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -9,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lrlab.config import parse_config, to_table
 from lrlab.runs import LockedError, RunError, RunWriter, StorageError, find_runs, lock_run, read_run
@@ -18,8 +18,18 @@ PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x02\x00\x00\x00\x03" + b
 CONFIG = parse_config({"steps": 4})
 
 
-def row(step: int, grad: float | None = None) -> dict[str, float | None]:
-    return {"step": step, "epoch": 1, "train/loss": 1.0 / step, "lr/stem": 0.1, "grad_l2/stem": grad}
+def rows(*steps: int, grads: dict[int, float] | None = None) -> dict[str, Any]:
+    """Rows of these updates; grad_l2 was measured at some of them."""
+    measured = grads or {}
+    return {
+        "step": np.array(steps),
+        "epoch": np.ones(len(steps), np.int64),
+        "train/loss": np.array([1.0 / step for step in steps], np.float32),
+        "lr/stem": np.full(len(steps), 0.1),
+        "grad_l2/stem": np.ma.array(
+            [measured.get(step, 0.0) for step in steps], np.float32, mask=[step not in measured for step in steps]
+        ),
+    }
 
 
 def evaluation(step: int) -> dict[str, Any]:
@@ -29,9 +39,9 @@ def evaluation(step: int) -> dict[str, Any]:
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run", CONFIG) as writer:
         writer.describe(data={"classes": ["a", "b"]})
-        writer.write_rows([row(1), row(2, 5.0)])
-        writer.write_rows([])
-        writer.write_rows([row(3), row(4, 6.0)])
+        writer.write_rows(rows(1, 2, grads={2: 5.0}))
+        writer.write_rows(rows())
+        writer.write_rows(rows(3, 4, grads={4: 6.0}))
         writer.write_evaluation(evaluation(4), png=PNG)
         writer.write_decisions([{"step": 4, "decision": "keep"}])
         writer.finish("complete", {"steps": 4})
@@ -44,7 +54,10 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
         "run",
     )
     assert run.columns == ("step", "epoch", "train/loss", "lr/stem", "grad_l2/stem")
-    assert [list(values) for values in run.series("train/loss")] == [[1, 2, 3, 4], [1.0, 1 / 2, 1 / 3, 1 / 4]]
+    assert [list(values) for values in run.series("train/loss")] == [
+        [1, 2, 3, 4],
+        list(np.float32([1, 1 / 2, 1 / 3, 1 / 4])),
+    ]
     assert [list(values) for values in run.series("grad_l2/stem")] == [[2, 4], [5.0, 6.0]]
     assert run.evaluations() == [evaluation(4)]
     assert run.decisions() == [{"step": 4, "decision": "keep"}]
@@ -54,8 +67,9 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
 
 def test_a_complete_run_has_its_rows_in_one_file(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run", CONFIG) as writer:
-        writer.write_rows([row(1)])
-        writer.write_rows([row(2)])
+        writer.write_rows(rows(1))
+        writer.write_rows(rows(2))
+        writer.wait()
         assert len(list((tmp_path / "run" / "metrics").iterdir())) == 2
         assert list(read_run(tmp_path / "run").series("train/loss")[0]) == [1, 2]  # a running one can be read
         writer.finish("complete", {})
@@ -66,8 +80,8 @@ def test_a_complete_run_has_its_rows_in_one_file(tmp_path: Path) -> None:
 def test_a_part_that_is_there_twice_is_read_once(tmp_path: Path) -> None:
     """As a reader finds it between the merged file and the removal of the parts."""
     with RunWriter(tmp_path / "run", CONFIG) as writer:
-        writer.write_rows([row(1), row(2)])
-        writer.write_rows([row(2), row(3)])
+        writer.write_rows(rows(1, 2))
+        writer.write_rows(rows(2, 3))
     assert list(read_run(tmp_path / "run").series("train/loss")[0]) == [1, 2, 3]
 
 
@@ -113,7 +127,7 @@ def test_a_directory_that_holds_something_else_is_refused(tmp_path: Path) -> Non
 
 def test_again_deletes_a_run_that_was_cut_short_and_no_other(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run", CONFIG) as writer:
-        writer.write_rows([row(1), row(2)])
+        writer.write_rows(rows(1, 2))
     with RunWriter(tmp_path / "run", CONFIG, again=True) as writer:
         assert read_run(tmp_path / "run").columns == ()
         writer.finish("complete", {})
@@ -181,7 +195,7 @@ def test_in_one_process_too_a_run_has_one_writer(tmp_path: Path) -> None:
 )
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
     with RunWriter(tmp_path / "run", CONFIG) as writer:
-        writer.write_rows([row(1)])
+        writer.write_rows(rows(1))
     (tmp_path / "run" / name).write_bytes(content)
     with pytest.raises(StorageError, match=f"{name.split('/')[0]}: damaged"):
         (read_run(tmp_path / "run").series("train/loss"), read_run(tmp_path / "run").decisions())
@@ -196,11 +210,13 @@ def test_rows_can_be_read_while_they_are_merged(tmp_path: Path) -> None:
             "    steps, _ = read_run(run).series('train/loss')\n"
             "    assert list(steps) == list(range(1, len(steps) + 1)), steps\n"
         )
-        writer.write_rows([row(1)])
+        writer.write_rows(rows(1))
+        writer.wait()
         with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as reader:
             for start in range(2, 402, 4):
                 for step in range(start, start + 4):
-                    writer.write_rows([row(step)])
+                    writer.write_rows(rows(step))
+                writer.wait()
                 writer._merge_parts()
             writer.finish("complete", {})
             assert reader.wait(timeout=60) == 0, reader.stderr.read() if reader.stderr else ""
@@ -208,11 +224,24 @@ def test_rows_can_be_read_while_they_are_merged(tmp_path: Path) -> None:
 
 def test_a_measured_nan_is_a_value_and_what_was_not_measured_is_none(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run", CONFIG) as writer:
-        writer.write_rows([row(1, 2.0), row(2), row(3, float("nan"))])
+        writer.write_rows(rows(1, 2, 3, grads={1: 2.0, 3: math.nan}))
     steps, values = read_run(tmp_path / "run").series("grad_l2/stem")
     assert list(steps) == [1, 3]
     assert values[0] == 2.0
     assert np.isnan(values[1])
+
+
+def test_a_quantity_is_read_where_some_parts_have_none_of_it_and_others_are_more_exact(tmp_path: Path) -> None:
+    """A probe that has not measured yet cannot say how exact it will be."""
+    exact = {**rows(3, 4), "grad_l2/stem": np.array([0.1, 0.2])}
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        writer.write_rows(rows(1, 2))
+        writer.write_rows(exact)
+        writer.wait()
+        running = read_run(tmp_path / "run").series("grad_l2/stem")
+        writer.finish("complete", {})
+    for steps, values in (running, read_run(tmp_path / "run").series("grad_l2/stem")):
+        assert (list(steps), list(values)) == ([3, 4], [0.1, 0.2])
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
@@ -233,7 +262,7 @@ def test_no_run_is_said_to_be_none(tmp_path: Path) -> None:
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run", CONFIG) as writer:
-        writer.write_rows([row(1)])
+        writer.write_rows(rows(1))
     with pytest.raises(RunError, match="no column 'loss'. It has: step, epoch, train/loss"):
         read_run(tmp_path / "run").series("loss")
 
@@ -245,17 +274,3 @@ def test_a_study_is_read_by_arm_and_seed(tmp_path: Path) -> None:
                 pass
     (tmp_path / "study.toml").touch()
     assert [(run.arm, run.seed) for run in find_runs(tmp_path)] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
-
-
-def test_tensorboard_reads_the_events_each_value_once(tmp_path: Path) -> None:
-    with RunWriter(tmp_path / "run", CONFIG) as writer:
-        writer.events.add_scalars(1, {"train/loss": 2.0, "grad_l2/stem": None})
-        writer.events.add_scalars(2, {"train/loss": 1.0, "grad_l2/stem": 3.0})
-        writer.write_evaluation(evaluation(2), png=PNG)
-    events = EventAccumulator(str(tmp_path / "run"))
-    events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(1, 2.0), (2, 1.0)]
-    assert [(event.step, event.value) for event in events.Scalars("grad_l2/stem")] == [(2, 3.0)]
-    assert [(event.step, event.value) for event in events.Scalars("test/accuracy")] == [(2, 0.75)]
-    (image,) = events.Images("test/confusion")
-    assert (image.step, image.width, image.height, image.encoded_image_string) == (2, 2, 3, PNG)

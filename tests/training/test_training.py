@@ -21,14 +21,11 @@ from lrlab.probes import GradientProbe, OutputGradientProbe
 from lrlab.schedulers import ArticleLR
 from lrlab.schedules import linear
 from lrlab.training import (
-    DivergedError,
     Engine,
     EngineError,
     Network,
     Recorder,
-    Update,
     choose_engine,
-    divergence,
     evaluate,
     train,
 )
@@ -225,54 +222,6 @@ def test_evaluation_does_not_touch_the_statistics(digits: ImageData) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     evaluate(model, [(torch.rand(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64))], engine=CPU, num_classes=10)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-
-
-def update(step: int, loss: float) -> Update:
-    return Update(step, 1, torch.tensor(loss), (0.1, 0.2))
-
-
-def test_rows_join_updates_and_measurements() -> None:
-    parameter = nn.Parameter(torch.zeros(4))
-    parameter.grad = torch.ones(4)
-    probe = GradientProbe({"a": [parameter]}, every=2)
-    recorder = Recorder(["a", "b"], [probe])
-    for step in (1, 2, 3):
-        probe.observe()
-        recorder.add(update(step, float(step)))
-    columns = ["grad_l2/a", "grad_rms/a", "grad_mean/a", "grad_max/a"]
-    assert recorder.take_rows() == [
-        {"step": 1, "epoch": 1, "train/loss": 1.0, "lr/a": 0.1, "lr/b": 0.2, **dict.fromkeys(columns)},
-        {
-            "step": 2,
-            "epoch": 1,
-            "train/loss": 2.0,
-            "lr/a": 0.1,
-            "lr/b": 0.2,
-            **dict(zip(columns, [2.0, 1.0, 1.0, 1.0], strict=True)),
-        },
-        {"step": 3, "epoch": 1, "train/loss": 3.0, "lr/a": 0.1, "lr/b": 0.2, **dict.fromkeys(columns)},
-    ]
-    assert recorder.take_rows() == []
-
-
-@pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_rows_end_at_a_loss_that_is_not_finite(loss: float) -> None:
-    recorder = Recorder(["a", "b"], [])
-    for step, value in enumerate([1.0, loss, 1.0], start=1):
-        recorder.add(update(step, value))
-    rows = recorder.take_rows()
-    assert [row["step"] for row in rows] == [1, 2]
-    error = divergence(rows)
-    assert isinstance(error, DivergedError)
-    assert error.step == 2
-    assert str(error) == f"diverged: the loss of update 2 is {loss}. Lower optimizer.lr, or look at the data."
-
-
-def test_finite_rows_pass() -> None:
-    recorder = Recorder(["a", "b"], [])
-    recorder.add(update(1, 5.0))
-    assert divergence(recorder.take_rows()) is None
-    assert divergence([]) is None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="shows what is said where there is no GPU")

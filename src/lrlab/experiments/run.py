@@ -97,7 +97,7 @@ class Experiment:
         """
         if self.status is not None:
             raise RuntimeError("This experiment was run before: make a new Experiment for another run.")
-        with RunWriter(directory, self.config, again=again) as writer:
+        with RunWriter(directory, self.config, again=again, num_steps=self.num_steps) as writer:
             self.status = "running"
             writer.describe(data=self._describe_data(), engine=self._describe_engine())
             session = Session(self, writer)

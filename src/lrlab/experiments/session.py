@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lrlab.report import confusion_png
 from lrlab.runs import RunWriter
 from lrlab.schedulers import Decision, SignalScheduler
-from lrlab.training import Evaluation, Recorder, Row, Update, divergence, step_of, train
+from lrlab.training import Evaluation, Recorder, Rows, Update, divergence, train
 from lrlab.training.checkpoint import model_bytes
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Session:
         self._experiment = experiment
         self._writer = writer
         self._recorder = Recorder(experiment.group_names, experiment.probes)
-        self._rows: list[Row] = []
+        self._rows: list[Rows] = []  # of one flush each
         self._decisions: list[Decision] = []
         self._step = 0
         self._evaluation: Evaluation | None = None
@@ -71,6 +71,7 @@ class Session:
                 yield self._evaluate(update)
             if ends:
                 break
+        self._writer.wait()  # a checkpoint lies behind its rows
         self._writer.write_checkpoint(self._step, {"model.safetensors": model_bytes(experiment.evaluated_model)})
 
     def flush(self) -> None:
@@ -78,18 +79,20 @@ class Session:
 
         Raises: DivergedError if the loss is not finite; StorageError.
         """
-        self._rows += self._recorder.take_rows()
+        rows = self._recorder.take_rows()
+        if len(rows["step"]):
+            self._rows.append(rows)
         if isinstance(self._experiment.scheduler, SignalScheduler):
             self._decisions += self._experiment.scheduler.take_decisions()
-        rows, diverged = self._rows, divergence(self._rows)
+        diverged = divergence(self._rows[-1]) if self._rows else None
         if diverged is not None:
             self._step = diverged.step  # the updates after it mean nothing
             self._decisions = [decision for decision in self._decisions if decision["step"] <= diverged.step]
-        self._writer.write_rows(rows)
-        self._rows = []
+        while self._rows:
+            self._writer.write_rows(self._rows[0])
+            del self._rows[0]
         self._writer.write_decisions(self._decisions)
         self._decisions = []
-        self._write_events(rows)
         if diverged is not None:
             raise diverged
 
@@ -114,13 +117,6 @@ class Session:
         mirror = self._evaluation.mirror if self._evaluation else None
         return {"test_accuracy_mirror": mirror.accuracy if mirror else None}
 
-    def _write_events(self, rows: list[Row]) -> None:
-        every = self._experiment.config.telemetry.every
-        for row in rows:
-            if step_of(row) % every == 0:
-                self._writer.events.add_scalars(step_of(row), {name: row[name] for name in row if name != "step"})
-        self._writer.events.flush()
-
     def _has_fallen_below_threshold(self) -> bool:
         """Whether dlib's ending has come: every rate is below the threshold, and was not before.
 
@@ -142,8 +138,6 @@ class Session:
         record = {"step": update.step, "epoch": update.epoch, "split": "test", **asdict(evaluation)}
         if evaluation.mirror is None:
             del record["mirror"]
-        else:  # first, since writing the evaluation flushes the events
-            self._writer.events.add_scalars(update.step, {"test/accuracy_mirror": evaluation.mirror.accuracy})
         self._writer.write_evaluation(record, png=confusion_png(evaluation.confusion, classes, title=title))
         self._evaluation_seconds += time.perf_counter() - started
         return Evaluated(update.step, update.epoch, evaluation, classes)

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrlab.probes.buffer import RowBuffer
+
 
 class Probe(ABC):
     """Reads one or more quantities of each layer group around one update, and changes nothing.
 
     Call `observe()` once for each update, between `backward()` and `optimizer.step()`: gradients are final there
-    and the weights have not moved. Values stay on the device until `take_rows()`.
+    and the weights have not moved. Values stay on the device until `take()` or `take_rows()`.
 
     Args:
         columns: names of what one measurement holds, `<quantity>/<group>`.
@@ -27,7 +29,8 @@ class Probe(ABC):
         self.columns = tuple(columns)
         self.every = every
         self.num_updates = 0
-        self._taken: dict[int, Tensor] = {}
+        self._steps: list[int] = []  # updates that were measured and not taken yet
+        self._buffer = RowBuffer()
 
     @property
     def due(self) -> bool:
@@ -35,31 +38,53 @@ class Probe(ABC):
         return (self.num_updates + 1) % self.every == 0
 
     def observe(self) -> None:
-        """Count one update, and measure it where it is due."""
+        """Count one update, and measure it where it is due; nothing waits for the device."""
         if self.due:
-            self._taken[self.num_updates + 1] = self._measure()
+            values = self._measure()
+            if values.shape != (len(self.columns),):
+                raise ValueError(
+                    f"{type(self).__name__}: a measurement must hold one value for each of its {len(self.columns)} "
+                    f"columns, got shape {tuple(values.shape)}. Correct its _measure()."
+                )
+            self._buffer.put(len(self._steps), values)
+            self._steps.append(self.num_updates + 1)
         self.num_updates += 1
+
+    def take(self) -> tuple[Tensor, Tensor]:
+        """Return the measurements since the last call, and forget them.
+
+        Returns: updates that were measured, (n,), int64, and what was measured at each, (n, len(columns)), float32 or
+            float64, both on the CPU. The only wait for the device: one copy for all of them.
+        """
+        values = self._values().cpu()
+        steps, self._steps = self._steps, []
+        return torch.tensor(steps, dtype=torch.int64), values
 
     def take_rows(self) -> dict[int, dict[str, float]]:
         """Return the measurements since the last call as {update: {column: value}}, and forget them."""
-        taken, self._taken = self._taken, {}
-        if not taken:
-            return {}
-        values = torch.stack(list(taken.values())).tolist()  # the only sync: one copy for all of them
-        return {step: dict(zip(self.columns, row, strict=True)) for step, row in zip(taken, values, strict=True)}
+        steps, values = self.take()
+        rows = zip(steps.tolist(), values.tolist(), strict=True)  # both are on the CPU
+        return {step: dict(zip(self.columns, row, strict=True)) for step, row in rows}
 
     def detach(self) -> None:
         """Let go of the model: a probe that hangs on it takes itself off."""
         return
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a probe must know to go on where it stopped."""
-        return {"num_updates": self.num_updates, "taken": dict(self._taken)}
+        """Return what a probe must know to go on where it stopped, what was not taken yet included; no sync."""
+        steps = torch.tensor(self._steps, dtype=torch.int64)
+        return {"num_updates": self.num_updates, "steps": steps, "values": self._values()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` returned."""
         self.num_updates = state_dict["num_updates"]
-        self._taken = dict(state_dict["taken"])
+        self._steps = state_dict["steps"].tolist()
+        self._buffer = RowBuffer()
+        for position, values in enumerate(state_dict["values"]):
+            self._buffer.put(position, values)
+
+    def _values(self) -> Tensor:
+        return self._buffer.rows(len(self._steps)) if self._steps else torch.empty((0, len(self.columns)))
 
     @abstractmethod
     def _measure(self) -> Tensor:

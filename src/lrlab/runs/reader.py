@@ -93,7 +93,7 @@ class Run:
                 files = [pq.ParquetFile(pa.OSFile(str(part))) for part in (parts if columns else parts[:1])]
                 if columns is None:
                     return files[0].schema_arrow.empty_table() if files else pa.table({})
-                return pa.concat_tables([file.read(columns) for file in files])
+                return pa.concat_tables([file.read(columns) for file in files], promote_options=storage.PROMOTION)
             except FileNotFoundError:
                 continue
             except (pa.ArrowInvalid, OSError) as error:

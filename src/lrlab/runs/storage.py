@@ -26,6 +26,8 @@ CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
 STUDY = "study.toml"
 
+PROMOTION = "permissive"
+"""How parts of rows are put together: a float64 quantity is float32 in a part where it was not measured at all."""
 
 _SPACE_OR_PERMISSION = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 

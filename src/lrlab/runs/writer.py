@@ -7,15 +7,20 @@ import hashlib
 import os
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lrlab.config import RunConfig, to_toml
 from lrlab.runs import storage
+from lrlab.runs.background import Background
 from lrlab.runs.environment import describe_environment
 from lrlab.runs.events import EventWriter
 from lrlab.runs.lock import lock_run
@@ -23,22 +28,28 @@ from lrlab.runs.reader import read_info
 
 Status = Literal["running", "complete", "preempted", "diverged", "failed"]
 
-_INTEGERS = ("step", "epoch")
+Array = npt.NDArray[Any]
 
 
 class RunWriter:
     """The one writer of a run directory, from its creation to its end.
 
-    Use it as a context: leaving it ends the event file and gives the lock back.
+    Rows and TensorBoard events are written by a thread. Where it fails, the next `write_rows`, `write_evaluation`,
+    `wait` or `finish` raises its StorageError, and it tries the same again after that.
+
+    Use it as a context: leaving it waits for the thread, ends the event file and gives the lock back.
     """
 
-    def __init__(self, directory: Path, config: RunConfig, *, again: bool = False) -> None:
+    def __init__(
+        self, directory: Path, config: RunConfig, *, again: bool = False, num_steps: int | None = None
+    ) -> None:
         """Make the directory and take its lock.
 
         Args:
             directory: new or empty.
             config: of the run.
             again: whether a run in it that was cut short is deleted first.
+            num_steps: updates that the run will have, by which TensorBoard's curves are thinned; None: they are not.
         Raises: RunError if it holds a run that is over, or anything else; LockedError; StorageError.
         """
         self.directory = directory
@@ -51,7 +62,11 @@ class RunWriter:
             check_vacant(directory, again=again)  # only with the lock is nobody else at work in it
             _clear(directory)
             self._begin(config)
-            stack.callback(self.events.close)
+            self._events = EventWriter(directory, num_steps=num_steps)
+            stack.callback(self._events.close)
+            self._background = Background()
+            stack.callback(self._background.close)
+            self._written_at = time.time()
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -72,30 +87,42 @@ class RunWriter:
         with storage.storage_errors(self.directory):
             for folder in (storage.METRICS, storage.CONFUSION, storage.FIGURES, storage.CHECKPOINTS):
                 (self.directory / folder).mkdir()
-            self.events = EventWriter(self.directory)
 
     def describe(self, **facts: Any) -> None:
         """Add facts that were found out after the start, the data set's and the engine's for instance, to run.json."""
         self._info.update(facts)
         self._write_info()
 
-    def write_rows(self, rows: Sequence[Mapping[str, float | None]]) -> None:
-        """Write rows, oldest first, as one more part; nothing if there are none."""
-        if not rows:
-            return
-        columns = {name: [row[name] for row in rows] for name in rows[0]}
-        schema = pa.schema([(name, pa.int64() if name in _INTEGERS else pa.float64()) for name in columns])
-        self._write_part(int(rows[0]["step"] or 0), pa.table(columns, schema=schema))
+    def write_rows(self, rows: Mapping[str, Array]) -> None:
+        """Have rows written as one more part, and as events; nothing if there are none.
+
+        Args:
+            rows: column -> its value at each update, (n,), oldest first, masked (`numpy.ma`) where it was not measured.
+                `step` is one of them. From now on they belong to the writer.
+        Raises: StorageError if earlier ones could not be written; these are not taken then, and may be given again.
+        """
+        now = time.time()
+        if len(rows["step"]):
+            self._background.submit(partial(self._write_rows, rows, since=self._written_at, until=now))
+        self._written_at = now
+
+    def wait(self) -> None:
+        """Wait until all rows and events are on disk, as a checkpoint must that lies behind them.
+
+        Raises: StorageError if some could not be written.
+        """
+        self._background.wait()
 
     def write_evaluation(self, record: dict[str, Any], *, png: bytes) -> None:
         """Write one evaluation and the picture of its confusion matrix."""
-        step = int(record["step"])
+        step, split = int(record["step"]), record["split"]
         storage.append_json_lines(self.directory / storage.EVALUATIONS, [record])
         storage.write_whole(self.directory / storage.CONFUSION / f"step-{step:06d}.png", png)
-        scalars = {f"{record['split']}/{name}": record[name] for name in ("loss", "accuracy")}
-        self.events.add_scalars(step, scalars)
-        self.events.add_png(step, f"{record['split']}/confusion", png)
-        self.events.flush()
+        scalars = {f"{split}/{name}": record[name] for name in ("loss", "accuracy")}
+        if "mirror" in record:
+            scalars[f"{split}/accuracy_mirror"] = record["mirror"]["accuracy"]
+        pngs = {f"{split}/confusion": png}
+        self._background.submit(partial(self._events.add, step, scalars=scalars, pngs=pngs, at=time.time()))
 
     def write_decisions(self, decisions: list[dict[str, Any]]) -> None:
         """Write decisions of a scheduler, oldest first."""
@@ -121,18 +148,32 @@ class RunWriter:
             return aside.rename(target)
 
     def finish(self, status: Status, result: Mapping[str, Any]) -> None:
-        """Say how the run ended; a complete one has its rows merged into one file."""
-        if status == "complete":
-            self._merge_parts()
-        self.describe(status=status, result=dict(result))
+        """Say how the run ended, once its rows are on disk; a complete one has them merged into one file.
+
+        Raises: StorageError if some rows could not be written. A run that was said to be complete has failed then.
+        """
+        ended: Status = "failed" if status == "complete" else status
+        try:
+            self.wait()
+            if status == "complete":
+                self._merge_parts()
+            ended = status
+        finally:
+            self.describe(status=ended, result=dict(result))
 
     def _write_info(self) -> None:
         storage.write_json(self.directory / storage.INFO, self._info)
 
+    def _write_rows(self, rows: Mapping[str, Array], *, since: float, until: float) -> None:
+        columns = {name: pa.array(np.ma.getdata(values), mask=_mask(values)) for name, values in rows.items()}
+        self._write_part(int(rows["step"][0]), pa.table(columns))
+        self._events.add_rows(rows, since=since, until=until)
+
     def _write_part(self, first_step: int, table: pa.Table) -> None:
         path = self.directory / storage.METRICS / f"part-{first_step:09d}.parquet"
         buffer = pa.BufferOutputStream()
-        pq.write_table(table, buffer, compression="zstd")
+        # hardly a measured value comes twice, so a dictionary of them costs time and space
+        pq.write_table(table, buffer, compression="zstd", use_dictionary=False)
         storage.write_whole(path, buffer.getvalue().to_pybytes())
 
     def _merge_parts(self) -> None:
@@ -140,7 +181,8 @@ class RunWriter:
         if len(parts) < 2:
             return
         # written over the first part before the others go: a reader in between drops the rows that it has twice
-        self._write_part(1, pa.concat_tables([pq.read_table(part) for part in parts]))
+        tables = [pq.read_table(part) for part in parts]
+        self._write_part(1, pa.concat_tables(tables, promote_options=storage.PROMOTION))
         for part in parts[1:]:
             part.unlink()
 
@@ -164,6 +206,10 @@ def check_vacant(directory: Path, *, again: bool = False) -> None:
             )
     elif names and not (again and all(name == storage.CONFIG or name.endswith(".tmp") for name in names)):
         raise storage.RunError(f"{directory} is not empty and holds no run. Choose another directory with --run.")
+
+
+def _mask(values: Array) -> Array | None:
+    return np.ma.getmaskarray(values) if np.ma.is_masked(values) else None
 
 
 def _clear(directory: Path) -> None:

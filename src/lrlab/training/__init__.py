@@ -4,7 +4,7 @@ from lrlab.training.engine import Engine, EngineError, choose_engine
 from lrlab.training.evaluate import Evaluation, Score, evaluate
 from lrlab.training.loop import Update, train
 from lrlab.training.network import Network
-from lrlab.training.records import DivergedError, Recorder, Row, divergence, step_of
+from lrlab.training.records import DivergedError, Recorder, Rows, divergence
 
 __all__ = [
     "DivergedError",
@@ -13,12 +13,11 @@ __all__ = [
     "Evaluation",
     "Network",
     "Recorder",
-    "Row",
+    "Rows",
     "Score",
     "Update",
     "choose_engine",
     "divergence",
     "evaluate",
-    "step_of",
     "train",
 ]
