@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,10 @@ def run(directory: Path, images: ImageData, **changes: Any) -> list[Any]:
 def weights_hash(directory: Path) -> str:
     (path,) = directory.glob("checkpoints/*/model.safetensors")
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def without_times(evaluation: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in evaluation.items() if key not in ("seconds", "evaluation_seconds")}
 
 
 def test_a_run_leaves_everything_in_its_directory(tmp_path: Path, digits: ImageData) -> None:
@@ -87,7 +92,7 @@ def test_a_run_repeated_is_the_same_to_the_byte(tmp_path: Path, digits: ImageDat
     assert weights_hash(tmp_path / "one") == weights_hash(tmp_path / "two")
     one, two = read_run(tmp_path / "one"), read_run(tmp_path / "two")
     assert all(list(one.series(column)[1]) == list(two.series(column)[1]) for column in one.columns)
-    assert one.evaluations() == two.evaluations()
+    assert list(map(without_times, one.evaluations())) == list(map(without_times, two.evaluations()))
 
 
 @pytest.mark.parametrize(
@@ -99,6 +104,28 @@ def test_watching_more_or_less_does_not_change_the_weights(
     run(tmp_path / "one", digits, data={"flip": True, "crop_padding": 1})
     run(tmp_path / "two", digits, data={"flip": True, "crop_padding": 1}, **change)
     assert weights_hash(tmp_path / "one") == weights_hash(tmp_path / "two")
+
+
+def test_an_evaluation_says_how_long_training_took_so_far_and_how_long_evaluations(
+    tmp_path: Path, digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = Experiment.evaluate
+
+    def slow(self: Experiment) -> Any:
+        time.sleep(0.3)
+        return evaluate(self)
+
+    monkeypatch.setattr(Experiment, "evaluate", slow)
+    started = time.perf_counter()
+    run(tmp_path / "run", digits)
+    elapsed = time.perf_counter() - started
+    made = read_run(tmp_path / "run")
+    training, evaluating = (
+        [record[name] for record in made.evaluations()] for name in ("seconds", "evaluation_seconds")
+    )
+    assert 0 < training[0] < training[1] < training[2] <= made.result["train_seconds"]
+    assert all(seconds >= 0.3 * number for number, seconds in enumerate(evaluating, 1))
+    assert training[2] + evaluating[2] <= elapsed, "no second is counted twice"
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path, digits: ImageData) -> None:
