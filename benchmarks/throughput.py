@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from loops import IN_BF16, LOOPS, NEEDS, Enough, Meter, Setting, load_data
+from frameworks import lightning, transformers
+from loops import Enough, Meter, Setting, load_data, lrlab, textbook
 from lrlab.models import resnet18
 from measuring import clock, environment, interleave, parser, publish, ratios, spread, table, with_range
 
@@ -34,6 +35,20 @@ TITLE = "Images a second of four training loops"
 BATCHES = (4, 128, 512)
 PRODUCTS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 NUM_PRODUCTS = 10
+LOOPS: dict[str, Callable[[Setting], None]] = {
+    "textbook": textbook,
+    "lrlab fp32": lambda setting: lrlab(setting, precision="fp32"),
+    "lrlab bf16": lambda setting: lrlab(setting, precision="bf16"),
+    "Lightning": lambda setting: lightning(setting, best=False),
+    "Lightning, best": lambda setting: lightning(setting, best=True),
+    "Transformers": lambda setting: transformers(setting, best=False),
+    "Transformers, best": lambda setting: transformers(setting, best=True),
+}
+"""Name -> loop."""
+NEEDS = {"Lightning": ("lightning",), "Transformers": ("transformers", "accelerate")}
+"""Name up to its comma -> packages without which it is left out."""
+IN_BF16 = ("lrlab bf16", "Lightning, best", "Transformers, best")
+"""Compared with the matrix product in bf16, the others with that in fp32."""
 
 
 def flops_per_image(*, width: int, side: int) -> int:
@@ -155,7 +170,7 @@ def read_options() -> argparse.Namespace:
     made.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)  # what a process of its own is told
     options = made.parse_args()
     if options.quick:
-        options.repeats, options.width, options.seconds = 2, 4, 0.2
+        options.repeats, options.width, options.seconds = 1, 4, 0.2
     return options
 
 

@@ -1,0 +1,111 @@
+"""Ways to log what telemetry records: beside lrlab's own, those of tutorials and of wandb.watch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+from torch.utils.tensorboard import SummaryWriter
+
+from lrlab.config import parse_config
+from lrlab.experiments import Update
+from lrlab.models import layer_groups
+from lrlab.probes import Probe
+from lrlab.runs import RunWriter
+from lrlab.training import Recorder, step_of
+from measuring import clock
+
+NUM_BINS = 64
+
+
+def scalars(model: nn.Module, writer: SummaryWriter) -> Callable[[Update], None]:
+    """Log as tutorials do, with PyTorch's quick norms: one .item() and one add_scalar a value."""
+    groups = layer_groups(model)
+
+    def log(update: Update) -> None:
+        step = update.step
+        writer.add_scalar("train/loss", update.loss.item(), step)
+        for (name, parameters), lr in zip(groups.items(), update.lrs, strict=True):
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            number = sum(gradient.numel() for gradient in gradients)
+            length = get_total_norm(gradients).item()
+            writer.add_scalar(f"lr/{name}", float(lr), step)
+            writer.add_scalar(f"grad_l2/{name}", length, step)
+            writer.add_scalar(f"grad_rms/{name}", length / math.sqrt(number), step)
+            writer.add_scalar(f"grad_mean_abs/{name}", get_total_norm(gradients, 1.0).item() / number, step)
+            writer.add_scalar(f"grad_max_abs/{name}", get_total_norm(gradients, math.inf).item(), step)
+
+    return log
+
+
+def hooks(model: nn.Module, *, every: int) -> Callable[[Update], None]:
+    """Watch each parameter's gradient from a hook on it, as wandb.watch does; the histograms are sent nowhere.
+
+    The hook asks twice whether all is finite, and for the least and the largest, and fetches 64 counts: five waits.
+    """
+    num_calls: dict[str, int] = {}
+    histograms: dict[str, tuple[list[float], list[float]]] = {}
+
+    def watch(name: str, gradient: Tensor) -> None:
+        num_calls[name] = num_calls.get(name, 0) + 1
+        if num_calls[name] % every:
+            return
+        flat = gradient.detach().reshape(-1)
+        if not torch.isfinite(flat).any():
+            return
+        if not torch.isfinite(flat).all():
+            flat = flat[torch.isfinite(flat)]
+        least, largest = flat.min().item(), flat.max().item()
+        counts = flat.float().histc(NUM_BINS, least, largest).cpu().clone()
+        histograms[name] = counts.tolist(), torch.linspace(least, largest, NUM_BINS + 1).tolist()
+
+    for name, parameter in model.named_parameters():
+        parameter.register_hook(partial(watch, name))
+    return lambda update: histograms.clear()
+
+
+class FixedProbe(Probe):
+    """Measures the same numbers at every update, for nothing: what is left is the cost of recording them."""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__([f"value/{index}" for index in range(len(values))], every=1)
+        self._values = values
+
+    def _measure(self) -> Tensor:
+        return self._values
+
+
+def recorded_row(values: Tensor, *, directory: Path, num_rows: int) -> float:
+    """Seconds that lrlab takes for one row: from the device to Parquet and TensorBoard, flushed every 1,000 updates."""
+    loss, numbers = values[0], values[1:]
+    probe = FixedProbe(numbers)
+    config = parse_config({"steps": num_rows})
+    started = clock(values.device.type)
+    with RunWriter(directory, config) as writer:
+        recorder = Recorder([], [probe])
+        for step in range(1, num_rows + 1):
+            probe.observe()
+            recorder.add(Update(step, 1, loss, ()))
+            if step % config.telemetry.flush_every == 0 or step == num_rows:
+                rows = recorder.take_rows()
+                writer.write_rows(rows)
+                for row in rows:
+                    writer.events.add_scalars(step_of(row), {name: row[name] for name in row if name != "step"})
+                writer.events.flush()
+        writer.finish("complete", {})
+    return (clock(values.device.type) - started) / num_rows
+
+
+def scalar_row(values: Tensor, *, directory: Path, num_rows: int) -> float:
+    """Seconds that `.item()` and add_scalar take for a row of as many values."""
+    started = clock(values.device.type)
+    with SummaryWriter(directory) as writer:
+        for step in range(1, num_rows + 1):
+            for index in range(len(values)):
+                writer.add_scalar(f"value/{index}", values[index].item(), step)
+    return (clock(values.device.type) - started) / num_rows
