@@ -107,7 +107,7 @@ def beside(name: str, model: nn.Module, *, directory: Path) -> Callable[[Update]
 
 def block_size(batch_size: int, options: argparse.Namespace) -> int:
     """Updates in a block: some hundreds of images on a processor, more on a GPU."""
-    return options.block or max(2, (32_000 if options.device == "cuda" else 200) // batch_size)
+    return options.block or max(4, (32_000 if options.device == "cuda" else 200) // batch_size)
 
 
 def shares(seconds: Mapping[str, list[float]], name: str) -> list[float]:
@@ -132,30 +132,36 @@ def summarise(seconds: Mapping[str, list[float]], *, batch_size: int, size: int)
         theirs = costs[name]["share_of_step"]
         costs[name]["times_lrlab"] = quotient(theirs["median"], ours["median"])
         costs[name]["times_lrlab_at_least"] = quotient(theirs["interval_low"], ours["interval_high"])
-    every, idle = (costs[name]["share_of_step"]["median"] for name in ("hooks", "waiting"))
+    logged, idle = (shares(seconds, name) for name in ("hooks", "waiting"))
+    default = [rest + (one - rest) / LOG_FREQ for one, rest in zip(logged, idle, strict=True)]
     return {
         "batch_size": batch_size,
         "updates_a_block": size,
         "seconds_an_update_without": spread([taken / size for taken in seconds["off"]]),
         "costs": costs,
-        "hooks_at_their_default": idle + (every - idle) / LOG_FREQ,
+        "hooks_at_their_default": median_with_interval(default),
     }
+
+
+def percent(share: Mapping[str, float]) -> str:
+    """Write a share and its interval in per cent, with their signs."""
+    median, low, high = (f"{100 * share[key]:+.2f}" for key in ("median", "interval_low", "interval_high"))
+    return f"{median} [{low}, {high}]"
 
 
 def rows_of(summary: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for name, cost in summary["costs"].items():
-        share, seconds = cost["share_of_step"], cost["seconds"]
-        interval = f"[{100 * share['interval_low']:+.2f}, {100 * share['interval_high']:+.2f}]"
+        seconds = cost["seconds"]
         times = [digits(cost[key]) if cost.get(key) else "" for key in ("times_lrlab", "times_lrlab_at_least")]
-        share_text = f"{100 * share['median']:+.2f} {interval}"
-        rows.append([name, share_text, f"{1e3 * seconds['median']:+.3f}", *times])
+        rows.append([name, percent(cost["share_of_step"]), f"{1e3 * seconds['median']:+.3f}", *times])
     return rows
 
 
 def count_updates_without_a_wait(options: argparse.Namespace, data: ImageData) -> int:
     """Make updates with telemetry while CUDA makes an error of every wait for it; return how many."""
-    blocks = Blocks("lrlab", options, batch_size=128, size=10 * NUM_UNWATCHED, data=data)
+    batch_size = 8 if options.quick else 128  # within an epoch: a new one brings its order to the device
+    blocks = Blocks("lrlab", options, batch_size=batch_size, size=10 * NUM_UNWATCHED, data=data)
     torch.cuda.set_sync_debug_mode("error")
     try:
         blocks.make(NUM_UNWATCHED)
@@ -198,11 +204,11 @@ def page(
     for summary in summaries:
         step = 1e3 * summary["seconds_an_update_without"]["median"]
         header = ["telemetry", "% of the step", "ms an update", "times lrlab's cost", "at least"]
-        default = 100 * summary["hooks_at_their_default"]
+        default = percent(summary["hooks_at_their_default"])
         parts.append(
             f"Batch {summary['batch_size']}: {digits(step)} ms an update without telemetry; {options.repeats} rounds "
             f"of {summary['updates_a_block']} updates each.\n\n{table(header, rows_of(summary))}\n\n"
-            f"The hooks, logged every {LOG_FREQ} updates: {default:+.3f} % of the step."
+            f"The hooks, logged every {LOG_FREQ} updates: {default} % of the step."
         )
     ours, theirs = (1e6 * spread(rows[name])["median"] for name in ("lrlab", "scalars"))
     times = with_range(ratios(rows["scalars"], rows["lrlab"]))
