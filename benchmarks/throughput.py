@@ -18,12 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from frameworks import lightning, transformers
@@ -33,8 +34,10 @@ from measuring import clock, environment, interleave, parser, publish, ratios, s
 
 TITLE = "Images a second of four training loops"
 BATCHES = (4, 128, 512)
-PRODUCTS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-NUM_PRODUCTS = 10
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+YARDSTICKS = [f"{what} {precision}" for what in ("matrix product", "convolution") for precision in PRECISIONS]
+"""What the machine can do at its best. On AMD's processors MKL's matrix product in fp32 is far from that."""
+NUM_TRIES = 10
 LOOPS: dict[str, Callable[[Setting], None]] = {
     "textbook": textbook,
     "lrlab fp32": lambda setting: lrlab(setting, precision="fp32"),
@@ -48,7 +51,7 @@ LOOPS: dict[str, Callable[[Setting], None]] = {
 NEEDS = {"Lightning": ("lightning",), "Transformers": ("transformers", "accelerate")}
 """Name up to its comma -> packages without which it is left out."""
 IN_BF16 = ("lrlab bf16", "Lightning, best", "Transformers, best")
-"""Compared with the matrix product in bf16, the others with that in fp32."""
+"""Compared with what the machine can do in bf16, the others with what it can in fp32."""
 
 
 def flops_per_image(*, width: int, side: int) -> int:
@@ -59,22 +62,39 @@ def flops_per_image(*, width: int, side: int) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def product_rate(dtype: torch.dtype, *, device: str, size: int) -> float:
-    """Operations a second of a product of two square matrices, the best of some: what the machine can do."""
-    one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+def best_rate(name: str, *, device: str, quick: bool) -> float:
+    """Operations a second of one large matrix product or 3x3 convolution, the best of some tries."""
+    dtype = PRECISIONS[name.rpartition(" ")[2]]
+    if name.startswith("matrix"):
+        size = 256 if quick else 8192 if device == "cuda" else 2048
+        one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        run, flops = partial(torch.mm, one, other), 2 * size**3
+    else:
+        batch_size, planes, side = 256 if device == "cuda" else 16, 16 if quick else 256, 32
+        shapes = (batch_size, planes, side, side), (planes, planes, 3, 3)
+        images, kernels = (
+            torch.randn(shape, device=device).to(dtype, memory_format=torch.channels_last) for shape in shapes
+        )
+        # counted as in the network, the zeros around the images included
+        run, flops = partial(F.conv2d, images, kernels, padding=1), 2 * batch_size * side**2 * 9 * planes**2
     best = float("inf")
-    for _ in range(NUM_PRODUCTS):
+    for _ in range(NUM_TRIES):
         started = clock(device)
-        torch.mm(one, other)
+        run()
         best = min(best, clock(device) - started)
-    return 2 * size**3 / best
+    return flops / best
+
+
+def ceiling(rates: Mapping[str, list[float]], name: str) -> float:
+    """The best rate of the machine, in any round, in the arithmetic of a loop."""
+    precision = "bf16" if name in IN_BF16 else "fp32"
+    return max(rate for one in YARDSTICKS if one.endswith(precision) for rate in rates[one])
 
 
 def measure_here(name: str, batch_size: int, options: argparse.Namespace) -> float:
-    """Images a second of one loop, or operations a second of a matrix product, in this process."""
-    if name in PRODUCTS:
-        size = 256 if options.quick else 8192 if options.device == "cuda" else 2048
-        return product_rate(PRODUCTS[name], device=options.device, size=size)
+    """Images a second of one loop, or operations a second of a yardstick, in this process."""
+    if name in YARDSTICKS:
+        return best_rate(name, device=options.device, quick=options.quick)
     warmup = 20 if options.device == "cuda" else max(2, min(20, 512 // batch_size))
     meter = Meter(seconds=options.seconds, warmup=warmup, at_least=2, device=options.device)
     with tempfile.TemporaryDirectory() as directory:
@@ -119,40 +139,39 @@ def available(names: Sequence[str]) -> list[str]:
 
 
 def summarise(rates: dict[str, list[float]], *, batch_size: int, flops: int) -> dict[str, Any]:
-    """Images a second, ratios to each other loop taken within rounds, and shares of the matrix product's rate."""
-    loops = [name for name in rates if name not in PRODUCTS]
+    """Images a second, ratios to each other loop taken within rounds, and shares of the machine's best rate."""
+    loops = [name for name in rates if name not in YARDSTICKS]
     rows = {}
     for name in loops:
-        product = max(rates["bf16" if name in IN_BF16 else "fp32"])
         rows[name] = {
             "images_per_second": spread(rates[name]),
             "ratio_to": {other: spread(ratios(rates[name], rates[other])) for other in loops if other != name},
-            "share_of_matrix_product": spread([rate * flops / product for rate in rates[name]]),
+            "share_of_best_rate": spread([rate * flops / ceiling(rates, name) for rate in rates[name]]),
         }
-    return {"batch_size": batch_size, "loops": rows, "matrix_product": {name: max(rates[name]) for name in PRODUCTS}}
+    return {"batch_size": batch_size, "loops": rows, "best_rates": {name: max(rates[name]) for name in YARDSTICKS}}
 
 
 def page(measured: dict[int, dict[str, list[float]]], *, flops: int, data: str, options: argparse.Namespace) -> str:
     """One table a batch size: median of the rounds, in brackets the least and the largest."""
     parts = []
     for batch_size, rates in measured.items():
-        loops = [name for name in rates if name not in PRODUCTS]
+        loops = [name for name in rates if name not in YARDSTICKS]
         others = [name for name in ("textbook", "Lightning, best", "Transformers, best") if name in loops]
         rows = []
         for name in loops:
-            product = max(rates["bf16" if name in IN_BF16 else "fp32"])
             against = [with_range(ratios(rates[name], rates[other])) if other != name else "1" for other in others]
-            share = [100 * rate * flops / product for rate in rates[name]]
+            share = [100 * rate * flops / ceiling(rates, name) for rate in rates[name]]
             rows.append([name, with_range(rates[name]), *against, with_range(share)])
-        header = ["loop", "images/s", *(f"/ {other}" for other in others), "% of matrix product"]
-        products = ", ".join(f"{max(rates[name]) / 1e9:,.0f} GFLOP/s in {name}" for name in PRODUCTS)
-        parts.append(f"Batch {batch_size} (matrix product: {products}):\n\n{table(header, rows)}")
+        header = ["loop", "images/s", *(f"/ {other}" for other in others), "% of best rate"]
+        best = ", ".join(f"{name} {max(rates[name]) / 1e9:,.0f}" for name in YARDSTICKS)
+        parts.append(f"Batch {batch_size} (best rates in GFLOP/s: {best}):\n\n{table(header, rows)}")
     parts.append(
         f"Median of {options.repeats} rounds [least, largest]; ratios are taken within a round. Data: {data}; "
         f"ResNet-18 of width {options.width}, {flops / 1e9:.3f} GFLOP an image; "
         f"{options.threads or torch.get_num_threads()} threads, {options.workers} loader workers, device "
         f"{options.device}. lrlab watches every layer at every update, the others watch nothing. 'best': bf16, "
-        "channels-last, fused optimizer, images in memory, no logging, no checkpoints."
+        "channels-last, fused optimizer, images in memory, no logging, no checkpoints. Best rate: the better of one "
+        "large matrix product and one large 3x3 convolution in the same arithmetic."
     )
     return "\n\n".join(parts)
 
@@ -181,7 +200,7 @@ def main() -> None:
         print(json.dumps({"rate": measure_here(name, int(batch_size), options)}))
         return
     facts = environment(options.device)
-    names = [*PRODUCTS, *available(options.loop or list(LOOPS))]
+    names = [*YARDSTICKS, *available(options.loop or list(LOOPS))]
     measured, started = {}, time.perf_counter()
     for batch_size in options.batch or ([16] if options.quick else BATCHES):
         one = partial(measure, batch_size=batch_size, options=options)

@@ -129,8 +129,8 @@ def options(**changes: Any) -> argparse.Namespace:
     return argparse.Namespace(**(quick | changes))
 
 
-@pytest.mark.parametrize("name", ["textbook", "lrlab fp32", "lrlab bf16", "fp32", "bf16"])
-def test_the_loops_and_the_matrix_products_can_be_measured(name: str) -> None:
+@pytest.mark.parametrize("name", ["textbook", "lrlab fp32", "lrlab bf16", *throughput.YARDSTICKS])
+def test_the_loops_and_the_yardsticks_can_be_measured(name: str) -> None:
     assert throughput.measure_here(name, 16, options()) > 0
 
 
@@ -146,6 +146,14 @@ def test_the_frameworks_can_be_measured(name: str) -> None:
 def test_the_network_takes_the_operations_that_are_known() -> None:
     # 555.42 million multiplications forward, twice that backward but for the images' own gradient
     assert throughput.flops_per_image(width=64, side=32) == pytest.approx(3.329e9, rel=1e-3)
+
+
+def test_a_share_is_that_of_the_quicker_yardstick_in_the_same_arithmetic() -> None:
+    rates = dict(zip(throughput.YARDSTICKS, ([10.0, 12.0], [40.0, 40.0], [20.0, 18.0], [30.0, 30.0]), strict=True))
+    summary = throughput.summarise({**rates, "textbook": [5.0, 5.0], "lrlab bf16": [5.0, 10.0]}, batch_size=4, flops=2)
+    assert summary["loops"]["textbook"]["share_of_best_rate"]["median"] == 0.5
+    assert summary["loops"]["lrlab bf16"]["share_of_best_rate"]["max"] == 0.5
+    assert summary["loops"]["lrlab bf16"]["ratio_to"]["textbook"]["median"] == 1.5
 
 
 def test_every_variant_of_telemetry_makes_its_blocks() -> None:
