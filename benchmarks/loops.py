@@ -159,12 +159,12 @@ def experiment_config(*, batch_size: int, width: int, device: str, precision: st
 
 
 def lrlab(setting: Setting, *, precision: str) -> None:
-    """lrlab as users get it: a run with its directory, every layer watched at every update.
+    """lrlab as users get it: a run with its directory, the gradients of every layer at every update.
 
     On a processor rows are written after about every 400 images, so that each measurement holds some of that; the
     default, 1,000 updates, costs less.
     """
-    telemetry = {"every": 1} | ({} if setting.device == "cuda" else {"flush_every": max(2, 400 // setting.batch_size)})
+    telemetry = {} if setting.device == "cuda" else {"flush_every": max(2, 400 // setting.batch_size)}
     config = experiment_config(
         batch_size=setting.batch_size,
         width=setting.width,

@@ -5,7 +5,7 @@
 Five runs of the same network stand in one process, built alike, and are advanced in turn by a few updates each:
 
 off      lrlab with its gradients never measured (the loss and the rates are recorded all the same)
-lrlab    lrlab with its gradients measured at every update
+lrlab    lrlab as it comes: the gradients of every layer group at every update, those through its outputs every 25
 scalars  off, and after every update L2, RMS, mean and largest |g| of each layer group, each made a number by .item()
          and written by SummaryWriter.add_scalar, with the loss and the rates
 hooks    off, and a hook on each parameter's gradient as wandb.watch has it: finite, least, largest, 64-bin histogram
@@ -70,7 +70,7 @@ class Blocks:
             width=options.width,
             device=options.device,
             precision=options.precision,
-            telemetry={"every": 1 if name == "lrlab" else NEVER, "flush_every": size},
+            telemetry=({} if name == "lrlab" else {"every": NEVER, "outputs_every": NEVER}) | {"flush_every": size},
         )
         directory = Path(self._folder.name)
         experiment = Experiment(parse_config(config), data=data)

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "models": set(),
     "schedulers": {"gradients", "schedules"},
     "probes": {"gradients"},
-    "training": {"schedulers", "probes", "data"},
+    "training": {"gradients", "schedulers", "probes", "data"},
     "runs": {"config"},
     "report": {"runs", "compare"},
     "experiments": {

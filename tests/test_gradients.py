@@ -1,37 +1,69 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from lrlab.gradients import group_l2_norms, group_sizes
+from lrlab.gradients import ROW, group_sizes, group_sums, row_sums
+
+
+def twin(group: list[Tensor]) -> list[float]:
+    """Sum g^2, sum |g| and max |g|, number by number in float64."""
+    numbers = [float(value) for tensor in group for value in tensor.flatten()]
+    return [sum(n * n for n in numbers), sum(map(abs, numbers)), max(map(abs, numbers), default=0.0)]
 
 
 @given(
-    sizes=st.lists(st.lists(st.integers(1, 50), max_size=4), min_size=1, max_size=5).filter(any),
+    sizes=st.lists(st.lists(st.integers(0, 50), max_size=4), min_size=1, max_size=5).filter(
+        lambda groups: any(map(any, groups))
+    ),
     seed=st.integers(0, 1000),
 )
 @settings(deadline=None)
-def test_group_norms_agree_with_a_float64_twin(sizes: list[list[int]], seed: int) -> None:
+def test_group_sums_agree_with_a_float64_twin(sizes: list[list[int]], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     groups = [[torch.randn(size, generator=generator) for size in group] for group in sizes]
-    twin = [sum(float(value) ** 2 for tensor in group for value in tensor) ** 0.5 for group in groups]
-    assert group_l2_norms(groups).tolist() == pytest.approx(twin, rel=1e-5)
+    for sums, group in zip(group_sums(groups).T.tolist(), groups, strict=True):
+        assert sums == pytest.approx(twin(group), rel=1e-5)
 
 
-def test_group_norm_by_hand() -> None:
-    norms = group_l2_norms([[torch.tensor([3.0]), torch.tensor([[4.0]])], [], [torch.tensor([-2.0])]])
-    assert norms.tolist() == [5.0, 0.0, 2.0]
+def test_group_sums_by_hand() -> None:
+    sums = group_sums([[torch.tensor([3.0]), torch.tensor([[-4.0]])], [], [torch.tensor([-2.0])]])
+    assert sums.tolist() == [[25.0, 0.0, 4.0], [7.0, 0.0, 2.0], [4.0, 0.0, 2.0]]
+
+
+def test_the_order_in_memory_does_not_matter() -> None:
+    image = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    tensors = [image, image.to(memory_format=torch.channels_last), image.transpose(1, 3), image[:, :, ::2]]
+    for tensor, sums in zip(tensors, group_sums([[tensor] for tensor in tensors]).T.tolist(), strict=True):
+        assert sums == pytest.approx(twin([tensor]), rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_shows_in_its_group_alone(value: float) -> None:
+    sums = group_sums([[torch.tensor([1.0, value])], [torch.tensor([2.0])]])
+    assert sums[:, 0].isfinite().tolist() == [False] * 3
+    assert sums[:, 1].tolist() == [4.0, 2.0, 2.0]
 
 
 def test_low_precision_is_summed_in_float32() -> None:
     ones = torch.ones(1_000_000, dtype=torch.bfloat16)  # bfloat16 sums would stop growing at 256
-    assert group_l2_norms([[ones]]).tolist() == pytest.approx([1000.0])
+    assert group_sums([[ones]]).flatten().tolist() == pytest.approx([1e6, 1e6, 1.0])
+    assert [part.tolist() for part in row_sums(ones[: 2 * ROW].view(2, ROW))] == [[ROW] * 2, [ROW] * 2, [1.0] * 2]
 
 
 def test_tensors_of_two_precisions_are_summed_in_the_higher() -> None:
-    norms = group_l2_norms([[torch.tensor([3.0])], [torch.tensor([4.0], dtype=torch.float64)]])
-    assert norms.dtype == torch.float64
-    assert norms.tolist() == [3.0, 4.0]
+    sums = group_sums([[torch.tensor([3.0])], [torch.tensor([4.0], dtype=torch.float64)]])
+    assert sums.dtype == torch.float64
+    assert sums.tolist() == [[9.0, 16.0], [3.0, 4.0], [3.0, 4.0]]
+
+
+def test_row_sums_are_the_group_sums_of_the_rows() -> None:
+    rows = torch.randn(3, ROW, generator=torch.Generator().manual_seed(0))
+    for sums, row in zip(torch.stack(row_sums(rows), dim=1).tolist(), rows, strict=True):
+        assert sums == pytest.approx(twin([row]), rel=1e-6)
 
 
 def test_group_sizes() -> None:

@@ -14,7 +14,8 @@ PUBLIC = {
     "lrlab.probes": {"GradientProbe", "OutputGradientProbe", "Probe"},
     "lrlab.schedulers": {"ArticleLR", "Decision", "PlateauLR", "SignalScheduler"},
     "lrlab.training": {
-        "DivergedError", "Engine", "EngineError", "Evaluation", "Recorder", "Row", "Update", "choose_engine",
+        "DivergedError", "Engine", "EngineError", "Evaluation", "Network", "Recorder", "Row", "Score", "Update",
+        "choose_engine",
         "divergence", "evaluate", "step_of", "train",
     },
     "lrlab.runs": {

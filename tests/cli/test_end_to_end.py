@@ -43,6 +43,13 @@ def test_train_makes_a_run_with_figures_and_a_page(tmp_path: Path) -> None:
     assert len(list((folder / "confusion").glob("*.png"))) == 2
 
 
+def test_an_evaluation_with_mirror_images_says_both(tmp_path: Path) -> None:
+    ended = lrlab(tmp_path, "train", *TINY, "--steps", "10", "--set", "evaluate.mirror=true", "--run", "run")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert re.search(r"step 10 .*: test loss .*, accuracy [\d.]+%, with mirror images [\d.]+%\n", ended.stdout)
+    assert re.search(r"complete: test accuracy [\d.]+%, with mirror images [\d.]+%, 10 updates", ended.stdout)
+
+
 def test_train_again_makes_a_run_beside_the_first(tmp_path: Path) -> None:
     for _ in range(2):
         assert lrlab(tmp_path, "train", *TINY, "--steps", "10").returncode == 0

@@ -58,6 +58,8 @@ def test_a_wrong_command_line_gets_two_lines_and_exit_code_2(
         (["--data", "mnist"], "lrlab: data.name: must be 'cifar10', 'cifar100', 'digits' or 'folder', got 'mnist'."),
         (["--config", "none.toml"], "lrlab: none.toml: cannot be read (No such file or directory)."),
         (["--set", "epochs"], "lrlab: --set epochs: must be KEY=VALUE"),
+        (["--epochs", "5", "--set", "steps=7"], "Give epochs or steps, not both: got --epochs and --set steps."),
+        (["--set", "engine.compile=maybe"], "lrlab: engine.compile: must be 'auto', True or False, got 'maybe'."),
         (["--batch-size", "2000"], "lrlab: batch_size must be at most the number of training images, got 2000"),
     ],
 )
@@ -110,7 +112,7 @@ def test_a_run_directory_that_holds_a_run_is_exit_code_2(capsys: pytest.CaptureF
 def test_a_run_directory_that_cannot_be_made_is_exit_code_5(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     run = tmp_path / "file" / "run"
-    code, _, err = said(capsys, "train", "--steps", "1", "--set", "schedule.check_every=1", "--run", str(run))
+    code, _, err = said(capsys, "train", "--width", "2", "--steps", "1", "--schedule", "constant", "--run", str(run))
     assert code == 5
     assert "Not a directory" in err
 

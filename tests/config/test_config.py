@@ -31,7 +31,7 @@ def test_defaults_are_the_articles() -> None:
         "min_lr": 1e-6,
         "reset_optimizer": True,
     }
-    assert (config.telemetry.every, config.evaluate.every, config.epochs) == (25, 1000, 5)
+    assert (config.telemetry.every, config.evaluate.every, config.epochs) == (1, 1000, 5)
 
 
 @pytest.mark.parametrize("name", [*SCHEDULES, "torch:StepLR"])
@@ -65,6 +65,18 @@ def test_a_configuration_survives_toml(name: str) -> None:
         ({"data": {"name": "cifar10", "test_fraction": 0.1}}, "data.test_fraction: cifar10 has its own test split"),
         ({"data": {"dir": "x"}}, "data.dir: digits come with scikit-learn"),
         ({"optimizer": {"momentum": 0.9}}, "optimizer.momentum: adam has none to set"),
+        ({"optimizer": {"nesterov": True}}, "optimizer.nesterov: adam has no such form of momentum; leave the key out"),
+        (
+            {"optimizer": {"name": "sgd", "momentum": 0.0, "nesterov": True}},
+            "optimizer.nesterov needs a momentum above 0, got optimizer.momentum = 0. Raise it",
+        ),
+        ({"label_smoothing": 1.0}, "label_smoothing: must be less than 1, got 1.0"),
+        ({"averaging": {"decay": 1.0}}, "averaging.decay: must be less than 1, got 1.0"),
+        (
+            {"averaging": {"every": 5}},
+            "averaging.every: nothing is averaged without averaging.decay, got every = 5 alone",
+        ),
+        ({"data": {"cutout": -1}}, "data.cutout: must be greater than or equal to 0, got -1"),
         ({"optimizer": {"lr": 1e-7}}, "schedule.min_lr must be at most optimizer.lr, got 1e-06 and 1e-07"),
         ({"stop_below_lr": 1e-7}, "stop_below_lr must be above schedule.min_lr.*would never fall below it"),
         (

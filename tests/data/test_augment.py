@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lrlab.data import Augmentation
-from lrlab.data.augment import Draws, augmented, draw
+from lrlab.data.augment import Draws, augmented, blank_, draw, draw_centres
 
 
 def slowly_augmented(image: npt.NDArray[np.uint8], *, padding: int, down: int, right: int, flip: bool) -> Tensor:
@@ -121,3 +121,44 @@ def test_the_draws_are_the_ones_that_earlier_versions_had() -> None:
 def test_a_negative_padding_is_refused() -> None:
     with pytest.raises(ValueError, match="crop_padding must be >= 0 pixels, got -1"):
         Augmentation(crop_padding=-1)
+
+
+def test_a_square_is_blanked_around_its_centre_and_clipped_at_the_border() -> None:
+    centres = torch.tensor([[2, 1], [0, 4], [3, 0]])
+    images = blank_(torch.ones(3, 2, 4, 5), centres, side=2)
+    expected = torch.tensor(
+        [
+            [[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [0, 0, 1, 1, 1], [1, 1, 1, 1, 1]],
+            [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1]],
+            [[1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [0, 1, 1, 1, 1], [0, 1, 1, 1, 1]],
+        ]
+    )
+    for channel in (0, 1):
+        assert torch.equal(images[:, channel], expected.float())
+
+
+def test_a_square_of_an_odd_side_has_its_centre_in_the_middle() -> None:
+    image = blank_(torch.ones(1, 1, 5, 5), torch.tensor([[2, 2]]), side=3)
+    assert image[0, 0].tolist() == [[1] * 5, *[[1, 0, 0, 0, 1]] * 3, [1] * 5]
+
+
+def test_centres_are_uniform_over_the_image() -> None:
+    centres = draw_centres(seed=0, epoch=1, num_examples=12_000, height=3, width=4)
+    counts = torch.bincount(centres[:, 0] * 4 + centres[:, 1], minlength=12).double()
+    assert len(counts) == 12
+    # 1,000 expected in each: chi-square with 11 degrees of freedom, 99.99th percentile 37.4
+    assert float(((counts - 1000) ** 2 / 1000).sum()) < 37.4
+
+
+def test_centres_are_a_function_of_seed_epoch_and_example() -> None:
+    def centres(num_examples: int, *, seed: int = 3, epoch: int = 2) -> Tensor:
+        return draw_centres(seed=seed, epoch=epoch, num_examples=num_examples, height=32, width=32)
+
+    assert torch.equal(centres(20)[:8], centres(8))
+    assert not torch.equal(centres(8), centres(8, epoch=3))
+    assert not torch.equal(centres(8), centres(8, seed=4))
+
+
+def test_a_negative_square_is_refused() -> None:
+    with pytest.raises(ValueError, match="cutout must be >= 0 pixels, got -1"):
+        Augmentation(cutout=-1)

@@ -17,7 +17,7 @@ from lrlab.data import (
     normalise,
     order,
 )
-from lrlab.data.augment import augmented, draw
+from lrlab.data.augment import augmented, draw, draw_centres
 
 AUGMENTATION = Augmentation(flip=True, crop_padding=2)
 
@@ -151,6 +151,27 @@ def test_padding_as_wide_as_the_image_is_refused_and_just_less_is_not() -> None:
     Batches(toy(), batch_size=4, seed=0, augmentation=Augmentation(crop_padding=4)).batch(1)
     with pytest.raises(ValueError, match="less than the images' 5 pixels, got 5"):
         Batches(toy(), batch_size=4, seed=0, augmentation=Augmentation(crop_padding=5))
+
+
+def test_a_square_as_wide_as_the_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="cutout must be less than the images' 5 pixels, got 5: whole images"):
+        Batches(toy(), batch_size=4, seed=0, augmentation=Augmentation(cutout=5))
+
+
+def test_cutout_blanks_a_square_of_each_image_and_changes_nothing_else() -> None:
+    data = toy()
+    whole = Batches(data, batch_size=4, seed=3, augmentation=AUGMENTATION)
+    cut = Batches(data, batch_size=4, seed=3, augmentation=Augmentation(flip=True, crop_padding=2, cutout=3))
+    for step in (1, 5, 6, 11):
+        before, after = whole.batch(step), cut.batch(step)
+        first = (step - 1) % 5 * 4
+        chosen = order(3, before.epoch, 23)[first : first + 4]
+        centres = draw_centres(seed=3, epoch=before.epoch, num_examples=23, height=6, width=5)[chosen]
+        expected = before.images.clone()
+        for image, (row, column) in zip(expected, centres.tolist(), strict=True):
+            image[:, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = 0
+        assert torch.equal(after.images, expected)
+        assert torch.equal(after.labels, before.labels)
 
 
 @given(st.integers(1, 30), st.sampled_from([1, 3]))

@@ -40,6 +40,17 @@ def test_the_order_is_the_one_that_earlier_versions_had() -> None:
     assert order(7, 3, 10).tolist() == [1, 9, 6, 5, 0, 7, 2, 8, 3, 4]
 
 
+def test_the_streams_are_the_ones_that_earlier_versions_had() -> None:
+    first = {int(purpose): int(random_words(1, seed=7, epoch=3, purpose=purpose)[0]) for purpose in Purpose}
+    assert {number: first[number] for number in range(1, 6)} == {
+        1: 9821437555778367441,
+        2: 14972467682419860153,
+        3: 12758134343518170709,
+        4: 2430758068893179685,
+        5: 905764169345864421,
+    }
+
+
 def test_the_order_leaves_global_random_states_alone() -> None:
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()
     order(1, 1, 50)

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from lrlab.config import ConfigError, parse_config
-from lrlab.data import ImageData, load_digits_data
+from lrlab.data import ImageData, evaluation_batches, load_digits_data
 from lrlab.experiments import Evaluated, Experiment, Update
-from lrlab.runs import RunError, RunWriter, read_run
-from lrlab.training import DivergedError
+from lrlab.runs import Run, RunError, RunWriter, read_run
+from lrlab.training import DivergedError, evaluate
 
 SMALL: dict[str, Any] = {
     "model": {"width": 2},
@@ -42,8 +42,10 @@ def weights_hash(directory: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def without_times(evaluation: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in evaluation.items() if key not in ("seconds", "evaluation_seconds")}
+def timeless(made: Run) -> list[dict[str, Any]]:
+    """The evaluations of a run without the times, which differ from run to run."""
+    times = ("seconds", "evaluation_seconds")
+    return [{key: value for key, value in record.items() if key not in times} for record in made.evaluations()]
 
 
 def test_a_run_leaves_everything_in_its_directory(tmp_path: Path, digits: ImageData) -> None:
@@ -59,7 +61,7 @@ def test_a_run_leaves_everything_in_its_directory(tmp_path: Path, digits: ImageD
     assert list(made.series("train/loss")[0]) == list(range(1, 31))
     assert list(made.series("grad_l2/layer3")[0]) == [5, 10, 15, 20, 25, 30]
     names = ["stem", "layer1", "layer2", "layer3", "layer4", "linear"]
-    quantities = ["grad_l2", "grad_rms", "grad_out_l2", "grad_out_rms"]
+    quantities = ["grad_l2", "grad_rms", "grad_mean", "grad_max", "grad_out_l2", "grad_out_rms"]
     assert list(made.columns) == [
         *("step", "epoch", "train/loss"),
         *(f"{quantity}/{name}" for quantity in ["lr", *quantities] for name in names),
@@ -92,7 +94,7 @@ def test_a_run_repeated_is_the_same_to_the_byte(tmp_path: Path, digits: ImageDat
     assert weights_hash(tmp_path / "one") == weights_hash(tmp_path / "two")
     one, two = read_run(tmp_path / "one"), read_run(tmp_path / "two")
     assert all(list(one.series(column)[1]) == list(two.series(column)[1]) for column in one.columns)
-    assert list(map(without_times, one.evaluations())) == list(map(without_times, two.evaluations()))
+    assert timeless(one) == timeless(two)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +128,64 @@ def test_an_evaluation_says_how_long_training_took_so_far_and_how_long_evaluatio
     assert 0 < training[0] < training[1] < training[2] <= made.result["train_seconds"]
     assert all(seconds >= 0.3 * number for number, seconds in enumerate(evaluating, 1))
     assert training[2] + evaluating[2] <= elapsed, "no second is counted twice"
+
+
+AVERAGED: dict[str, Any] = {"averaging": {"decay": 0.9, "every": 4}, "steps": 30, "evaluate": {"every": 3}}
+
+
+def test_averaging_does_not_change_training(tmp_path: Path, digits: ImageData) -> None:
+    run(tmp_path / "plain", digits, evaluate={"every": 3})
+    run(tmp_path / "averaged", digits, **AVERAGED)
+    plain, averaged = read_run(tmp_path / "plain"), read_run(tmp_path / "averaged")
+    assert all(list(plain.series(column)[1]) == list(averaged.series(column)[1]) for column in plain.columns)
+    # the first averaging comes after update 4: before, the weights themselves are evaluated
+    equal = [one == other for one, other in zip(timeless(plain), timeless(averaged), strict=True)]
+    assert equal == [True] + [False] * 9
+
+
+def test_what_is_evaluated_and_kept_is_the_average(tmp_path: Path, digits: ImageData) -> None:
+    experiment = Experiment(parse_config({**SMALL, **AVERAGED}), data=digits)
+    average: dict[str, torch.Tensor] = {}
+    for event in experiment.run(tmp_path / "run"):
+        if isinstance(event, Update) and event.step % 4 == 0:
+            now = {name: tensor.double() for name, tensor in experiment.model.state_dict().items()}
+            average = {name: 0.9 * average[name] + 0.1 * now[name] for name in now} if average else now
+    loaded = load_file(tmp_path / "run" / "checkpoints" / "step-000030" / "model.safetensors")
+    weights = experiment.model.state_dict()
+    assert loaded.keys() == weights.keys()
+    for name, tensor in loaded.items():
+        if tensor.is_floating_point():
+            # float32 keeps 24 bits, and a few roundings of it add up
+            torch.testing.assert_close(tensor.double(), average[name], rtol=1e-4, atol=1e-6)
+    assert not torch.equal(loaded["linear.weight"], weights["linear.weight"])
+
+    experiment.model.load_state_dict(loaded)
+    batches = evaluation_batches(digits.test, mean=digits.mean, std=digits.std, batch_size=500)
+    result = evaluate(experiment.model, batches, engine=experiment.engine, num_classes=10)
+    assert read_run(tmp_path / "run").result["test_loss"] == result.loss
+
+
+def test_mirror_images_add_to_an_evaluation_and_change_nothing_of_it(tmp_path: Path, digits: ImageData) -> None:
+    run(tmp_path / "plain", digits)
+    run(tmp_path / "mirrored", digits, evaluate={"every": 10, "mirror": True})
+    plain, mirrored = read_run(tmp_path / "plain"), read_run(tmp_path / "mirrored")
+    records = timeless(mirrored)
+    found = [record.pop("mirror") for record in records]
+    assert records == timeless(plain)
+    assert [sorted(mirror) for mirror in found] == [["accuracy", "loss"]] * 3
+    assert "test_accuracy_mirror" not in plain.result
+    assert mirrored.result["test_accuracy_mirror"] == found[-1]["accuracy"]
+    (events,) = (tmp_path / "mirrored").glob("events.out.tfevents.*")
+    assert events.read_bytes().count(b"test/accuracy_mirror") == 3
+
+
+def test_labels_are_smoothed_for_training_and_not_for_testing(tmp_path: Path, digits: ImageData) -> None:
+    still = {"optimizer": {"lr": 1e-30}, "schedule": {"name": "constant"}, "steps": 1}  # both see the first weights
+    run(tmp_path / "plain", digits, **still)
+    run(tmp_path / "smoothed", digits, **still, label_smoothing=0.5)
+    plain, smoothed = read_run(tmp_path / "plain"), read_run(tmp_path / "smoothed")
+    assert plain.series("train/loss")[1][0] != smoothed.series("train/loss")[1][0]
+    assert timeless(plain) == timeless(smoothed)
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path, digits: ImageData) -> None:

@@ -75,6 +75,17 @@ def test_repeated_a_study_runs_nothing_and_touches_nothing(tmp_path: Path) -> No
     assert {file: file.read_bytes() for file in (tmp_path / "runs").rglob("*") if file.is_file()} == before
 
 
+def test_a_run_from_before_a_setting_was_there_has_it_at_its_default(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    play(path)
+    for config in (tmp_path / "runs").rglob("config.toml"):
+        lines = config.read_text().splitlines(keepends=True)
+        config.write_text("".join(line for line in lines if not line.startswith(("label_smoothing", "cutout"))))
+    assert set(outcomes(play(path)).values()) == {"complete before"}
+    with pytest.raises(RunError, match="made with another configuration .label_smoothing: 0.0 -> 0.1"):
+        play(write(tmp_path, PLAN.replace("steps = 6", "steps = 6\nlabel_smoothing = 0.1")))
+
+
 def test_a_run_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
     path = write(tmp_path)
     play(path)
@@ -112,7 +123,7 @@ def test_two_processes_share_a_study_even_where_runs_were_cut_short(tmp_path: Pa
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ('schedule.name = "torch:NoLR"', "arm 'narrow': Unknown scheduler of torch 'NoLR'"),
+        ('schedule.name = "torch:NoLR"', "arm 'narrow': Unknown scheduler 'torch:NoLR'"),
         ("batch_size = 5000", "arm 'narrow': batch_size must be at most"),
         ('schedule = { name = "torch:StepLR", step_size = 0 }', "arm 'narrow': torch:StepLR: ZeroDivisionError"),
     ],

@@ -41,6 +41,8 @@ def test_gradient_probe_agrees_with_a_float64_twin() -> None:
         flat = torch.cat([p.grad.double().flatten() for p in model.get_submodule(name).parameters()])
         assert row[f"grad_l2/{name}"] == pytest.approx(flat.square().sum().sqrt().item(), rel=1e-5)
         assert row[f"grad_rms/{name}"] == pytest.approx(flat.square().mean().sqrt().item(), rel=1e-5)
+        assert row[f"grad_mean/{name}"] == pytest.approx(flat.abs().mean().item(), rel=1e-5)
+        assert row[f"grad_max/{name}"] == flat.abs().max().item()
 
 
 def test_output_gradient_probe_agrees_with_autograd_on_the_output_itself() -> None:

@@ -58,6 +58,21 @@ def test_a_run_is_listed_with_what_is_known_of_it(make_run, row, evaluation) -> 
     assert run_table(running).rows[:3] == [("seed", "0"), ("status", "running"), ("updates", "1")]
 
 
+def test_accuracy_with_mirror_images_stands_beside_the_plain_one(make_study, evaluation) -> None:
+    def mirrored(accuracy: float) -> dict:
+        return {"evaluations": [{**evaluation(10, HALF), "mirror": {"loss": 0.1, "accuracy": accuracy}}]}
+
+    runs = make_study({"a": [mirrored(0.75), mirrored(0.25)], "b": [{"evaluations": [evaluation(10, ALL)]}]})
+
+    arms, listed = arms_table(runs), runs_table(runs)
+
+    assert arms.header[2:4] == ("mean test accuracy", "mean with mirror images")
+    assert [row[3].replace(NBSP, " ") for row in arms.rows] == ["50.00 %", NOTHING]
+    assert listed.header[5:7] == ("test accuracy", "with mirror images")
+    assert [row[6].replace(NBSP, " ") for row in listed.rows] == ["75.00 %", "25.00 %", NOTHING]
+    assert "with mirror images" not in runs_table(runs[2:]).header
+
+
 def test_settings_in_which_arms_differ_are_listed_and_seeds_are_not(make_study) -> None:
     slow = {"schedule": {"name": "article", "multiplier": 0.2}}
     fast = {"schedule": {"name": "constant"}}

@@ -1,13 +1,17 @@
 """The loop, the evaluation and the rows, on a small real network and real digits."""
 
 import math
+import platform
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -20,6 +24,7 @@ from lrlab.training import (
     DivergedError,
     Engine,
     EngineError,
+    Network,
     Recorder,
     Update,
     choose_engine,
@@ -41,6 +46,15 @@ def small_model(seed: int = 0) -> nn.Module:
     return CPU.place(resnet18(num_classes=10, in_channels=1, width=4))
 
 
+def small_network() -> Network:
+    model = small_model()
+    return Network(model, layer_groups(model), engine=CPU)
+
+
+def whole_groups(network: Network) -> list[nn.Parameter]:
+    return [whole for group in network.groups.values() for whole in group]
+
+
 def textbook_losses(digits: ImageData, num_steps: int) -> list[float]:
     """The loop as anybody would write it, with the rates by hand."""
     model = small_model()
@@ -59,39 +73,48 @@ def textbook_losses(digits: ImageData, num_steps: int) -> list[float]:
 
 
 def test_the_loop_is_the_textbooks(digits: ImageData) -> None:
-    model = small_model()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    updates = list(
-        train(
-            model,
-            Batches(digits, batch_size=16, seed=3).batch,
-            optimizer,
-            LambdaLR(optimizer, linear(30)),
-            engine=CPU,
-            num_steps=30,
-        )
-    )
+    network = small_network()
+    optimizer = torch.optim.SGD(whole_groups(network), lr=0.1)
+    batches = Batches(digits, batch_size=16, seed=3)
+    updates = list(train(network, batches.batch, optimizer, LambdaLR(optimizer, linear(30)), num_steps=30))
     assert [update.loss.item() for update in updates] == pytest.approx(textbook_losses(digits, 30), rel=1e-5)
     assert [update.step for update in updates] == list(range(1, 31))
     assert updates[0].lrs == (0.1,)
     assert updates[-1].lrs == (0.0,)
 
 
+def test_smoothed_labels_are_trained_on_and_told(digits: ImageData) -> None:
+    batch = Batches(digits, batch_size=16, seed=3).batch(1)
+    model = small_model().train()
+    log_probabilities = model(batch.images).double().log_softmax(1)
+    target = 0.9 * F.one_hot(batch.labels, 10).double() + 0.1 / 10
+    loss = -(target * log_probabilities).sum(1).mean()
+    loss.backward()
+    gradients = [parameter.grad for parameter in model.parameters()]
+
+    network = small_network()
+    optimizer = torch.optim.SGD(whole_groups(network), lr=0.0)
+    scheduler = LambdaLR(optimizer, lambda step: 1.0)
+    (told,) = train(network, lambda step: batch, optimizer, scheduler, num_steps=1, label_smoothing=0.1)
+    assert told.loss.item() == pytest.approx(loss.item(), rel=1e-6)
+    for parameter, gradient in zip(network.model.parameters(), gradients, strict=True):
+        # one pass through the network in float32 is rounded the same way; the loss on top of it is not
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
 def test_an_update_tells_the_rate_that_it_was_made_with(digits: ImageData) -> None:
-    model = small_model()
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    network = small_network()
+    optimizer = torch.optim.Adam(whole_groups(network), 1e-3)
     scheduler = ArticleLR(optimizer, multiplier=1e9, check_every=2)  # decays at every look
-    updates = train(model, Batches(digits, batch_size=8, seed=0).batch, optimizer, scheduler, engine=CPU, num_steps=6)
+    updates = train(network, Batches(digits, batch_size=8, seed=0).batch, optimizer, scheduler, num_steps=6)
     assert [update.lrs[0] for update in updates] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
 
 
 def test_a_tensor_rate_is_told_as_it_was(digits: ImageData) -> None:
-    model = small_model()
-    optimizer = torch.optim.Adam(model.parameters(), torch.tensor(1e-3))
+    network = small_network()
+    optimizer = torch.optim.Adam(whole_groups(network), torch.tensor(1e-3))
     scheduler = ArticleLR(optimizer, multiplier=1e9, check_every=2)
-    updates = list(
-        train(model, Batches(digits, batch_size=8, seed=0).batch, optimizer, scheduler, engine=CPU, num_steps=4)
-    )
+    updates = list(train(network, Batches(digits, batch_size=8, seed=0).batch, optimizer, scheduler, num_steps=4))
     assert [float(update.lrs[0]) for update in updates] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
 
 
@@ -108,15 +131,19 @@ class CountWaits(TorchDispatchMode):
 
 
 def test_no_update_waits_for_the_device_but_those_that_decide(digits: ImageData) -> None:
-    model = small_model()
-    optimizer = torch.optim.Adam([{"params": list(model.parameters()), "name": "all"}], fused=True)
+    network = small_network()
+    optimizer = torch.optim.Adam([{"params": whole_groups(network), "name": "all"}], fused=True)
     scheduler = ArticleLR(optimizer, check_every=10)
-    probes = [GradientProbe(layer_groups(model)), OutputGradientProbe(dict(model.named_children()))]
+    probes = [
+        GradientProbe(network.groups, sums=network.gradient_sums),
+        GradientProbe(layer_groups(network.model)),
+        OutputGradientProbe(dict(network.model.named_children())),
+    ]
     recorder = Recorder(["all"], probes)
     waits = []
     with CountWaits() as counter:
         batches = Batches(digits, batch_size=8, seed=0)
-        for update in train(model, batches.batch, optimizer, scheduler, engine=CPU, num_steps=31, probes=probes):
+        for update in train(network, batches.batch, optimizer, scheduler, num_steps=31, probes=probes):
             recorder.add(update)
             waits.append(counter.num_waits)
             counter.num_waits = 0
@@ -165,6 +192,25 @@ def test_evaluation_agrees_with_a_slow_twin_and_leaves_the_mode(digits: ImageDat
         assert result.mean_probabilities[k] == pytest.approx((sums[k] / counts[k]).tolist(), abs=1e-6)
 
 
+def test_a_mirrored_evaluation_is_of_the_mean_of_two_logits() -> None:
+    weights = torch.tensor([[2.0, 0.0], [0.0, 1.0]])  # class 0 looks at the left pixel, class 1 at the right one
+    linear = nn.Linear(2, 2, bias=False)
+    linear.weight.data = weights
+    model = nn.Sequential(nn.Flatten(), linear)
+    images = torch.tensor([[1.0, 4.0], [3.0, 1.0]]).view(2, 1, 1, 2)
+    labels = torch.tensor([0, 1])
+    # plain logits (2, 4) and (6, 1); of the mirror images (8, 1) and (2, 3); means (5, 2.5) and (4, 2)
+    plain = (math.log(1 + math.exp(4 - 2)) + math.log(1 + math.exp(6 - 1))) / 2
+    mean = (math.log(1 + math.exp(2.5 - 5)) + math.log(1 + math.exp(4 - 2))) / 2
+    for sizes in (2, 1):
+        batches = list(zip(images.split(sizes), labels.split(sizes), strict=True))
+        result = evaluate(model, batches, engine=CPU, num_classes=2, mirror=True)
+        assert (result.loss, result.accuracy) == (pytest.approx(plain, rel=1e-6), 0.0)
+        assert result.mirror is not None
+        assert (result.mirror.loss, result.mirror.accuracy) == (pytest.approx(mean, rel=1e-6), 0.5)
+        assert replace(result, mirror=None) == evaluate(model, batches, engine=CPU, num_classes=2)
+
+
 def test_a_class_without_test_images_has_no_accuracy() -> None:
     model = small_model()
     images, labels = torch.rand(4, 1, 8, 8), torch.tensor([0, 0, 2, 2])
@@ -193,10 +239,18 @@ def test_rows_join_updates_and_measurements() -> None:
     for step in (1, 2, 3):
         probe.observe()
         recorder.add(update(step, float(step)))
+    columns = ["grad_l2/a", "grad_rms/a", "grad_mean/a", "grad_max/a"]
     assert recorder.take_rows() == [
-        {"step": 1, "epoch": 1, "train/loss": 1.0, "lr/a": 0.1, "lr/b": 0.2, "grad_l2/a": None, "grad_rms/a": None},
-        {"step": 2, "epoch": 1, "train/loss": 2.0, "lr/a": 0.1, "lr/b": 0.2, "grad_l2/a": 2.0, "grad_rms/a": 1.0},
-        {"step": 3, "epoch": 1, "train/loss": 3.0, "lr/a": 0.1, "lr/b": 0.2, "grad_l2/a": None, "grad_rms/a": None},
+        {"step": 1, "epoch": 1, "train/loss": 1.0, "lr/a": 0.1, "lr/b": 0.2, **dict.fromkeys(columns)},
+        {
+            "step": 2,
+            "epoch": 1,
+            "train/loss": 2.0,
+            "lr/a": 0.1,
+            "lr/b": 0.2,
+            **dict(zip(columns, [2.0, 1.0, 1.0, 1.0], strict=True)),
+        },
+        {"step": 3, "epoch": 1, "train/loss": 3.0, "lr/a": 0.1, "lr/b": 0.2, **dict.fromkeys(columns)},
     ]
     assert recorder.take_rows() == []
 
@@ -234,17 +288,35 @@ def test_auto_precision_takes_bf16_where_the_processor_has_it() -> None:
     assert choose_engine(device="cpu", precision="auto").precision == ("bf16" if has_it else "fp32")
 
 
-def layer4_gradient(engine: Engine, images: Tensor, labels: Tensor) -> Tensor:
-    model = small_model()
-    F.cross_entropy(engine.logits(model, images), labels).backward()
-    return torch.cat([p.grad.flatten() for p in layer_groups(model)["layer4"] if p.grad is not None])
+def test_memory_is_kept_where_the_c_library_can_and_said_to_be() -> None:
+    has_glibc = "glibc" in platform.libc_ver()[0]
+    assert choose_engine(device="cpu", keep_memory=True).memory == ("kept" if has_glibc else "returned")
+    assert choose_engine(device="cpu").memory == "returned"
 
 
-def test_bf16_gradients_are_near_those_of_fp32() -> None:
-    generator = torch.Generator().manual_seed(0)
-    batch = torch.randn(64, 1, 8, 8, generator=generator), torch.randint(0, 10, (64,), generator=generator)
-    exact = layer4_gradient(CPU, *batch)
-    rounded = layer4_gradient(Engine(torch.device("cpu"), "bf16"), *batch)
-    # bfloat16 keeps 8 bits, so an error of 2**-9 at each of 18 layers: a few per cent, but the same direction
-    assert F.cosine_similarity(exact, rounded, dim=0) > 0.95
-    assert rounded.norm().item() == pytest.approx(exact.norm().item(), rel=0.05)
+FLUSH = """
+import torch
+from lrlab.training import EngineError, choose_engine
+normal = torch.full((1_000_000,), 2e-38)
+{before}
+try:
+    choose_engine(device="cpu", threads=2, flush_denormals=True)
+except EngineError as error:
+    print(error)
+print(normal.mul(0.5).view(torch.int32).count_nonzero().item())
+"""
+
+
+def flush(before: str) -> str:
+    arguments = [sys.executable, "-c", FLUSH.format(before=before)]
+    return subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+
+
+def test_denormals_are_flushed_in_every_thread_of_a_new_process() -> None:
+    assert flush("") == "0\n"
+
+
+def test_denormals_that_some_threads_would_keep_are_refused() -> None:
+    message, left = flush("torch.set_num_threads(2); normal.mul(0.5)").splitlines()
+    assert message.startswith("engine.flush_denormals: PyTorch's threads began without it")
+    assert left == "1000000"

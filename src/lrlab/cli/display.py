@@ -46,6 +46,8 @@ class Display:
         ended = read_run(directory)
         result = ended.result
         found = "" if result["test_accuracy"] is None else f"test accuracy {result['test_accuracy']:.2%}, "
+        if result.get("test_accuracy_mirror") is not None:
+            found += f"with mirror images {result['test_accuracy_mirror']:.2%}, "
         self.say(f"{ended.status}: {found}{result['steps']:,} updates, {result['train_seconds']:.1f} s of training")
         self.say(f"figures and page: {write_report(directory)}")
         self.document({"run": str(directory), "status": ended.status, "result": dict(result)})
@@ -129,6 +131,7 @@ def describe(event: Evaluated) -> str:
     """Say what an evaluation found, class by class."""
     found = event.evaluation
     head = f"step {event.step:,} (epoch {event.epoch}): test loss {found.loss:.3f}, accuracy {found.accuracy:.2%}"
+    head += f", with mirror images {found.mirror.accuracy:.2%}" if found.mirror else ""
     return "\n".join([head, *_class_rows(event)])
 
 

@@ -20,8 +20,13 @@ def read_config(file: Path | None, flags: dict[str, Any], settings: list[str] | 
     for key, value in flags.items():
         if value is not None:
             table = merge(table, _nested(key, value))
+    above = {name: f"--{name}" for name in ("epochs", "steps") if flags.get(name) is not None}
     for setting in settings or []:
-        table = merge(table, read_setting(setting))
+        over = read_setting(setting)
+        above |= {name: f"--set {name}" for name in ("epochs", "steps") if name in over}
+        table = merge(table, over)
+    if len(above) > 1:  # one replaces the other of a file, but not of the same command
+        raise ConfigError(f"Give epochs or steps, not both: got {' and '.join(above.values())}.")
     return parse_config(table)
 
 

@@ -3,6 +3,7 @@
 from lrlab.config.parse import differences, merge, parse_config, read_setting, read_toml, to_table, to_toml
 from lrlab.config.parts import ConfigError
 from lrlab.config.run import (
+    AveragingConfig,
     DataConfig,
     EngineConfig,
     EvaluateConfig,
@@ -28,6 +29,7 @@ from lrlab.config.study import StudyConfig, read_study
 __all__ = [
     "SCHEDULES",
     "ArticleSchedule",
+    "AveragingConfig",
     "ConfigError",
     "ConstantSchedule",
     "CosineSchedule",

@@ -26,6 +26,8 @@ class DataConfig(Part):
     """Mirror each training image left to right with probability one half."""
     crop_padding: Annotated[int, Field(ge=0)] = 0
     """Shift each training image by up to this many pixels each way, its border reflected."""
+    cutout: Annotated[int, Field(ge=0)] = 0
+    """Blank a square of this side, in pixels, at a random place of each training image."""
 
     @model_validator(mode="after")
     def _fits_the_data_set(self) -> Self:
@@ -58,11 +60,43 @@ class OptimizerConfig(Part):
     """Weight decay; for adam and sgd an L2 penalty added to the gradient."""
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Momentum, for sgd alone (0.9 where it is left out)."""
+    nesterov: bool = False
+    """Nesterov's form of the momentum, for sgd alone."""
 
     @model_validator(mode="after")
     def _momentum_is_for_sgd(self) -> Self:
         if self.name != "sgd" and self.momentum is not None:
             raise ValueError(f"optimizer.momentum: {self.name} has none to set; leave the key out.")
+        if self.name != "sgd" and self.nesterov:
+            raise ValueError(f"optimizer.nesterov: {self.name} has no such form of momentum; leave the key out.")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError(
+                "optimizer.nesterov needs a momentum above 0, got optimizer.momentum = 0. "
+                "Raise it, or leave nesterov out."
+            )
+        return self
+
+
+class AveragingConfig(Part):
+    """Whether the weights are averaged over the updates; evaluations and the checkpoint are then of the average.
+
+    Training goes on with the weights themselves, so it is the same with an average and without. The average begins as
+    a copy of the weights when it is first taken, so early in a run it lags behind by about every / (1 - decay)
+    updates; before that, the weights themselves are evaluated. The statistics of batch normalisation are averaged too.
+    """
+
+    decay: Fraction | None = None
+    """Exponential moving average of the weights: average <- decay * average + (1 - decay) * weights."""
+    every: Count = 1
+    """Updates between two averagings."""
+
+    @model_validator(mode="after")
+    def _has_an_average(self) -> Self:
+        if self.decay is None and self.every != 1:
+            raise ValueError(
+                f"averaging.every: nothing is averaged without averaging.decay, got every = {self.every} alone. "
+                "Give the decay too, as in averaging.decay = 0.99, or leave the key out."
+            )
         return self
 
 
@@ -73,13 +107,17 @@ class EvaluateConfig(Part):
     """Updates between two evaluations; one more comes at the end."""
     batch_size: Count = 500
     """Images evaluated at once; it changes speed and memory, not the result beyond rounding."""
+    mirror: bool = False
+    """Also evaluate with the logits averaged over each image and its mirror image."""
 
 
 class TelemetryConfig(Part):
     """What is recorded on the way; the loss and the rates are recorded at every update."""
 
-    every: Count = 25
-    """Updates between two measurements of the gradients."""
+    every: Count = 1
+    """Updates between two measurements of the parameters' gradients."""
+    outputs_every: Count = 25
+    """Updates between two measurements of the gradients through the groups' outputs, as in the article."""
     flush_every: Count = 1000
     """Updates between two writes of recorded rows to disk."""
 
@@ -91,6 +129,12 @@ class EngineConfig(Part):
     """Arithmetic of the forward pass: fp32; bf16 autocast; auto takes bf16 where the processor has it."""
     threads: Count | None = None
     """Processor threads for one operation; PyTorch's own choice where it is left out."""
+    compile: Literal["auto", True, False] = "auto"
+    """torch.compile for the network and the telemetry (true), for a large network's telemetry (auto), or nothing."""
+    keep_memory: bool = True
+    """Keep the memory that a step frees for the next one; on systems with glibc."""
+    flush_denormals: bool = False
+    """Let numbers below 1.2e-38 become zero, which is faster on some processors."""
 
 
 class RunConfig(Part):
@@ -104,6 +148,8 @@ class RunConfig(Part):
     """Which optimizer."""
     schedule: ScheduleConfig = ArticleSchedule()
     """How the learning rate moves."""
+    averaging: AveragingConfig = AveragingConfig()
+    """Whether the weights are averaged over the updates."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """When the test set is evaluated."""
     telemetry: TelemetryConfig = TelemetryConfig()
@@ -116,6 +162,8 @@ class RunConfig(Part):
     """Optimizer updates, instead of epochs."""
     batch_size: Count = 128
     """Images in one update; the incomplete batch at the end of an epoch is left out."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each label's weight that the training loss spreads over all classes; the test loss is without it."""
     stop_below_lr: Positive | None = None
     """End the run early once every rate is below this (dlib's ending)."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

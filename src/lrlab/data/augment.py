@@ -1,4 +1,4 @@
-"""Random crops and flips of a whole batch at once, drawn by counting instead of from a random state."""
+"""Random crops, flips and blanks of a whole batch at once, drawn by counting instead of from a random state."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ class Augmentation:
     """Mirror each image left to right with probability one half."""
     crop_padding: int = 0
     """Shift each image by up to this many pixels each way; what comes into view is reflected at the border."""
+    cutout: int = 0
+    """Blank a square of this side, in pixels, at a random place of each image."""
 
     def __post_init__(self) -> None:
         if self.crop_padding < 0:
             raise ValueError(f"crop_padding must be >= 0 pixels, got {self.crop_padding}.")
+        if self.cutout < 0:
+            raise ValueError(f"cutout must be >= 0 pixels, got {self.cutout}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +83,39 @@ def augmented(images: Tensor, indices: Tensor, draws: Draws) -> Tensor:
     # Lines first, then pixels within them: six times as fast as one advanced index over four dimensions.
     batch = images.view(-1, width).index_select(0, lines.flatten()).view(*lines.shape, width)
     return batch.gather(3, columns[:, None, None, :].expand_as(batch))
+
+
+def draw_centres(*, seed: int, epoch: int, num_examples: int, height: int, width: int) -> Tensor:
+    """The pixel of each example that one epoch's blank square is centred on, (N, 2): row and column, int64.
+
+    Every pixel is as likely as any other, and example i's is a function of (seed, epoch, i) and of the image's size.
+    """
+    places = [
+        (random_words(num_examples, seed=seed, epoch=epoch, purpose=purpose) % size).astype(np.int64)
+        for purpose, size in ((Purpose.CUTOUT_ROW, height), (Purpose.CUTOUT_COLUMN, width))
+    ]
+    return torch.from_numpy(np.stack(places, axis=1))
+
+
+def blank_(images: Tensor, centres: Tensor, *, side: int) -> Tensor:
+    """Set a square of each image to zero, in place: to the training mean, where images are normalised.
+
+    The square spans `side` pixels each way from `side // 2` before its centre, and is clipped at the border.
+
+    Args:
+        images: the batch, (B, C, H, W).
+        centres: row and column of each square's centre, (B, 2), int64.
+        side: of the squares, in pixels.
+    Returns: the images; no sync.
+    Source: DeVries & Taylor, 2017, arXiv:1708.04552.
+    """
+
+    def within(centre: Tensor, size: int) -> Tensor:
+        offset = torch.arange(size, device=images.device) - (centre[:, None] - side // 2)
+        return (offset >= 0) & (offset < side)
+
+    rows, columns = within(centres[:, 0], images.shape[2]), within(centres[:, 1], images.shape[3])
+    return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)  # (B, 1, H, W)
 
 
 def _reflected(position: Tensor, size: int) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrlab.data.augment import Augmentation, Draws, augmented, draw
+from lrlab.data.augment import Augmentation, Draws, augmented, blank_, draw, draw_centres
 from lrlab.data.images import ImageData, Split
 from lrlab.data.randomness import order
 
@@ -60,6 +60,11 @@ class Batches:
             raise ValueError(
                 f"crop_padding must be less than the images' {side} pixels, got {augmentation.crop_padding}."
             )
+        if augmentation.cutout >= side:
+            raise ValueError(
+                f"cutout must be less than the images' {side} pixels, got {augmentation.cutout}: "
+                "whole images would be blank."
+            )
         self.batch_size = batch_size
         self.seed = seed
         self.augmentation = augmentation
@@ -69,6 +74,7 @@ class Batches:
         self._epoch = 0
         self._order: Tensor
         self._draws: Draws
+        self._centres: Tensor
         self._enter(1)
 
     def __len__(self) -> int:
@@ -89,7 +95,10 @@ class Batches:
         else:
             images = augmented(self._split.images, indices, self._draws)
         labels = self._split.labels.index_select(0, indices)
-        return Batch(step, epoch + 1, _normalised(images, *self._scale), labels)
+        images = _normalised(images, *self._scale)
+        if self.augmentation.cutout:
+            blank_(images, self._centres[indices], side=self.augmentation.cutout)
+        return Batch(step, epoch + 1, images, labels)
 
     def _enter(self, epoch: int) -> None:
         """Makes `epoch` the current one, of which order and draws are at hand."""
@@ -100,6 +109,10 @@ class Batches:
         if self.augmentation != NO_AUGMENTATION:
             draws = draw(self.augmentation, seed=self.seed, epoch=epoch, num_examples=num_examples)
             self._draws = draws.to(device)
+        if self.augmentation.cutout:
+            height, width = self._split.images.shape[2:]
+            centres = draw_centres(seed=self.seed, epoch=epoch, num_examples=num_examples, height=height, width=width)
+            self._centres = centres.to(device)
         self._epoch = epoch
 
 

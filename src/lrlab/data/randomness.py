@@ -20,6 +20,8 @@ class Purpose(IntEnum):
     ROW = 3
     COLUMN = 4
     SPLIT = 5
+    CUTOUT_ROW = 6
+    CUTOUT_COLUMN = 7
 
 
 def random_words(num_words: int, *, seed: int, epoch: int, purpose: Purpose) -> npt.NDArray[np.uint64]:

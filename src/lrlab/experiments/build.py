@@ -10,10 +10,12 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lrlab import schedules
 from lrlab.config import (
     ArticleSchedule,
+    AveragingConfig,
     ConfigError,
     ConstantSchedule,
     CosineSchedule,
@@ -70,9 +72,20 @@ def build_optimizer(config: OptimizerConfig, groups: LayerGroups) -> Optimizer:
     named: list[dict[str, Any]] = [{"params": parameters, "name": name} for name, parameters in groups.items()]
     if config.name == "sgd":
         momentum = 0.9 if config.momentum is None else config.momentum
-        return SGD(named, lr=config.lr, momentum=momentum, weight_decay=config.weight_decay, fused=True)
+        decay, nesterov = config.weight_decay, config.nesterov
+        return SGD(named, lr=config.lr, momentum=momentum, weight_decay=decay, nesterov=nesterov, fused=True)
     kind = Adam if config.name == "adam" else AdamW
     return kind(named, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def build_average(config: AveragingConfig, model: nn.Module) -> AveragedModel | None:
+    """Make the average of a model's weights and buffers, which is told of the updates; None where there is none.
+
+    It is torch's: a copy of the model, hooks included, made now, and of the weights at the first averaging.
+    """
+    if config.decay is None:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.decay), use_buffers=True)
 
 
 def build_scheduler(config: RunConfig, optimizer: Optimizer, *, num_steps: int) -> LRScheduler:
@@ -143,7 +156,8 @@ def _torch_scheduler(config: TorchSchedule, optimizer: Optimizer, *, num_steps: 
         return kind(optimizer, **options)
     except Exception as error:  # torch raises what its arithmetic raises
         raise ConfigError(
-            f"{config.name}: {type(error).__name__}: {error} Its keys, in updates: {', '.join(allowed)}."
+            f"{config.name}: {type(error).__name__}: {str(error).rstrip('.')}. "
+            f"Its keys, in updates: {', '.join(allowed)}."
         ) from error
 
 
@@ -154,10 +168,11 @@ def _torch_class(name: str) -> tuple[Callable[..., LRScheduler], list[str]]:
         for name, kind in inspect.getmembers(lr_scheduler, inspect.isclass)
         if issubclass(kind, LRScheduler) and kind is not LRScheduler and not name.startswith("_")
     )
-    if name not in known:
-        raise ConfigError(unknown("scheduler of torch", name, known))
     if name in _NOT_FROM_A_FILE:
         raise ConfigError(f"torch:{name} takes functions or schedulers, which a configuration cannot hold.")
+    if name not in known:
+        usable = [f"torch:{name}" for name in known if name not in _NOT_FROM_A_FILE]
+        raise ConfigError(unknown("scheduler", f"torch:{name}", usable))
     kind = getattr(lr_scheduler, name)
     allowed = [key for key in inspect.signature(kind).parameters if key not in ("optimizer", "last_epoch")]
     return (PlateauLR, [*allowed, "check_every"]) if kind is ReduceLROnPlateau else (kind, allowed)

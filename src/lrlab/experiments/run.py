@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lrlab.config import ConfigError, RunConfig
 from lrlab.data import Augmentation, Batches, ImageData, evaluation_batches
-from lrlab.experiments.build import build_data, build_model, build_optimizer, build_scheduler
+from lrlab.experiments.build import build_average, build_data, build_model, build_optimizer, build_scheduler
 from lrlab.experiments.session import Event, Session
 from lrlab.models import layer_groups
 from lrlab.probes import GradientProbe, OutputGradientProbe, Probe
@@ -24,6 +24,7 @@ from lrlab.training import (
     DivergedError,
     Engine,
     Evaluation,
+    Network,
     choose_engine,
     evaluate,
 )
@@ -46,7 +47,12 @@ class Experiment:
         self.config = config
         engine_config = config.engine
         self.engine: Engine = choose_engine(
-            device=config.device, precision=engine_config.precision, threads=engine_config.threads
+            device=config.device,
+            precision=engine_config.precision,
+            threads=engine_config.threads,
+            compile=engine_config.compile,
+            keep_memory=engine_config.keep_memory,
+            flush_denormals=engine_config.flush_denormals,
         )
         self.data = (build_data(config.data) if data is None else data).to(self.engine.device)
         self.batches = _build_batches(config, self.data)
@@ -55,13 +61,15 @@ class Experiment:
             config.model, num_classes=len(self.data.classes), in_channels=self.data.num_channels, seed=config.seed
         )
         self.model: nn.Module = self.engine.place(model)
-        groups = layer_groups(self.model)
+        self.network = Network(self.model, layer_groups(self.model), engine=self.engine)
+        self._average = build_average(config.averaging, self.model)  # before the probes, whose hooks it would copy
+        groups = self.network.groups
         self.group_names = list(groups)
         self.optimizer = build_optimizer(config.optimizer, groups)
         self.scheduler: LRScheduler = build_scheduler(config, self.optimizer, num_steps=self.num_steps)
         self.probes: list[Probe] = [
-            GradientProbe(groups, every=config.telemetry.every),
-            OutputGradientProbe(dict(self.model.named_children()), every=config.telemetry.every),
+            GradientProbe(groups, every=config.telemetry.every, sums=self.network.gradient_sums),
+            OutputGradientProbe(dict(self.model.named_children()), every=config.telemetry.outputs_every),
         ]
         self.status: Status | None = None
         """How the run stands in its directory; None until there is one."""
@@ -107,12 +115,29 @@ class Experiment:
                     probe.detach()
                 writer.finish(self.status, session.result())
 
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """What is evaluated and kept: the average of the weights once there is one, else the model itself."""
+        # the count of averagings is on the processor, so that nothing is waited for
+        return self._average.module if self._average is not None and self._average.n_averaged > 0 else self.model
+
+    def average_weights(self, step: int) -> None:
+        """Take the weights after an update into their average, where there is one and it is time to."""
+        if self._average is not None and step % self.config.averaging.every == 0:
+            self._average.update_parameters(self.model)
+
     def evaluate(self) -> Evaluation:
-        """Evaluate the model, as it is, on the whole test set."""
+        """Evaluate the model, or the average of its weights, on the whole test set."""
         batches = evaluation_batches(
             self.data.test, mean=self.data.mean, std=self.data.std, batch_size=self.config.evaluate.batch_size
         )
-        return evaluate(self.model, batches, engine=self.engine, num_classes=len(self.data.classes))
+        return evaluate(
+            self.evaluated_model,
+            batches,
+            engine=self.engine,
+            num_classes=len(self.data.classes),
+            mirror=self.config.evaluate.mirror,
+        )
 
     def _describe_data(self) -> dict[str, Any]:
         data = self.data
@@ -131,6 +156,9 @@ class Experiment:
             "device": self.engine.device_name,
             "precision": self.engine.precision,
             "threads": torch.get_num_threads(),
+            "memory": self.engine.memory,
+            "network": "compiled" if self.engine.compile is True else "eager",
+            "telemetry": self.network.telemetry,
             "num_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             "num_steps": self.num_steps,
         }
@@ -151,7 +179,7 @@ def _build_batches(config: RunConfig, data: ImageData) -> Batches:
             f"batch_size must be at least 2 for images of {side} pixels: layer4 sees one pixel of each, and batch "
             "normalisation needs two values. Pass --batch-size 2 or more."
         )
-    augmentation = Augmentation(flip=config.data.flip, crop_padding=config.data.crop_padding)
+    augmentation = Augmentation(flip=config.data.flip, crop_padding=config.data.crop_padding, cutout=config.data.cutout)
     try:
         return Batches(data, batch_size=config.batch_size, seed=config.seed, augmentation=augmentation)
     except ValueError as error:

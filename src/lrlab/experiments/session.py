@@ -50,17 +50,18 @@ class Session:
         """Train to the end, evaluating and writing when it is time to."""
         experiment, config = self._experiment, self._experiment.config
         updates = train(
-            experiment.model,
+            experiment.network,
             experiment.batches.batch,
             experiment.optimizer,
             experiment.scheduler,
-            engine=experiment.engine,
             num_steps=experiment.num_steps,
             probes=experiment.probes,
+            label_smoothing=config.label_smoothing,
         )
         for update in updates:
             self._step = update.step
             self._recorder.add(update)
+            experiment.average_weights(update.step)
             ends = update.step == experiment.num_steps or self._has_fallen_below_threshold()
             evaluates = ends or update.step % config.evaluate.every == 0
             if evaluates or update.step % config.telemetry.flush_every == 0:
@@ -70,7 +71,7 @@ class Session:
                 yield self._evaluate(update)
             if ends:
                 break
-        self._writer.write_checkpoint(self._step, {"model.safetensors": model_bytes(experiment.model)})
+        self._writer.write_checkpoint(self._step, {"model.safetensors": model_bytes(experiment.evaluated_model)})
 
     def flush(self) -> None:
         """Write the rows and decisions since the last time; what could not be written stays for the next.
@@ -101,9 +102,17 @@ class Session:
             "epochs": self._step / self._experiment.batches.steps_per_epoch,
             "test_accuracy": self._evaluation.accuracy if self._evaluation else None,
             "test_loss": self._evaluation.loss if self._evaluation else None,
+            **self._mirrored_result(),
             "train_seconds": seconds,
             "images_per_second": num_images / seconds,
         }
+
+    def _mirrored_result(self) -> dict[str, float | None]:
+        """The figure that a run has besides if it evaluates mirror images."""
+        if not self._experiment.config.evaluate.mirror:
+            return {}
+        mirror = self._evaluation.mirror if self._evaluation else None
+        return {"test_accuracy_mirror": mirror.accuracy if mirror else None}
 
     def _write_events(self, rows: list[Row]) -> None:
         every = self._experiment.config.telemetry.every
@@ -135,9 +144,11 @@ class Session:
         self._evaluation = evaluation
         classes = self._experiment.data.classes
         title = f"step {update.step:,}: test accuracy {evaluation.accuracy:.1%}"
-        self._writer.write_evaluation(
-            {"step": update.step, "epoch": update.epoch, **times, "split": "test", **asdict(evaluation)},
-            png=confusion_png(evaluation.confusion, classes, title=title),
-        )
+        record = {"step": update.step, "epoch": update.epoch, **times, "split": "test", **asdict(evaluation)}
+        if evaluation.mirror is None:
+            del record["mirror"]
+        else:  # first, since writing the evaluation flushes the events
+            self._writer.events.add_scalars(update.step, {"test/accuracy_mirror": evaluation.mirror.accuracy})
+        self._writer.write_evaluation(record, png=confusion_png(evaluation.confusion, classes, title=title))
         self._evaluation_seconds += time.perf_counter() - started
         return Evaluated(update.step, update.epoch, evaluation, classes)

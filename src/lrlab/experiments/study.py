@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lrlab.config import ConfigError, DataConfig, RunConfig, StudyConfig, differences, to_table
+from lrlab.config import ConfigError, DataConfig, RunConfig, StudyConfig, differences, merge, parse_config, to_table
 from lrlab.data import ImageData
 from lrlab.experiments.build import build_data
 from lrlab.experiments.run import Experiment
@@ -149,7 +149,8 @@ def _check_same_config(member: Member) -> None:
         made = read_run(member.directory)
     except (RunError, ConfigError):  # not begun, or another process is just making it again
         return
-    changed = differences(dict(made.config), to_table(member.config))
+    # a key that the run does not have came after it, and what came after is off by default
+    changed = differences(merge(to_table(parse_config({})), dict(made.config)), to_table(member.config))
     if changed:
         raise RunError(
             f"{member.directory} was made with another configuration ({'; '.join(changed)}). "

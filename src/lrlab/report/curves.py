@@ -50,6 +50,13 @@ def read_evaluations(run: Run) -> list[dict[str, Any]]:
     return [evaluation for evaluation in run.evaluations() if evaluation["split"] == "test"]
 
 
+def mirror_accuracy(run: Run) -> float | None:
+    """Return the last test accuracy with logits averaged over mirror images; None if the run has none."""
+    evaluations = read_evaluations(run)
+    mirror = evaluations[-1].get("mirror") if evaluations else None
+    return float(mirror["accuracy"]) if mirror else None
+
+
 def last_step(run: Run) -> int:
     """Return the last update on record, 0 if there is none."""
     steps = read_column(run, "step").steps

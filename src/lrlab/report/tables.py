@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from lrlab.report.curves import by_arm, decay_steps, last_step, read_evaluations
+from lrlab.report.curves import by_arm, decay_steps, last_step, mirror_accuracy, read_evaluations
 from lrlab.runs import Run
 
 NOTHING: Final = "\N{EN DASH}"
@@ -50,7 +50,7 @@ def is_counted(run: Run) -> bool:
 
 def arms_table(runs: Sequence[Run]) -> Table:
     """List each arm: how many runs count, their mean test accuracy, and the value of every seed."""
-    rows = []
+    rows, has_mirror = [], _has_mirror(runs)
     for arm, members in by_arm(runs).items():
         counted = [run for run in members if is_counted(run)]
         values = [float(read_evaluations(run)[-1]["accuracy"]) for run in counted]
@@ -58,24 +58,29 @@ def arms_table(runs: Sequence[Run]) -> Table:
             f"{percent(value)} (seed {run.seed})".replace(" ", "\N{NO-BREAK SPACE}")
             for run, value in zip(counted, values, strict=True)
         ]
+        mirrored = [share for run in counted if (share := mirror_accuracy(run)) is not None]
+        mirrored_mean = percent(float(np.mean(mirrored))) if mirrored and len(mirrored) == len(values) else NOTHING
         left_out = [f"seed {run.seed}: {_explained(run)}" for run in members if not is_counted(run)]
         rows.append(
             (
                 arm,
                 str(len(values)),
                 percent(float(np.mean(values))) if values else NOTHING,
+                *([mirrored_mean] if has_mirror else []),
                 ", ".join(listed) or NOTHING,
                 ", ".join(left_out) or "none",
             )
         )
-    return Table(("arm", "n", "mean test accuracy", "test accuracy of each seed", "runs not counted"), rows)
+    extra = ["mean with mirror images"] if has_mirror else []
+    return Table(("arm", "n", "mean test accuracy", *extra, "test accuracy of each seed", "runs not counted"), rows)
 
 
 def runs_table(runs: Sequence[Run]) -> Table:
     """List each run with how it ended."""
-    header = ("arm", "seed", "status", "updates", "epochs", "test accuracy", "test loss", "evaluated at update",
+    rows, has_mirror = [], _has_mirror(runs)
+    extra = ["with mirror images"] if has_mirror else []
+    header = ("arm", "seed", "status", "updates", "epochs", "test accuracy", *extra, "test loss", "evaluated at update",
               "training time", "images per second")  # fmt: skip
-    rows = []
     for run in runs:
         last: Mapping[str, Any] = read_evaluations(run)[-1] if read_evaluations(run) else {}
         speed, seconds = run.result.get("images_per_second"), run.result.get("train_seconds")
@@ -87,6 +92,7 @@ def runs_table(runs: Sequence[Run]) -> Table:
                 f"{last_step(run):,}",
                 _shown(run.result.get("epochs"), lambda epochs: f"{epochs:.2f}"),
                 _shown(last.get("accuracy"), percent),
+                *([_shown(mirror_accuracy(run), percent)] if has_mirror else []),
                 _shown(last.get("loss"), lambda loss: f"{loss:.4f}"),
                 _shown(last.get("step"), lambda step: f"{step:,}"),
                 _shown(seconds, _duration),
@@ -189,6 +195,10 @@ def _classes(run: Run, num_classes: int) -> list[str]:
     """Names of the classes, or their numbers where a run does not say."""
     names = [str(name) for name in run.info.get("data", {}).get("classes", [])]
     return names if len(names) == num_classes else [str(index) for index in range(num_classes)]
+
+
+def _has_mirror(runs: Sequence[Run]) -> bool:
+    return any(mirror_accuracy(run) is not None for run in runs)
 
 
 def _explained(run: Run) -> str:

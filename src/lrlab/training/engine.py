@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar
@@ -10,10 +12,15 @@ import torch
 from torch import Tensor, nn
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+Compile = Literal["auto"] | bool
 
 
 _DEFAULT_THREADS = torch.get_num_threads()
 """What PyTorch chose when the process began, or OMP_NUM_THREADS said."""
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_LARGE = 2**31 - 1
 
 
 class EngineError(ValueError):
@@ -29,7 +36,11 @@ class Engine:
     device: torch.device
     """Where the data lives and the steps are computed."""
     precision: Literal["fp32", "bf16"]
-    """Arithmetic of the forward pass; weights, their gradients and the loss are float32 either way."""
+    """Arithmetic of the forward and backward pass; weights, the optimizer and the loss are float32 either way."""
+    compile: Compile = False
+    """What torch.compile is for: the network and the telemetry, the telemetry alone (auto), or nothing."""
+    memory: Literal["kept", "returned"] = "returned"
+    """Whether the process keeps the memory that a step frees for the next one, or gives it back to the system."""
 
     @property
     def device_name(self) -> str:
@@ -40,10 +51,10 @@ class Engine:
         """Move a model to the device, its convolutions' weights in channels-last order (faster on every device)."""
         return model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
-    def logits(self, model: nn.Module, images: Tensor) -> Tensor:
+    def logits(self, model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """(B, C, H, W) images -> (B, num_classes) float32 logits."""
         with self._autocast():
-            outputs: Tensor = model(images.contiguous(memory_format=torch.channels_last))
+            outputs = model(images.contiguous(memory_format=torch.channels_last))
         return outputs.float()
 
     def _autocast(self) -> AbstractContextManager[object]:
@@ -55,27 +66,63 @@ def choose_engine(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
     threads: int | None = None,
+    compile: Compile = False,  # noqa: A002 - the word for it everywhere
+    keep_memory: bool = False,
+    flush_denormals: bool = False,
 ) -> Engine:
-    """Choose where and how to compute on this machine.
+    """Choose where and how to compute on this machine, and set what holds for the whole process.
 
     Args:
         device: auto takes a GPU where PyTorch sees one.
         precision: auto takes bf16 where the processor has instructions for it.
         threads: threads for one operation, set for the whole process; what the process began with if None.
-    Raises: EngineError if the device is not there.
+        compile: true compiles the network and the telemetry; auto the telemetry of large networks on a processor.
+        keep_memory: ask the C library to keep freed memory for the next step; it cannot be taken back.
+        flush_denormals: let numbers below 1.2e-38 become zero, in every thread of the process.
+    Raises: EngineError if the device is not there, or denormals are not flushed in every thread.
     """
     has_cuda = torch.cuda.is_available()
     if device == "cuda" and not has_cuda:
         raise EngineError("device cuda: PyTorch sees no CUDA device here. Use --device cpu, or auto.")
     chosen = "cuda" if has_cuda and device != "cpu" else "cpu"
     torch.set_num_threads(threads or _DEFAULT_THREADS)  # an earlier run in this process may have set another
+    _set_denormals(flush=flush_denormals)
     if precision == "auto":
         precision = "bf16" if _has_bf16(chosen) else "fp32"
     torch.backends.cudnn.allow_tf32 = precision != "fp32"  # TF32 keeps 10 bits of the mantissa, float32 has 23
-    return Engine(torch.device(chosen), precision)
+    is_kept = keep_memory and chosen == "cpu" and _keep_memory()
+    return Engine(torch.device(chosen), precision, compile, "kept" if is_kept else "returned")
 
 
 def _has_bf16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _keep_memory() -> bool:
+    """Have glibc serve large blocks from the heap, and keep the heap's top; whether there is a glibc that does.
+
+    By default it maps each block above 32 MB anew, and the system hands it over page by page, zeroed, at every step.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library; another system
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, _LARGE) and mallopt(_M_TRIM_THRESHOLD, _LARGE))
+
+
+def _set_denormals(*, flush: bool) -> None:
+    """Set the mode of this thread and, since threads inherit it, of those to come; then see whether all have it.
+
+    Raises: EngineError if some have not: PyTorch's own threads were there before.
+    """
+    if not torch.set_flush_denormal(flush) and flush:
+        raise EngineError("engine.flush_denormals: this processor cannot. Leave the key out.")
+    # normal numbers whose halves are not, counted as integers, since a thread that flushes takes a denormal for zero
+    if flush and torch.full((1_000_000,), 2e-38).mul_(0.5).view(torch.int32).count_nonzero():
+        torch.set_flush_denormal(False)
+        raise EngineError(
+            "engine.flush_denormals: PyTorch's threads began without it, which cannot be changed. "
+            "Set it for the first run of a process, or leave the key out."
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -13,24 +14,37 @@ from lrlab.training.engine import Engine
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What a model does on a labelled set; classes that do not occur in it have None."""
+class Score:
+    """How good some logits are."""
 
     loss: float
-    """Mean cross-entropy."""
+    """Mean cross-entropy, without label smoothing."""
     accuracy: float
     """Share of the examples whose largest logit is their label's."""
+
+
+@dataclass(frozen=True)
+class Evaluation(Score):
+    """What a model does on a labelled set; classes that do not occur in it have None."""
+
     class_accuracy: list[float | None]
-    """The same for the examples of each class."""
+    """The accuracy on the examples of each class."""
     confusion: list[list[int]]
     """Counts: row = label, column = prediction."""
     mean_probabilities: list[list[float] | None]
     """Row = label: predicted probabilities (softmax of each example's logits), averaged over its examples."""
+    mirror: Score | None = None
+    """With the logits averaged over each image and its mirror image, where that was asked for."""
 
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, engine: Engine, num_classes: int
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    engine: Engine,
+    num_classes: int,
+    mirror: bool = False,
 ) -> Evaluation:
     """Evaluate a model in evaluation mode, and leave each of its modules in the mode in which it was.
 
@@ -38,33 +52,62 @@ def evaluate(
         model: placed by the engine.
         batches: (images (B, C, H, W), labels (B,)) that hold every example once.
         num_classes: rows and columns of the matrices.
+        mirror: also average the logits over each image and its mirror image, left to right; twice the work.
     """
+    plain = _Sums(num_classes, device=engine.device)
+    mirrored = _Sums(num_classes, device=engine.device)
+    with _evaluation_mode(model):
+        for images, labels in batches:
+            logits = engine.logits(model, images)  # (B, num_classes)
+            plain.add(logits, labels)
+            if mirror:
+                mirrored.add((logits + engine.logits(model, images.flip(3))) / 2, labels)
+    return plain.evaluation(mirror=mirrored.score() if mirror else None)
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
     were_training = [module for module in model.modules() if module.training]
     model.eval()
-    device = engine.device
-    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-    confusion = torch.zeros(num_classes * num_classes, dtype=torch.int64, device=device)
-    probabilities = torch.zeros(num_classes, num_classes, dtype=torch.float64, device=device)
-    for images, labels in batches:
-        logits = engine.logits(model, images)  # (B, num_classes)
-        loss_sum += F.cross_entropy(logits, labels, reduction="sum")
-        confusion += torch.bincount(labels * num_classes + logits.argmax(1), minlength=num_classes**2)
-        probabilities.index_add_(0, labels, logits.softmax(1).double())
-    for module in were_training:
-        module.training = True
-    return _summary(loss_sum, confusion.view(num_classes, num_classes), probabilities)
+    try:
+        yield
+    finally:
+        for module in were_training:
+            module.training = True
 
 
-def _summary(loss_sum: Tensor, confusion: Tensor, probabilities: Tensor) -> Evaluation:
-    counts = confusion.sum(1).tolist()  # here and below the device is waited for
-    correct = confusion.diagonal().tolist()
-    return Evaluation(
-        loss=loss_sum.item() / sum(counts),
-        accuracy=sum(correct) / sum(counts),
-        class_accuracy=[hits / count if count else None for hits, count in zip(correct, counts, strict=True)],
-        confusion=confusion.tolist(),
-        mean_probabilities=[
-            [value / count for value in row] if count else None
-            for row, count in zip(probabilities.tolist(), counts, strict=True)
-        ],
-    )
+class _Sums:
+    """Adds up batches of logits on the device, in float64, and says at the end what they amount to."""
+
+    def __init__(self, num_classes: int, *, device: torch.device) -> None:
+        self._num_classes = num_classes
+        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._confusion = torch.zeros(num_classes * num_classes, dtype=torch.int64, device=device)
+        self._probabilities = torch.zeros(num_classes, num_classes, dtype=torch.float64, device=device)
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        size = self._num_classes
+        self._loss += F.cross_entropy(logits, labels, reduction="sum")
+        self._confusion += torch.bincount(labels * size + logits.argmax(1), minlength=size**2)
+        self._probabilities.index_add_(0, labels, logits.softmax(1).double())
+
+    def score(self) -> Score:
+        confusion = self._confusion.view(self._num_classes, self._num_classes)
+        num_examples = confusion.sum().item()  # here and below the device is waited for
+        return Score(self._loss.item() / num_examples, confusion.diagonal().sum().item() / num_examples)
+
+    def evaluation(self, *, mirror: Score | None) -> Evaluation:
+        confusion, score = self._confusion.view(self._num_classes, self._num_classes), self.score()
+        counts = confusion.sum(1).tolist()
+        correct = confusion.diagonal().tolist()
+        return Evaluation(
+            loss=score.loss,
+            accuracy=score.accuracy,
+            class_accuracy=[hits / count if count else None for hits, count in zip(correct, counts, strict=True)],
+            confusion=confusion.tolist(),
+            mean_probabilities=[
+                [value / count for value in row] if count else None
+                for row, count in zip(self._probabilities.tolist(), counts, strict=True)
+            ],
+            mirror=mirror,
+        )

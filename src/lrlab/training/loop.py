@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lrlab.data import Batch
 from lrlab.probes import Probe
 from lrlab.schedulers import SignalScheduler
-from lrlab.training.engine import Engine
+from lrlab.training.network import Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,20 +25,20 @@ class Update:
     epoch: int
     """Pass over the training set that it belongs to, from 1."""
     loss: Tensor
-    """Mean cross-entropy of its batch before the update, (), on the device."""
+    """The loss of its batch before the update, as it is trained on: smoothed labels included; (), on the device."""
     lrs: tuple[float | Tensor, ...]
     """Rate that each parameter group was updated with, in the optimizer's order."""
 
 
 def train(
-    model: nn.Module,
+    network: Network,
     batches: Callable[[int], Batch],
     optimizer: Optimizer,
     scheduler: LRScheduler,
     *,
-    engine: Engine,
     num_steps: int,
     probes: Sequence[Probe] = (),
+    label_smoothing: float = 0.0,
 ) -> Iterator[Update]:
     """Make `num_steps` updates, and yield each.
 
@@ -47,18 +47,20 @@ def train(
     model for instance, as long as it leaves it in training mode.
 
     Args:
-        model: placed by the engine; maps images (B, C, H, W) to logits (B, num_classes).
+        network: maps images (B, C, H, W) to logits (B, num_classes).
         batches: step, from 1 -> batch; a pure function, so that the position is all there is to remember.
-        optimizer: over the model's parameters.
+        optimizer: over the network's groups.
         scheduler: stepped after every update; a SignalScheduler is told the loss.
         probes: told of every update, and decide themselves which they measure.
+        label_smoothing: share of each label's weight that is spread over all classes, in [0, 1).
     """
-    model.train()
+    network.model.train()
     for step in range(1, num_steps + 1):
         batch = batches(step)
-        loss = F.cross_entropy(engine.logits(model, batch.images), batch.labels)
-        optimizer.zero_grad()
+        logits = network.logits(batch.images)
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
         loss.backward()
+        network.gather_gradients()
         if isinstance(scheduler, SignalScheduler):
             scheduler.observe(loss)
         for probe in probes:
