@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
 from lrlab.config import parse_config
 from lrlab.experiments import Update
-from lrlab.models import layer_groups
 from lrlab.probes import Probe
 from lrlab.runs import RunWriter
 from lrlab.training import Recorder, step_of
@@ -23,15 +22,14 @@ from measuring import clock
 NUM_BINS = 64
 
 
-def scalars(model: nn.Module, writer: SummaryWriter) -> Callable[[Update], None]:
-    """Log as tutorials do, with PyTorch's quick norms: one .item() and one add_scalar a value."""
-    groups = layer_groups(model)
+def scalars(optimizer: Optimizer, writer: SummaryWriter) -> Callable[[Update], None]:
+    """Log each parameter group as tutorials do, with PyTorch's quick norms: one .item() and one add_scalar a value."""
 
     def log(update: Update) -> None:
         step = update.step
         writer.add_scalar("train/loss", update.loss.item(), step)
-        for (name, parameters), lr in zip(groups.items(), update.lrs, strict=True):
-            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for group, lr in zip(optimizer.param_groups, update.lrs, strict=True):
+            name, gradients = group["name"], [gradient_of(parameter) for parameter in group["params"]]
             number = sum(gradient.numel() for gradient in gradients)
             length = get_total_norm(gradients).item()
             writer.add_scalar(f"lr/{name}", float(lr), step)
@@ -43,30 +41,38 @@ def scalars(model: nn.Module, writer: SummaryWriter) -> Callable[[Update], None]
     return log
 
 
-def hooks(model: nn.Module, *, every: int) -> Callable[[Update], None]:
-    """Watch each parameter's gradient from a hook on it, as wandb.watch does; the histograms are sent nowhere.
+def histograms(model: nn.Module) -> Callable[[Update], None]:
+    """Make of each parameter's gradient what the hooks of wandb.watch make of it, and send it nowhere."""
+    parameters = list(model.parameters())
 
-    The hook asks twice whether all is finite, and for the least and the largest, and fetches 64 counts: five waits.
+    def log(update: Update) -> None:
+        for parameter in parameters:
+            histogram(gradient_of(parameter))
+
+    return log
+
+
+def histogram(gradient: Tensor) -> tuple[list[float], list[float]] | None:
+    """Counts and edges of 64 bins over the finite numbers, None without any.
+
+    As wandb.watch does it: asks twice whether all is finite, and for the least and the largest, and fetches the counts,
+    which is five waits for the device. The numbers are taken in the order of memory, so that none is moved.
     """
-    num_calls: dict[str, int] = {}
-    histograms: dict[str, tuple[list[float], list[float]]] = {}
+    flat = gradient.as_strided((gradient.numel(),), (1,))
+    if not torch.isfinite(flat).any():
+        return None
+    if not torch.isfinite(flat).all():
+        flat = flat[torch.isfinite(flat)]
+    least, largest = flat.min().item(), flat.max().item()
+    counts = flat.histc(NUM_BINS, least, largest).cpu().clone()
+    return counts.tolist(), torch.linspace(least, largest, NUM_BINS + 1).tolist()
 
-    def watch(name: str, gradient: Tensor) -> None:
-        num_calls[name] = num_calls.get(name, 0) + 1
-        if num_calls[name] % every:
-            return
-        flat = gradient.detach().reshape(-1)
-        if not torch.isfinite(flat).any():
-            return
-        if not torch.isfinite(flat).all():
-            flat = flat[torch.isfinite(flat)]
-        least, largest = flat.min().item(), flat.max().item()
-        counts = flat.float().histc(NUM_BINS, least, largest).cpu().clone()
-        histograms[name] = counts.tolist(), torch.linspace(least, largest, NUM_BINS + 1).tolist()
 
-    for name, parameter in model.named_parameters():
-        parameter.register_hook(partial(watch, name))
-    return lambda update: histograms.clear()
+def gradient_of(parameter: Tensor) -> Tensor:
+    """The gradient that the last update was made with."""
+    if parameter.grad is None:
+        raise RuntimeError("No gradient to log: the loop keeps it elsewhere, and nothing would be measured.")
+    return parameter.grad
 
 
 class FixedProbe(Probe):

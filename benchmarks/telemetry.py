@@ -2,17 +2,18 @@
 
     python benchmarks/telemetry.py --data-dir data
 
-Five runs of the same network stand in one process, built alike, and are advanced in turn by a few updates each:
+Four runs of the same network stand in one process, built alike, and are advanced in turn by a few updates each:
 
-off      lrlab with its gradients never measured (the loss and the rates are recorded all the same)
-lrlab    lrlab as it comes: the gradients of every layer group at every update, those through its outputs every 25
-scalars  off, and after every update L2, RMS, mean and largest |g| of each layer group, each made a number by .item()
-         and written by SummaryWriter.add_scalar, with the loss and the rates
-hooks    off, and a hook on each parameter's gradient as wandb.watch has it: finite, least, largest, 64-bin histogram
-waiting  the same hooks when nothing is due, as in 999 of 1,000 updates at its default
+off         lrlab with its gradients never measured (the loss and the rates are recorded all the same)
+lrlab       lrlab as it comes: the gradients of every layer group at every update, those through its outputs every 25,
+            or once a block where that is sooner
+scalars     off, and after every update L2, RMS, mean and largest |g| of each layer group, each made a number by .item()
+            and written by SummaryWriter.add_scalar, with the loss and the rates
+histograms  off, and after every update what the hooks of wandb.watch do to each parameter's gradient: finite?, least,
+            largest, histogram of 64 bins; its default is every 1,000 updates
 
 The cost of each is the time of its block less that of the block of `off` in the same round, as a share of the latter.
-Every block holds a flush, far more often than by default, so that writing is in it. Then: what one recorded row of 40
+Every block holds a flush, far more often than by default, so that the writing is in it. Then: what one recorded row of 40
 values costs from the device to the disk, beside 40 times .item() and add_scalar.
 """
 
@@ -26,10 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from logging_ways import hooks, recorded_row, scalar_row, scalars
+from logging_ways import histograms, recorded_row, scalar_row, scalars
 from loops import experiment_config, load_data
 from lrlab.config import parse_config
 from lrlab.data import ImageData
@@ -50,7 +50,9 @@ from measuring import (
 
 TITLE = "What telemetry costs"
 NEVER = 10**9
-VARIANTS = ("off", "lrlab", "scalars", "hooks", "waiting")
+VARIANTS = ("off", "lrlab", "scalars", "histograms")
+OUTPUTS_EVERY = 25
+"""As by default."""
 LOG_FREQ = 1000
 """wandb.watch logs every so many updates by default."""
 NUM_VALUES = 40
@@ -65,16 +67,18 @@ class Blocks:
     def __init__(self, name: str, options: argparse.Namespace, *, batch_size: int, size: int, data: ImageData) -> None:
         self._size, self._device = size, options.device
         self._folder = tempfile.TemporaryDirectory()
+        watched = {"every": 1, "outputs_every": min(OUTPUTS_EVERY, size)}  # at least once a block
+        unwatched = {"every": NEVER, "outputs_every": NEVER}
         config = experiment_config(
             batch_size=batch_size,
             width=options.width,
             device=options.device,
             precision=options.precision,
-            telemetry=({} if name == "lrlab" else {"every": NEVER, "outputs_every": NEVER}) | {"flush_every": size},
+            telemetry={**(watched if name == "lrlab" else unwatched), "flush_every": size},
         )
         directory = Path(self._folder.name)
         experiment = Experiment(parse_config(config), data=data)
-        self._beside = beside(name, experiment.model, directory=directory / "beside")
+        self._beside = beside(name, experiment, directory=directory / "beside")
         self._events = experiment.run(directory / "run")
         self.make(max(1, size // 2))  # warm-up; each block then has its flush in its middle
 
@@ -96,13 +100,11 @@ class Blocks:
         self._folder.cleanup()
 
 
-def beside(name: str, model: nn.Module, *, directory: Path) -> Callable[[Update], None]:
+def beside(name: str, experiment: Experiment, *, directory: Path) -> Callable[[Update], None]:
     """Return what a variant does after each update, besides lrlab's own."""
     if name == "scalars":
-        return scalars(model, SummaryWriter(directory))
-    if name in ("hooks", "waiting"):
-        return hooks(model, every=1 if name == "hooks" else NEVER)
-    return lambda update: None
+        return scalars(experiment.optimizer, SummaryWriter(directory))
+    return histograms(experiment.model) if name == "histograms" else lambda update: None
 
 
 def block_size(batch_size: int, options: argparse.Namespace) -> int:
@@ -128,18 +130,15 @@ def summarise(seconds: Mapping[str, list[float]], *, batch_size: int, size: int)
         absolute = [(taken - base) / size for taken, base in zip(seconds[name], seconds["off"], strict=True)]
         costs[name] = {"share_of_step": median_with_interval(found), "seconds": median_with_interval(absolute)}
     ours = costs["lrlab"]["share_of_step"]
-    for name in ("scalars", "hooks"):
+    for name in ("scalars", "histograms"):
         theirs = costs[name]["share_of_step"]
         costs[name]["times_lrlab"] = quotient(theirs["median"], ours["median"])
         costs[name]["times_lrlab_at_least"] = quotient(theirs["interval_low"], ours["interval_high"])
-    logged, idle = (shares(seconds, name) for name in ("hooks", "waiting"))
-    default = [rest + (one - rest) / LOG_FREQ for one, rest in zip(logged, idle, strict=True)]
     return {
         "batch_size": batch_size,
         "updates_a_block": size,
         "seconds_an_update_without": spread([taken / size for taken in seconds["off"]]),
         "costs": costs,
-        "hooks_at_their_default": median_with_interval(default),
     }
 
 
@@ -204,11 +203,11 @@ def page(
     for summary in summaries:
         step = 1e3 * summary["seconds_an_update_without"]["median"]
         header = ["telemetry", "% of the step", "ms an update", "times lrlab's cost", "at least"]
-        default = percent(summary["hooks_at_their_default"])
+        default = 100 * summary["costs"]["histograms"]["share_of_step"]["median"] / LOG_FREQ
         parts.append(
             f"Batch {summary['batch_size']}: {digits(step)} ms an update without telemetry; {options.repeats} rounds "
             f"of {summary['updates_a_block']} updates each.\n\n{table(header, rows_of(summary))}\n\n"
-            f"The hooks, logged every {LOG_FREQ} updates: {default} % of the step."
+            f"Histograms every {LOG_FREQ} updates, a thousandth of that: {default:+.3f} % of the step."
         )
     ours, theirs = (1e6 * spread(rows[name])["median"] for name in ("lrlab", "scalars"))
     times = with_range(ratios(rows["scalars"], rows["lrlab"]))

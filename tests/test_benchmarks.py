@@ -22,6 +22,7 @@ import startup
 import telemetry
 import throughput
 import time_to_accuracy
+from logging_ways import histogram
 from loops import Enough, Meter, load_data
 from lrlab.experiments import Update
 from lrlab.runs import read_run
@@ -161,27 +162,43 @@ def test_every_variant_of_telemetry_makes_its_blocks() -> None:
     seconds = telemetry.measure_blocks(options(precision="fp32", repeats=2), data, batch_size=8, size=2)
     assert {name: len(found) for name, found in seconds.items()} == dict.fromkeys(telemetry.VARIANTS, 2)
     summary = telemetry.summarise(seconds, batch_size=8, size=2)
-    assert [row[0] for row in telemetry.rows_of(summary)] == ["lrlab", "scalars", "hooks", "waiting"]
+    assert [row[0] for row in telemetry.rows_of(summary)] == ["lrlab", "scalars", "histograms"]
 
 
 def test_the_scalars_that_telemetry_is_compared_with_are_those_of_the_gradients(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 5))
+    model = nn.Linear(3, 5)
+    optimizer = torch.optim.SGD([{"params": list(model.parameters()), "name": "all"}])
     model(torch.randn(4, 3)).square().sum().backward()
     gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
     with SummaryWriter(tmp_path) as writer:
-        logging_ways.scalars(model, writer)(Update(1, 1, torch.tensor(2.5), (0.125,)))
+        logging_ways.scalars(optimizer, writer)(Update(1, 1, torch.tensor(2.5), (0.125,)))
     logged = EventAccumulator(str(tmp_path)).Reload()
     assert {tag: logged.Scalars(tag)[0].value for tag in logged.Tags()["scalars"]} == pytest.approx(
         {
             "train/loss": 2.5,
-            "lr/0": 0.125,
-            "grad_l2/0": gradient.norm().item(),
-            "grad_rms/0": gradient.square().mean().sqrt().item(),
-            "grad_mean_abs/0": gradient.abs().mean().item(),
-            "grad_max_abs/0": gradient.abs().max().item(),
+            "lr/all": 0.125,
+            "grad_l2/all": gradient.norm().item(),
+            "grad_rms/all": gradient.square().mean().sqrt().item(),
+            "grad_mean_abs/all": gradient.abs().mean().item(),
+            "grad_max_abs/all": gradient.abs().max().item(),
         }
     )
+
+
+def test_the_histogram_counts_the_finite_numbers_whatever_their_order_in_memory() -> None:
+    gradient = torch.arange(2 * 3 * 4 * 4, dtype=torch.float32).view(2, 3, 4, 4)
+    counts, edges = histogram(gradient.contiguous(memory_format=torch.channels_last)) or ([], [])
+    assert (sum(counts), len(counts), edges[0], edges[-1]) == (96, 64, 0, 95)
+    gradient[0, 0, 0, 0] = torch.nan
+    counts, edges = histogram(gradient) or ([], [])
+    assert (sum(counts), edges[0]) == (95, 1)
+    assert histogram(torch.full((3,), torch.inf)) is None
+
+
+def test_a_gradient_that_is_kept_elsewhere_is_not_taken_for_a_cheap_one() -> None:
+    with pytest.raises(RuntimeError, match="nothing would be measured"):
+        logging_ways.histograms(nn.Linear(1, 1))(Update(1, 1, torch.tensor(0.0), ()))
 
 
 @pytest.mark.parametrize("way", [logging_ways.recorded_row, logging_ways.scalar_row])
