@@ -13,8 +13,8 @@ histograms  off, and after every update what the hooks of wandb.watch do to each
             largest, histogram of 64 bins; its default is every 1,000 updates
 
 The cost of each is the time of its block less that of the block of `off` in the same round, as a share of the latter.
-Every block holds a flush, far more often than by default, so that the writing is in it. Then: what one recorded row of 40
-values costs from the device to the disk, beside 40 times .item() and add_scalar.
+Every block holds a flush, far more often than by default, so that the writing is in it. Then: what one recorded row of
+40 values costs from the device to the disk, beside 40 times .item() and add_scalar.
 """
 
 from __future__ import annotations
