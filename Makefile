@@ -6,7 +6,12 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check format clean
+BENCH := .venv-bench/bin/python
+BENCH_READY := .venv-bench/ready
+DATA ?= data
+MINUTES ?= 60
+
+.PHONY: demo test check format bench clean
 
 demo: $(READY)  ## the article's experiment in small: two decay multipliers on real 8x8 digits, a few minutes
 	$(BIN)/lrlab study studies/demo.toml
@@ -23,11 +28,23 @@ format: $(READY)  ## put the code into shape
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-clean:  ## delete the virtual environment and the caches, not the runs
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+bench: $(BENCH_READY)  ## every benchmark in turn, on CIFAR-10 in DATA=data: hours on a processor; benchmarks/README.md
+	$(BENCH) benchmarks/startup.py
+	$(BENCH) benchmarks/telemetry.py --data-dir $(DATA)
+	$(BENCH) benchmarks/throughput.py --data-dir $(DATA)
+	$(BENCH) benchmarks/time_to_accuracy.py studies/article.toml studies/fast.toml --max-minutes $(MINUTES) --data-dir $(DATA)
+
+clean:  ## delete the virtual environments and the caches, not the runs
+	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "lrlab needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
+
+$(BENCH_READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "lrlab needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv .venv-bench
+	$(BENCH) -m pip install --quiet --constraint constraints.txt --editable '.[lightning,transformers]'
+	touch $(BENCH_READY)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from lrlab.config import ConfigError, parse_config
 from lrlab.data import ImageData, evaluation_batches, load_digits_data
 from lrlab.experiments import Evaluated, Experiment, Update
-from lrlab.runs import RunError, RunWriter, read_run
+from lrlab.runs import Run, RunError, RunWriter, read_run
 from lrlab.training import DivergedError, evaluate
 
 SMALL: dict[str, Any] = {
@@ -39,6 +40,12 @@ def run(directory: Path, images: ImageData, **changes: Any) -> list[Any]:
 def weights_hash(directory: Path) -> str:
     (path,) = directory.glob("checkpoints/*/model.safetensors")
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def timeless(made: Run) -> list[dict[str, Any]]:
+    """The evaluations of a run without the times, which differ from run to run."""
+    times = ("seconds", "evaluation_seconds")
+    return [{key: value for key, value in record.items() if key not in times} for record in made.evaluations()]
 
 
 def test_a_run_leaves_everything_in_its_directory(tmp_path: Path, digits: ImageData) -> None:
@@ -87,7 +94,7 @@ def test_a_run_repeated_is_the_same_to_the_byte(tmp_path: Path, digits: ImageDat
     assert weights_hash(tmp_path / "one") == weights_hash(tmp_path / "two")
     one, two = read_run(tmp_path / "one"), read_run(tmp_path / "two")
     assert all(list(one.series(column)[1]) == list(two.series(column)[1]) for column in one.columns)
-    assert one.evaluations() == two.evaluations()
+    assert timeless(one) == timeless(two)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +108,28 @@ def test_watching_more_or_less_does_not_change_the_weights(
     assert weights_hash(tmp_path / "one") == weights_hash(tmp_path / "two")
 
 
+def test_an_evaluation_says_how_long_training_took_so_far_and_how_long_evaluations(
+    tmp_path: Path, digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = Experiment.evaluate
+
+    def slow(self: Experiment) -> Any:
+        time.sleep(0.3)
+        return evaluate(self)
+
+    monkeypatch.setattr(Experiment, "evaluate", slow)
+    started = time.perf_counter()
+    run(tmp_path / "run", digits)
+    elapsed = time.perf_counter() - started
+    made = read_run(tmp_path / "run")
+    training, evaluating = (
+        [record[name] for record in made.evaluations()] for name in ("seconds", "evaluation_seconds")
+    )
+    assert 0 < training[0] < training[1] < training[2] <= made.result["train_seconds"]
+    assert all(seconds >= 0.3 * number for number, seconds in enumerate(evaluating, 1))
+    assert training[2] + evaluating[2] <= elapsed, "no second is counted twice"
+
+
 AVERAGED: dict[str, Any] = {"averaging": {"decay": 0.9, "every": 4}, "steps": 30, "evaluate": {"every": 3}}
 
 
@@ -110,7 +139,7 @@ def test_averaging_does_not_change_training(tmp_path: Path, digits: ImageData) -
     plain, averaged = read_run(tmp_path / "plain"), read_run(tmp_path / "averaged")
     assert all(list(plain.series(column)[1]) == list(averaged.series(column)[1]) for column in plain.columns)
     # the first averaging comes after update 4: before, the weights themselves are evaluated
-    equal = [one == other for one, other in zip(plain.evaluations(), averaged.evaluations(), strict=True)]
+    equal = [one == other for one, other in zip(timeless(plain), timeless(averaged), strict=True)]
     assert equal == [True] + [False] * 9
 
 
@@ -140,9 +169,9 @@ def test_mirror_images_add_to_an_evaluation_and_change_nothing_of_it(tmp_path: P
     run(tmp_path / "plain", digits)
     run(tmp_path / "mirrored", digits, evaluate={"every": 10, "mirror": True})
     plain, mirrored = read_run(tmp_path / "plain"), read_run(tmp_path / "mirrored")
-    records = mirrored.evaluations()
+    records = timeless(mirrored)
     found = [record.pop("mirror") for record in records]
-    assert records == plain.evaluations()
+    assert records == timeless(plain)
     assert [sorted(mirror) for mirror in found] == [["accuracy", "loss"]] * 3
     assert "test_accuracy_mirror" not in plain.result
     assert mirrored.result["test_accuracy_mirror"] == found[-1]["accuracy"]
@@ -156,7 +185,7 @@ def test_labels_are_smoothed_for_training_and_not_for_testing(tmp_path: Path, di
     run(tmp_path / "smoothed", digits, **still, label_smoothing=0.5)
     plain, smoothed = read_run(tmp_path / "plain"), read_run(tmp_path / "smoothed")
     assert plain.series("train/loss")[1][0] != smoothed.series("train/loss")[1][0]
-    assert plain.evaluations() == smoothed.evaluations()
+    assert timeless(plain) == timeless(smoothed)
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path, digits: ImageData) -> None:

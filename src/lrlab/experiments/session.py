@@ -130,12 +130,17 @@ class Session:
         return rate < threshold <= self._highest_lr
 
     def _evaluate(self, update: Update) -> Evaluated:
+        """Evaluate, and write it with the seconds so far: of training, and of evaluations with this one."""
         started = time.perf_counter()
         evaluation = self._experiment.evaluate()
+        times = {
+            "seconds": started - self._started - self._evaluation_seconds,
+            "evaluation_seconds": self._evaluation_seconds + time.perf_counter() - started,
+        }
         self._evaluation = evaluation
         classes = self._experiment.data.classes
         title = f"step {update.step:,}: test accuracy {evaluation.accuracy:.1%}"
-        record = {"step": update.step, "epoch": update.epoch, "split": "test", **asdict(evaluation)}
+        record = {"step": update.step, "epoch": update.epoch, **times, "split": "test", **asdict(evaluation)}
         if evaluation.mirror is None:
             del record["mirror"]
         self._writer.write_evaluation(record, png=confusion_png(evaluation.confusion, classes, title=title))
