@@ -27,7 +27,8 @@ class Network:
     ResNet-18. The model stays what it was: its parameters become views, so it can be evaluated, averaged and saved.
 
     A forward pass uses working copies of the parameters. In bf16 these are a cast of the whole tensor, made once an
-    update; in fp32 they are the parameters themselves. Their gradients are gathered after the backward pass.
+    update; in fp32 they are the parameters themselves. Their gradients are gathered after the backward pass, so that
+    `p.grad` of the model's parameters is right from there on; hooks on those parameters never fire.
 
     Args:
         model: placed by the engine; its trainable parameters are of one type. They become views.
