@@ -80,10 +80,10 @@ class FixedProbe(Probe):
 
     def __init__(self, values: Tensor) -> None:
         super().__init__([f"value/{index}" for index in range(len(values))], every=1)
-        self._values = values
+        self._fixed = values
 
     def _measure(self) -> Tensor:
-        return self._values
+        return self._fixed
 
 
 def recorded_row(values: Tensor, *, directory: Path, num_rows: int) -> float:
