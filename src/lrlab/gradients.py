@@ -30,16 +30,27 @@ def group_sums(groups: Sequence[Sequence[Tensor]]) -> Tensor:
     return torch.stack([_sum_by_group(squares, groups), _sum_by_group(magnitudes, groups), largest])
 
 
-def row_sums(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum g^2, sum |g| and max |g| of each row, in one pass where torch.compile has fused the three.
+def row_sums(rows: Tensor, num_rows: Sequence[int]) -> Tensor:
+    """The same of gradients that lie in one tensor: one pass over them, where torch.compile has fused the three sums.
+
+    Rows are added up first: a compiled sum over millions of numbers spends more time on keeping its digits than on reading.
 
     Args:
-        rows: (R, ROW).
-    Returns: three of (R,), float32 for half-precision rows, else of their type.
+        rows: (R, ROW), group after group, the last row of each filled up with zeros.
+        num_rows: of each group; their sum is R.
+    Returns: (3, len(num_rows)), float32 for half-precision rows, else of their type.
     """
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     magnitudes = rows.abs()
-    return rows.square().sum(1), magnitudes.sum(1), magnitudes.amax(1)
+    parts = [rows.square().sum(1), magnitudes.sum(1), magnitudes.amax(1)]  # (R,) each
+    squares, sums, largest = (part.split(list(num_rows)) for part in parts)
+    return torch.stack(
+        [
+            torch.stack([part.sum() for part in squares]),
+            torch.stack([part.sum() for part in sums]),
+            torch.stack([part.amax() for part in largest]),
+        ]
+    )
 
 
 def group_sizes(groups: Sequence[Sequence[Tensor]]) -> Tensor:

@@ -6,6 +6,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -65,13 +66,13 @@ class Network:
         """How the gradients' sums are computed: in one compiled pass, or in one for each of them."""
         return "compiled" if self._row_sums else "eager"
 
-    def _compiled_sums(self) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] | None:
+    def _compiled_sums(self) -> Callable[[Tensor], Tensor] | None:
         """Compile the pass over the gradients where that is asked for, or pays: seconds now against a large network."""
         engine = self.engine
         pays = engine.device.type == "cpu" and self._gradients.numel() >= NUM_PARAMETERS_TO_COMPILE
         if engine.compile is False or (engine.compile == "auto" and not (pays and _has_compiler())):
             return None
-        compiled = torch.compile(row_sums, dynamic=False)
+        compiled = torch.compile(partial(row_sums, num_rows=self._num_rows), dynamic=False)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's own, of what it imports
@@ -139,15 +140,7 @@ class Network:
             return group_sums(
                 [[whole.grad for whole in group if whole.grad is not None] for group in self.groups.values()]
             )
-        sums = self._row_sums(self._gradients.view(-1, ROW))  # (R,) each
-        squares, magnitudes, largest = (part.split(self._num_rows) for part in sums)
-        return torch.stack(
-            [
-                torch.stack([part.sum() for part in squares]),
-                torch.stack([part.sum() for part in magnitudes]),
-                torch.stack([part.amax() for part in largest]),
-            ]
-        )
+        return self._row_sums(self._gradients.view(-1, ROW))
 
 
 def _has_compiler() -> bool:
