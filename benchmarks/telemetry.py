@@ -2,11 +2,11 @@
 
     python benchmarks/telemetry.py --data-dir data
 
-Four runs of the same network stand in one process, built alike, and are advanced in turn by a few updates each:
+Five runs of the same network stand in one process, built alike, and are advanced in turn by a few updates each:
 
 off         lrlab with its gradients never measured (the loss and the rates are recorded all the same)
-lrlab       lrlab as it comes: the gradients of every layer group at every update, those through its outputs every 25,
-            or once a block where that is sooner
+lrlab       the gradients of every layer group at every update, as by default
+outputs     off, and the gradients through every layer group's output at every update; by default it is every 25
 scalars     off, and after every update L2, RMS, mean and largest |g| of each layer group, each made a number by .item()
             and written by SummaryWriter.add_scalar, with the loss and the rates
 histograms  off, and after every update what the hooks of wandb.watch do to each parameter's gradient: finite?, least,
@@ -50,11 +50,9 @@ from measuring import (
 
 TITLE = "What telemetry costs"
 NEVER = 10**9
-VARIANTS = ("off", "lrlab", "scalars", "histograms")
-OUTPUTS_EVERY = 25
-"""As by default."""
-LOG_FREQ = 1000
-"""wandb.watch logs every so many updates by default."""
+VARIANTS = ("off", "lrlab", "outputs", "scalars", "histograms")
+BY_DEFAULT = {"outputs": 25, "histograms": 1000}
+"""Updates between two measurements if nobody says otherwise: telemetry.outputs_every, and log_freq of wandb.watch."""
 NUM_VALUES = 40
 NUM_ROWS = 5000
 NUM_UNWATCHED = 20
@@ -67,14 +65,13 @@ class Blocks:
     def __init__(self, name: str, options: argparse.Namespace, *, batch_size: int, size: int, data: ImageData) -> None:
         self._size, self._device = size, options.device
         self._folder = tempfile.TemporaryDirectory()
-        watched = {"every": 1, "outputs_every": min(OUTPUTS_EVERY, size)}  # at least once a block
-        unwatched = {"every": NEVER, "outputs_every": NEVER}
+        every = {"every": 1 if name == "lrlab" else NEVER, "outputs_every": 1 if name == "outputs" else NEVER}
         config = experiment_config(
             batch_size=batch_size,
             width=options.width,
             device=options.device,
             precision=options.precision,
-            telemetry={**(watched if name == "lrlab" else unwatched), "flush_every": size},
+            telemetry={**every, "flush_every": size},
         )
         directory = Path(self._folder.name)
         experiment = Experiment(parse_config(config), data=data)
@@ -130,7 +127,7 @@ def summarise(seconds: Mapping[str, list[float]], *, batch_size: int, size: int)
         absolute = [(taken - base) / size for taken, base in zip(seconds[name], seconds["off"], strict=True)]
         costs[name] = {"share_of_step": median_with_interval(found), "seconds": median_with_interval(absolute)}
     ours = costs["lrlab"]["share_of_step"]
-    for name in ("scalars", "histograms"):
+    for name in VARIANTS[2:]:
         theirs = costs[name]["share_of_step"]
         costs[name]["times_lrlab"] = quotient(theirs["median"], ours["median"])
         costs[name]["times_lrlab_at_least"] = quotient(theirs["interval_low"], ours["interval_high"])
@@ -203,11 +200,14 @@ def page(
     for summary in summaries:
         step = 1e3 * summary["seconds_an_update_without"]["median"]
         header = ["telemetry", "% of the step", "ms an update", "times lrlab's cost", "at least"]
-        default = 100 * summary["costs"]["histograms"]["share_of_step"]["median"] / LOG_FREQ
+        defaults = [
+            f"{name} every {every} updates {100 * summary['costs'][name]['share_of_step']['median'] / every:+.3f}"
+            for name, every in BY_DEFAULT.items()
+        ]
         parts.append(
             f"Batch {summary['batch_size']}: {digits(step)} ms an update without telemetry; {options.repeats} rounds "
             f"of {summary['updates_a_block']} updates each.\n\n{table(header, rows_of(summary))}\n\n"
-            f"Histograms every {LOG_FREQ} updates, a thousandth of that: {default:+.3f} % of the step."
+            f"As by default, in % of the step: {', '.join(defaults)} (the cost above, divided)."
         )
     ours, theirs = (1e6 * spread(rows[name])["median"] for name in ("lrlab", "scalars"))
     times = with_range(ratios(rows["scalars"], rows["lrlab"]))

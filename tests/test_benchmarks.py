@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import logging_ways
 import measuring
+import precision
 import startup
 import telemetry
 import throughput
@@ -162,7 +163,7 @@ def test_every_variant_of_telemetry_makes_its_blocks() -> None:
     seconds = telemetry.measure_blocks(options(precision="fp32", repeats=2), data, batch_size=8, size=2)
     assert {name: len(found) for name, found in seconds.items()} == dict.fromkeys(telemetry.VARIANTS, 2)
     summary = telemetry.summarise(seconds, batch_size=8, size=2)
-    assert [row[0] for row in telemetry.rows_of(summary)] == ["lrlab", "scalars", "histograms"]
+    assert [row[0] for row in telemetry.rows_of(summary)] == list(telemetry.VARIANTS[1:])
 
 
 def test_the_scalars_that_telemetry_is_compared_with_are_those_of_the_gradients(tmp_path: Path) -> None:
@@ -263,3 +264,13 @@ def test_a_first_arm_that_was_stopped_gives_a_bound() -> None:
     assert time_to_accuracy.times_as_fast(one(300.0), one(30.0), "plain", "0.9") == (10, False)
     assert time_to_accuracy.times_as_fast(one(None), one(30.0), "plain", "0.9") == (20, True)
     assert time_to_accuracy.times_as_fast(one(300.0), one(None), "plain", "0.9") is None
+
+
+def test_the_cost_of_bfloat16_by_hand() -> None:
+    figures = precision.summarise({0: (0.50, 0.51), 1: (0.52, 0.51), 2: (0.51, 0.54)})
+    assert figures["mean"] == pytest.approx(1.0)
+    # differences 1, -1, 3: standard error 2 / sqrt(3), Student's 97.5 % quantile with 2 degrees of freedom 4.303
+    assert (figures["low"], figures["high"]) == pytest.approx(
+        (1 - 4.303 * 2 / 3**0.5, 1 + 4.303 * 2 / 3**0.5), rel=1e-3
+    )
+    assert figures["std_of_seeds_fp32"] == pytest.approx(1.0)

@@ -33,7 +33,7 @@ def group_sums(groups: Sequence[Sequence[Tensor]]) -> Tensor:
 def row_sums(rows: Tensor, num_rows: Sequence[int]) -> Tensor:
     """The same of gradients that lie in one tensor: one pass over them, where torch.compile has fused the three sums.
 
-    Rows are added up first: a compiled sum over millions of numbers spends more time on keeping its digits than on reading.
+    Rows are added up first: a compiled sum over millions of numbers spends more on keeping its digits than on reading.
 
     Args:
         rows: (R, ROW), group after group, the last row of each filled up with zeros.
