@@ -32,6 +32,8 @@ bench: $(BENCH_READY)  ## every benchmark in turn, on CIFAR-10 in DATA=data: hou
 	$(BENCH) benchmarks/startup.py
 	$(BENCH) benchmarks/telemetry.py --data-dir $(DATA)
 	$(BENCH) benchmarks/throughput.py --data-dir $(DATA)
+	LRLAB_DATA_DIR=$(DATA) .venv-bench/bin/lrlab study studies/precision.toml
+	$(BENCH) benchmarks/precision.py runs/precision
 	$(BENCH) benchmarks/time_to_accuracy.py studies/article.toml studies/fast.toml --max-minutes $(MINUTES) --data-dir $(DATA)
 
 clean:  ## delete the virtual environments and the caches, not the runs
