@@ -62,6 +62,38 @@ COOLDOWNS: dict[CooldownShape, Callable[..., Schedule]] = {
 }
 
 
+def phases(
+    body: Schedule,
+    *,
+    total_steps: int,
+    warmup_steps: int = 0,
+    cooldown_steps: int = 0,
+    shape: CooldownShape = "1-sqrt",
+    end: float = 0.0,
+) -> Schedule:
+    """A warm-up to a schedule and a cooldown from it that ends with the run.
+
+    The first update of the warm-up has multiplier body(0) / warmup_steps. The body plays from its own index 0 after the
+    warm-up; the cooldown falls from its last value to `end` times it, which the last update has.
+
+    Raises: ValueError if warm-up and cooldown together are longer than the run.
+    Source: the shapes of the cooldown after Haegele et al., 2024, arXiv:2405.18392.
+    """
+    body_steps = total_steps - warmup_steps - cooldown_steps
+    if min(warmup_steps, cooldown_steps, body_steps) < 0:
+        raise ValueError(
+            f"phases: warmup_steps + cooldown_steps must be between 0 and total_steps = {total_steps}, "
+            f"got {warmup_steps} + {cooldown_steps}. They count updates."
+        )
+    up = linear(warmup_steps, start=1.0 / max(1, warmup_steps), end=1.0)
+    fall = COOLDOWNS[shape](cooldown_steps + 1, end=end)  # its index 0 is the last update of the body
+    first, last = body(0), body(max(0, body_steps - 1))
+    return join(
+        [lambda index: first * up(index), body, lambda index: last * fall(index + 1)],
+        [warmup_steps, body_steps, cooldown_steps],
+    )
+
+
 def wsd(
     total_steps: int,
     *,
@@ -77,17 +109,13 @@ def wsd(
     Raises: ValueError if warm-up and cooldown together are longer than the run.
     Source: Hu et al., 2024, arXiv:2404.06395, section 4.2; the shape after arXiv:2405.18392.
     """
-    stable_steps = total_steps - warmup_steps - cooldown_steps
-    if min(warmup_steps, cooldown_steps, stable_steps) < 0:
-        raise ValueError(
-            f"wsd: warmup_steps + cooldown_steps must be between 0 and total_steps = {total_steps}, "
-            f"got {warmup_steps} + {cooldown_steps}."
-        )
-    up = linear(warmup_steps, start=1.0 / max(1, warmup_steps), end=1.0)
-    fall = COOLDOWNS[shape](cooldown_steps + 1, end=end)  # its index 0 is the last stable update
-    return join(
-        [up, constant(), lambda index: fall(index + 1)],
-        [warmup_steps, stable_steps, cooldown_steps],
+    return phases(
+        constant(),
+        total_steps=total_steps,
+        warmup_steps=warmup_steps,
+        cooldown_steps=cooldown_steps,
+        shape=shape,
+        end=end,
     )
 
 

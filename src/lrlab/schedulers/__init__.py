@@ -2,6 +2,26 @@
 
 from lrlab.schedulers.article import ArticleLR
 from lrlab.schedulers.base import Decision, SignalScheduler
+from lrlab.schedulers.greedy import GreedyLR
+from lrlab.schedulers.layerwise import LayerwiseLR, WeakGradients
+from lrlab.schedulers.phases import PhasesLR
 from lrlab.schedulers.plateau import PlateauLR
+from lrlab.schedulers.rule import RuleLR
+from lrlab.schedulers.slope import SlopeLR
+from lrlab.schedulers.snr import SnrLR
+from lrlab.schedulers.stationarity import StationarityLR
 
-__all__ = ["ArticleLR", "Decision", "PlateauLR", "SignalScheduler"]
+__all__ = [
+    "ArticleLR",
+    "Decision",
+    "GreedyLR",
+    "LayerwiseLR",
+    "PhasesLR",
+    "PlateauLR",
+    "RuleLR",
+    "SignalScheduler",
+    "SlopeLR",
+    "SnrLR",
+    "StationarityLR",
+    "WeakGradients",
+]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lrlab.schedulers.base import SignalScheduler
+from lrlab.schedulers.rule import RuleLR
 
 
-class ArticleLR(SignalScheduler):
+class ArticleLR(RuleLR):
     """Decay when |mean(diff(losses))| <= multiplier * lr, over the losses since the last decay.
 
     Every `check_every` updates, with L_1 ... L_n the losses since the last decay:
@@ -33,6 +35,9 @@ class ArticleLR(SignalScheduler):
     Source: "Training ResNet-18", section "Training".
     """
 
+    _STATE: ClassVar[tuple[str, ...]] = (*RuleLR._STATE, "_first_loss", "_num_since_decay")
+    rule = "article"
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -43,53 +48,33 @@ class ArticleLR(SignalScheduler):
         min_lr: float = 1e-6,
         reset_optimizer: bool = True,
     ) -> None:
-        if not multiplier > 0:
-            raise ValueError(f"ArticleLR: multiplier must be > 0, got {multiplier}.")
-        if not 0 < factor < 1:
-            raise ValueError(f"ArticleLR: factor must be in (0, 1), got {factor}.")
-        if not min_lr >= 0:
-            raise ValueError(f"ArticleLR: min_lr must be >= 0, got {min_lr}.")
+        self._require(multiplier > 0, f"multiplier must be > 0, got {multiplier}")
         self.multiplier = multiplier
-        self.factor = factor
-        self.min_lr = min_lr
         self.reset_optimizer = reset_optimizer
-        self.num_losses = 0
-        self.first_loss: Tensor | float = 0.0
-        self.last_loss: Tensor | float = 0.0
-        super().__init__(optimizer, check_every=check_every)
+        self._first_loss = 0.0
+        self._num_since_decay = 0
+        super().__init__(optimizer, check_every=check_every, factor=factor, min_lr=min_lr)
 
-    def _listen(self, loss: Tensor | float) -> None:
-        if self.num_losses == 0:
-            # cloned: a captured graph writes every loss into the same memory
-            self.first_loss = loss.clone() if isinstance(loss, Tensor) else loss
-        self.last_loss = loss
-        self.num_losses += 1
-
-    def _decide(self) -> None:
-        if self.num_losses < 2:
-            return
-        first, last = float(self.first_loss), float(self.last_loss)  # waits for the device
-        rates = self._rates()
-        mean_diff = (last - first) / (self.num_losses - 1)
-        threshold = self.multiplier * max(rates)
+    def _decide(self, losses: Tensor) -> dict[str, Any]:
+        if self._num_since_decay == 0:
+            self._first_loss = float(losses[0])
+        self._num_since_decay += len(losses)
+        num_losses, last_loss = self._num_since_decay, float(losses[-1])
+        if num_losses < 2:
+            return {"num_losses": num_losses, "decision": "keep"}
+        mean_diff = (last_loss - self._first_loss) / (num_losses - 1)
+        threshold = self.multiplier * max(self._rates())
         decays = abs(mean_diff) <= threshold
-        num_losses = self.num_losses
         if decays:
-            self._decay(self.factor, self.min_lr)
-            self.num_losses = 0
+            self._decay()
+            self._num_since_decay = 0
             if self.reset_optimizer:
                 self.optimizer.state.clear()
-        self.decisions.append(
-            {
-                "step": self.last_epoch,
-                "rule": "article",
-                "mean_diff": mean_diff,
-                "first_loss": first,
-                "last_loss": last,
-                "num_losses": num_losses,
-                "threshold": threshold,
-                "decision": "decay" if decays else "keep",
-                "lr_before": rates,
-                "lr_after": self._rates(),
-            }
-        )
+        return {
+            "mean_diff": mean_diff,
+            "first_loss": self._first_loss,
+            "last_loss": last_loss,
+            "num_losses": num_losses,
+            "threshold": threshold,
+            "decision": "decay" if decays else "keep",
+        }

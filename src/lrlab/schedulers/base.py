@@ -1,9 +1,9 @@
-"""What every closed-loop scheduler shares: it is told the loss of each update, and decides now and then."""
+"""What every scheduler that listens shares: it is told of each update once, and knows which were made."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -11,6 +11,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 Decision = dict[str, Any]
 """One look of a rule at its evidence: step, rule, what was measured, threshold, decision, lr_before, lr_after."""
+
+NUM_DECISIONS = 10_000
+"""Decisions that are kept for `take_decisions`; of those that nobody takes the latest."""
+
+NUM_STEPS_WITHOUT_AN_UPDATE = 100
+"""Calls of `step()` after which an optimizer that has not made its first update is taken for the wrong one."""
 
 
 class SignalScheduler(LRScheduler):
@@ -22,83 +28,152 @@ class SignalScheduler(LRScheduler):
         optimizer.step()
         scheduler.step()
 
-    or, in one call after `optimizer.step()`, `scheduler.step(loss)`. A step without a loss raises, since the
+    or, in one call after `optimizer.step()`, `scheduler.step(loss)`. Where gradients of several batches make one
+    update, call `observe` after each of their backward passes: the loss of the update is the mean.
+
+    It counts the updates that the optimizer really made. A `step()` after one that it did not make, because
+    GradScaler found an infinity, changes nothing, and its loss is forgotten; nor does a second `step()` after one
+    update, as Accelerate calls it for each process. A rule that needs the loss and was not told it raises, since the
     failure would otherwise be a silently constant rate.
 
-    A child keeps what it needs of each loss in `_listen` and moves the rates in `_decide`, which is called every
-    `check_every` updates and is the one place that may wait for the device.
+    `state_dict()` holds all that a scheduler has learnt and none of its settings: tensors, numbers, strings, and lists
+    and dicts of them, so that it loads under `weights_only=True`. The rates are the optimizer's, and saved with it.
+
+    A child says in `_STATE` which of its attributes it has learnt, and does its work in `_advance`.
 
     Args:
         optimizer: its rates are read from, and written to, `param_groups[i]["lr"]`; nothing else holds them.
-        check_every: updates between two decisions, >= 1.
     """
 
-    def __init__(self, optimizer: Optimizer, *, check_every: int) -> None:
-        if check_every < 1:
-            raise ValueError(f"{type(self).__name__}: check_every must be >= 1, got {check_every}.")
-        self.check_every = check_every
+    _STATE: ClassVar[tuple[str, ...]] = ("last_epoch", "_step_count", "_last_lr", "decisions")
+
+    def __init__(self, optimizer: Optimizer) -> None:
         self.decisions: list[Decision] = []
-        self._observed = False
+        self._loss: Tensor | float = 0.0  # of the coming update: sum over the batches observed
+        self._num_observed = 0
+        self._num_idle = 0
+        self._made = _UpdateCount(optimizer)
         super().__init__(optimizer)
 
+    @property
+    def needs_observe(self) -> bool:
+        """Whether `observe` must be called for every update."""
+        return True
+
     def observe(self, loss: Tensor | float) -> None:
-        """Take note of the loss of the coming update; call once for each."""
-        if self._observed:
+        """Take note of the loss of one batch of the coming update, once its gradient is there."""
+        if self._num_observed and self._made.count:
             raise RuntimeError(
-                f"{type(self).__name__}: observe() was called twice for one update. "
+                f"{type(self).__name__}: the optimizer made an update and step() was not called. "
                 "Call scheduler.step() once after each optimizer.step()."
             )
-        self._listen(loss.detach() if isinstance(loss, Tensor) else loss)
-        self._observed = True
+        loss = loss.detach() if isinstance(loss, Tensor) else loss
+        self._loss = self._loss + loss if self._num_observed else loss
+        self._num_observed += 1
 
     def step(self, loss: Tensor | float | None = None) -> None:
         """Count one update and decide where it is time to. With a loss, observe it first."""
-        if loss is not None:
-            self.observe(loss)
-        is_initial = self.last_epoch == -1  # torch calls step() once inside its constructor
-        if not self._observed and not is_initial:
+        if self.last_epoch == -1:  # torch calls step() once inside its constructor
+            super().step()
+            return
+        num_made, num_observed = self._made.count, self._num_observed + (loss is not None)
+        if num_made and not num_observed and self.needs_observe:
             raise RuntimeError(
                 f"{type(self).__name__} was not told the loss of this update: call scheduler.observe(loss) after "
                 "loss.backward() and before optimizer.step(), or scheduler.step(loss)."
             )
-        self._observed = False
-        super().step()
+        if loss is not None and num_made:
+            self._made.count = 0  # it may be observed now, after the update
+            self.observe(loss)
+        told = self._loss / self._num_observed if self._num_observed > 1 else self._loss
+        self._loss, self._num_observed, self._made.count = 0.0, 0, 0
+        if num_made:
+            self._made.ever = True
+            self._step_count += 1
+            self.last_epoch += 1
+            self._advance(told)
+            self._last_lr = [_copy(group["lr"]) for group in self.optimizer.param_groups]
+        else:
+            self._check_it_ever_steps()
 
     def get_lr(self) -> list[float | Tensor]:
-        """Rates of the groups after this update (called by `step`)."""
-        if self.last_epoch > 0 and self.last_epoch % self.check_every == 0:
-            self._decide()
+        """Rates of the groups as they are; torch asks for them in the constructor, which leaves them alone."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the whole state: tensors, numbers, strings, and lists and dicts of them."""
-        return {**super().state_dict(), "decisions": list(self.decisions)}
+        """Return all that was learnt: tensors, numbers, strings, and lists and dicts of them."""
+        return {name: _copied(getattr(self, name)) for name in self._STATE}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` returned."""
-        super().load_state_dict({**state_dict, "decisions": list(state_dict["decisions"])})
+        """Load what `state_dict` returned.
+
+        Raises: ValueError if it is the state of another kind of scheduler.
+        """
+        if state_dict.keys() != set(self._STATE):
+            raise ValueError(
+                f"{type(self).__name__}: this is the state of another scheduler. It must have {sorted(self._STATE)}, "
+                f"got {sorted(state_dict)}. Build the scheduler that it was saved from."
+            )
+        for name in self._STATE:
+            setattr(self, name, _copied(state_dict[name]))
+        self._loss, self._num_observed, self._made.count = 0.0, 0, 0
 
     def take_decisions(self) -> list[Decision]:
         """Return the decisions since the last call, oldest first, and forget them."""
         taken, self.decisions = self.decisions, []
         return taken
 
-    @abstractmethod
-    def _listen(self, loss: Tensor | float) -> None:
-        """Keep what is needed of one detached loss, without waiting for the device."""
+    def _keep(self, decisions: list[Decision]) -> None:
+        self.decisions += decisions
+        del self.decisions[:-NUM_DECISIONS]
 
     @abstractmethod
-    def _decide(self) -> None:
-        """Look at the evidence, set the rates with `_decay`, and append a Decision."""
+    def _advance(self, loss: Tensor | float) -> None:
+        """Go on by the update that was just made.
+
+        Args:
+            loss: of that update, detached; 0 if it was not told and is not needed.
+        """
 
     def _rates(self) -> list[float]:
         return [float(group["lr"]) for group in self.optimizer.param_groups]  # waits only for a tensor rate
 
-    def _decay(self, factor: float, min_lr: float) -> None:
-        """Set the rate of each group to max(lr * factor, min_lr)."""
-        for group, lr in zip(self.optimizer.param_groups, self._rates(), strict=True):
-            decayed = max(lr * factor, min_lr)
+    def _set_rates(self, rates: list[float]) -> None:
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(decayed)  # a graph or a compiled step holds this very tensor
+                group["lr"].fill_(rate)  # a graph or a compiled step holds this very tensor
             else:
-                group["lr"] = decayed
+                group["lr"] = rate
+
+    def _check_it_ever_steps(self) -> None:
+        self._num_idle += 1
+        if not self._made.ever and self._num_idle >= NUM_STEPS_WITHOUT_AN_UPDATE:
+            raise RuntimeError(
+                f"{type(self).__name__}: step() was called {self._num_idle} times, and the optimizer has not made one "
+                "update. Give it the optimizer whose step() is called, and call its step() first."
+            )
+
+
+class _UpdateCount:
+    """How many updates an optimizer made since it was last asked; knows no scheduler, which may go before it."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.count = 0
+        self.ever = False
+        optimizer.register_step_post_hook(self._add)
+
+    def _add(self, *_: Any) -> None:
+        self.count += 1
+
+
+def _copy(lr: float | Tensor) -> float | Tensor:
+    return lr.clone() if isinstance(lr, Tensor) else lr
+
+
+def _copied(value: Any) -> Any:
+    """A copy that later changes of the original do not reach."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    return {key: _copied(item) for key, item in value.items()} if isinstance(value, dict) else value

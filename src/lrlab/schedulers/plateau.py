@@ -2,64 +2,89 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from lrlab.schedulers.base import SignalScheduler
+from lrlab.schedulers.rule import RuleLR
 
 
-class PlateauLR(SignalScheduler):
+class PlateauLR(RuleLR):
     """ReduceLROnPlateau on the mean training loss of every `check_every` updates.
 
     torch's rule is left as it is; a single update's loss is far too noisy for it, so it sees the mean of each
-    stretch instead, and its `patience` and `cooldown` count stretches.
+    stretch instead, and its `patience` and `cooldown` count stretches. Unlike torch's own it can be saved and loaded
+    without its settings, decides alike on every rank, and has a warm-up and a cooldown by `PhasesLR`.
+
+    It compares with the best mean so far, so after a spike it takes the whole way back for a plateau
+    (pytorch/pytorch#30873), and noise for one as well; `SlopeLR` does neither.
 
     Args:
         optimizer: any.
         check_every: updates in one stretch, >= 1.
-        options: as for torch.optim.lr_scheduler.ReduceLROnPlateau.
+        factor: the rates are multiplied by it, in (0, 1).
+        patience: stretches without progress that are let pass, >= 0: it decays at the next one.
+        threshold: progress is a mean below best * (1 - threshold), or below best - threshold.
+        threshold_mode: "rel" for the first of these, "abs" for the second.
+        cooldown: stretches after a decay in which nothing is counted, >= 0.
+        min_lr: floor of the rates, >= 0.
+    Raises: ValueError for values outside these ranges.
+    Source: torch.optim.lr_scheduler.ReduceLROnPlateau.
     """
 
-    def __init__(self, optimizer: Optimizer, *, check_every: int = 1000, **options: Any) -> None:
-        self._plateau = ReduceLROnPlateau(optimizer, **options)
-        self._sum: Tensor | float = 0.0
-        super().__init__(optimizer, check_every=check_every)
+    _STATE: ClassVar[tuple[str, ...]] = (*RuleLR._STATE, "_progress")
+    rule = "plateau"
 
-    def _listen(self, loss: Tensor | float) -> None:
-        self._sum = self._sum + (loss.to(torch.float64) if isinstance(loss, Tensor) else loss)
-
-    def _decide(self) -> None:
-        mean_loss = float(self._sum) / self.check_every  # the only sync
-        self._sum = 0.0
-        rates = self._rates()
-        best, bad = self._plateau.best, self._plateau.num_bad_epochs
-        self._plateau.step(mean_loss)
-        after = self._rates()
-        self.decisions.append(
-            {
-                "step": self.last_epoch,
-                "rule": "plateau",
-                "mean_loss": mean_loss,
-                "best": best,
-                "num_bad": bad,
-                "threshold": self._plateau.patience,
-                "decision": "decay" if after != rates else "keep",
-                "lr_before": rates,
-                "lr_after": after,
-            }
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        *,
+        check_every: int = 1000,
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
+        self._require(patience >= 0, f"patience must be >= 0, got {patience}")
+        self._require(cooldown >= 0, f"cooldown must be >= 0, got {cooldown}")
+        self._require(threshold_mode in ("rel", "abs"), f'threshold_mode must be "rel" or "abs", got {threshold_mode}')
+        self._plateau = ReduceLROnPlateau(
+            optimizer,
+            factor=factor,
+            patience=patience,
+            threshold=threshold,
+            threshold_mode=threshold_mode,  # type: ignore[arg-type]  # it was looked at
+            cooldown=cooldown,
+            min_lr=min_lr,
         )
+        super().__init__(optimizer, check_every=check_every, factor=factor, min_lr=min_lr)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the whole state, the inner rule's included."""
-        state = super().state_dict()
-        return {**state, "_plateau": self._plateau.state_dict()}
+    @property
+    def _progress(self) -> dict[str, Any]:
+        """What torch's rule has learnt: the best mean, and what it has counted."""
+        names = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
+        return {name: getattr(self._plateau, name) for name in names}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` returned."""
-        plateau = self._plateau
-        plateau.load_state_dict(state_dict["_plateau"])
-        super().load_state_dict({**state_dict, "_plateau": plateau})
+    @_progress.setter
+    def _progress(self, learnt: dict[str, Any]) -> None:
+        vars(self._plateau).update(learnt)
+
+    def _decide(self, losses: Tensor) -> dict[str, Any]:
+        mean_loss = float(losses.mean())
+        before, best, num_bad = self._rates(), self._plateau.best, self._plateau.num_bad_epochs
+        self._plateau.step(mean_loss)
+        decays = self._rates() != before
+        if decays:  # once more: torch decays a tensor that the groups share once for each
+            self._set_rates(before)
+            self._decay()
+        return {
+            "mean_loss": mean_loss,
+            "best": best,
+            "num_bad": num_bad,
+            "threshold": self._plateau.patience,
+            "decision": "decay" if decays else "keep",
+        }

@@ -1,0 +1,127 @@
+"""What every rule shares: it looks at its evidence now and then, moves the rates or keeps them, and says why."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lrlab.schedulers.base import SignalScheduler
+
+
+class RuleLR(SignalScheduler):
+    """A scheduler that looks at its evidence every `check_every` updates, and then moves the rates or keeps them.
+
+    Between two looks nothing waits for the device: losses are copied into memory that was set aside there, and come
+    over in one piece at the look. Every look leaves a `Decision`.
+
+    Where torch.distributed runs on several ranks, a look is at the mean of their losses, so that all decide alike.
+    A stretch in which a loss is not finite is left out, and its look says so: it is no evidence of anything.
+
+    A child decides in `_decide`. Its losses are those of the stretch since the last look; what it has to remember of
+    those before, it keeps itself.
+
+    Args:
+        optimizer: its rates are read from, and written to, `param_groups[i]["lr"]`; nothing else holds them.
+        check_every: updates between two looks, >= 1.
+        factor: the rates are multiplied by it at a decay, in (0, 1).
+        min_lr: floor of the rates at a decay, >= 0; a rate below it already is left alone.
+    Raises: ValueError for values outside these ranges.
+    """
+
+    _STATE: ClassVar[tuple[str, ...]] = (*SignalScheduler._STATE, "_losses", "_num_losses")
+
+    rule: ClassVar[str]
+    """Name of the rule in its decisions."""
+
+    def __init__(self, optimizer: Optimizer, *, check_every: int, factor: float, min_lr: float) -> None:
+        self._require(check_every >= 1, f"check_every must be >= 1, got {check_every}")
+        self._require(0 < factor < 1, f"factor must be in (0, 1), got {factor}")
+        self._require(min_lr >= 0, f"min_lr must be >= 0, got {min_lr}")
+        self.check_every = check_every
+        self.factor = factor
+        self.min_lr = min_lr
+        self._losses: Tensor | None = None  # (check_every,), since the last look, where the losses are
+        self._num_losses = 0
+        super().__init__(optimizer)
+
+    def replay(self, losses: Tensor) -> None:
+        """Take recorded losses, each as that of an update, and decide as if training: a million take seconds.
+
+        Args:
+            losses: oldest first, (N,), float64 on the CPU.
+        Raises: RuntimeError for a rule that does not decide from the loss alone.
+        """
+        if not self.needs_observe:
+            raise RuntimeError(f"{type(self).__name__} does not decide from the loss: there is nothing to replay.")
+        until_look = self.check_every - self._num_losses
+        for stretch in (losses[:until_look], *losses[until_look:].split(self.check_every)):
+            self.last_epoch += len(stretch)
+            self._step_count += len(stretch)
+            self._make_room(stretch)[self._num_losses : self._num_losses + len(stretch)] = stretch
+            self._num_losses += len(stretch)
+            if self._num_losses == self.check_every:
+                self._look()
+        self._last_lr = list(self._rates())
+
+    def _advance(self, loss: Tensor | float) -> None:
+        if self.needs_observe:
+            room = self._make_room(loss)
+            room[self._num_losses] = loss
+        self._num_losses += 1
+        if self._num_losses == self.check_every:
+            self._look()
+
+    def _make_room(self, loss: Tensor | float) -> Tensor:
+        device = loss.device if isinstance(loss, Tensor) else torch.device("cpu")
+        if self._losses is None:
+            is_exact = not isinstance(loss, Tensor) or loss.dtype == torch.float64
+            dtype = torch.float64 if is_exact else torch.float32
+            self._losses = torch.zeros(self.check_every, dtype=dtype, device=device)
+        elif self._losses.device != device:  # loaded from elsewhere
+            self._losses = self._losses.to(device)
+        return self._losses
+
+    def _look(self) -> None:
+        losses = self._mean_over_ranks()
+        before = self._rates()
+        if bool(torch.isfinite(losses).all()):
+            evidence = self._decide(losses)
+        else:
+            evidence = {"num_not_finite": int((~torch.isfinite(losses)).sum()), "decision": "keep"}
+        decision = {"step": self.last_epoch, "rule": self.rule, **evidence}
+        self._keep([{**decision, "lr_before": before, "lr_after": self._rates()}])
+        self._num_losses = 0
+
+    def _mean_over_ranks(self) -> Tensor:
+        """The losses of the stretch, (check_every,) float64 on the CPU; none for a rule that needs none."""
+        if self._losses is None:
+            return torch.empty(0, dtype=torch.float64)
+        losses = self._losses
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            losses = losses.clone()
+            dist.all_reduce(losses)
+            losses /= dist.get_world_size()
+        return losses.to("cpu", torch.float64, copy=True)  # the only sync
+
+    @abstractmethod
+    def _decide(self, losses: Tensor) -> dict[str, Any]:
+        """Look at the evidence, move the rates or keep them, and return what was measured and decided.
+
+        Args:
+            losses: of the updates since the last look, oldest first, (check_every,), float64 on the CPU, all finite;
+                empty for a rule that needs none.
+        Returns: numbers and strings; among them "decision", one of "keep", "decay", "raise".
+        """
+
+    def _decay(self) -> None:
+        """Multiply the rate of each group by `factor`, not below `min_lr`."""
+        self._set_rates([min(rate, max(rate * self.factor, self.min_lr)) for rate in self._rates()])
+
+    def _require(self, holds: bool, what: str) -> None:
+        if not holds:
+            raise ValueError(f"{type(self).__name__}: {what}.")

@@ -1,0 +1,147 @@
+"""Decay once Adam's own moments show no signal above the noise."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lrlab.schedulers.rule import RuleLR
+from lrlab.schedulers.statistics import mean_estimate
+
+LEAST_SAMPLES = 5
+"""Fewer samples in a look tell nothing of how they scatter."""
+
+
+class SnrLR(RuleLR):
+    """Decay when the gradient can no longer be told from noise, by the moments that Adam keeps anyway.
+
+    For one number of a layer group let the gradients be g_t = G + e_t, the noise e independent from one update to the
+    next with variance V. Then of Adam's moments, once both have forgotten their start:
+
+        E[m^2] = G^2 + V (1 - beta1) / (1 + beta1),    E[v] = G^2 + V
+
+    so that the ratio of their sums over the group, R = sum m_hat^2 / sum v_hat, is 1 without noise and, where there
+    is nothing but noise, r0 = (1 - beta1) / (1 + beta1): 0.053 for beta1 = 0.9. In between
+
+        signal = (R - r0) / (1 - r0) = |G|^2 / (|G|^2 + tr V)
+
+    is the share of the squared gradient that points the same way at every update. In the first updates r0 is larger,
+    r0(t) = (1 - beta1)^2 (1 - beta1^2t) / ((1 - beta1^2) (1 - beta1^t)^2), which is accounted for.
+
+    The signal is sampled every `sample_every` updates, by default after the first moment has forgotten nearly all of
+    the last sample, as its mean over the layer groups. Every `check_every` updates it decays unless the samples since
+    the last look show, by a one-sided t-test with the standard error corrected for autocorrelation, a signal above
+    `min_signal`. A signal below 0 is no error: successive gradients oppose each other where the rate is too high for
+    the curvature, and then too it decays.
+
+    What misleads it: v averages over about 1 / (1 - beta2) updates, so where gradients grow or shrink within as many,
+    R is too large or too small; weight decay that is added to the gradient (Adam, not AdamW) is a signal that stays.
+
+    Args:
+        optimizer: Adam or one that keeps its moments likewise: "betas" in each group, "exp_avg" and "exp_avg_sq".
+        check_every: updates between two looks; at least 5 * sample_every.
+        sample_every: updates between two samples, >= 1.
+        min_signal: share of the squared gradient, in [0, 1).
+        level: of the test, in (0, 0.5).
+        factor: the rates are multiplied by it, in (0, 1).
+        min_lr: floor of the rates, >= 0.
+    Raises: ValueError for values outside these ranges, or an optimizer without such moments.
+    Source: the article's first wish; the derivation is ours. Moments: Kingma and Ba, 2015, arXiv:1412.6980.
+    """
+
+    _STATE: ClassVar[tuple[str, ...]] = (*RuleLR._STATE, "_samples", "_num_samples")
+    rule = "snr"
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        *,
+        check_every: int = 500,
+        sample_every: int = 20,
+        min_signal: float = 0.0,
+        level: float = 0.05,
+        factor: float = 0.1,
+        min_lr: float = 1e-6,
+    ) -> None:
+        has_moments = all("betas" in group for group in optimizer.param_groups)
+        self._require(has_moments, f"it reads Adam's moments, which {type(optimizer).__name__} does not keep; use Adam")
+        self._require(sample_every >= 1, f"sample_every must be >= 1, got {sample_every}")
+        fits = check_every >= LEAST_SAMPLES * sample_every
+        self._require(fits, f"check_every must be at least {LEAST_SAMPLES} * sample_every, got {check_every}")
+        self._require(0 <= min_signal < 1, f"min_signal must be in [0, 1), got {min_signal}")
+        self._require(0 < level < 0.5, f"level must be in (0, 0.5), got {level}")
+        self.sample_every = sample_every
+        self.min_signal = min_signal
+        self.level = level
+        self._samples: Tensor | None = None  # (samples of a look,), on the device
+        self._num_samples = 0
+        super().__init__(optimizer, check_every=check_every, factor=factor, min_lr=min_lr)
+
+    @property
+    def needs_observe(self) -> bool:
+        """It reads the optimizer, so `observe` may be left out."""
+        return False
+
+    def _advance(self, loss: Tensor | float) -> None:
+        if self.last_epoch % self.sample_every == 0:
+            self._sample()
+        super()._advance(loss)
+
+    def _sample(self) -> None:
+        signal = moments_signal(self.optimizer)
+        if self._samples is None:
+            self._samples = signal.new_zeros(-(-self.check_every // self.sample_every))
+        elif self._samples.device != signal.device:  # loaded from elsewhere
+            self._samples = self._samples.to(signal.device)
+        self._samples[self._num_samples] = signal
+        self._num_samples += 1
+
+    def _decide(self, losses: Tensor) -> dict[str, Any]:
+        assert self._samples is not None, "check_every holds several samples"
+        samples = self._samples[: self._num_samples].to("cpu", torch.float64)  # the only sync
+        self._num_samples = 0
+        if not bool(torch.isfinite(samples).all()):
+            return {"num_samples": len(samples), "signal": float("nan"), "decision": "keep"}
+        signal = mean_estimate(samples)
+        p = signal.p_above(self.min_signal)
+        if p >= self.level:
+            self._decay()
+        return {
+            "signal": signal.value,
+            "std_error": signal.std_error,
+            "dof": signal.dof,
+            "autocorrelation": signal.autocorrelation,
+            "num_samples": len(samples),
+            "p": p,
+            "threshold": self.level,
+            "decision": "decay" if p >= self.level else "keep",
+        }
+
+
+def moments_signal(optimizer: Optimizer) -> Tensor:
+    """Share of the squared gradient that is signal, by Adam's moments: its mean over the parameter groups, ().
+
+    See `SnrLR` for the formula. Groups that have made no update yet, or whose second moment is zero, are left out; nan
+    where that is all. Nothing is synchronised.
+    """
+    signals = []
+    for group in optimizer.param_groups:
+        states = [optimizer.state[parameter] for parameter in group["params"] if optimizer.state.get(parameter)]
+        if states:
+            signals.append(_group_signal(states, *(float(beta) for beta in group["betas"])))
+    return torch.stack(signals).nanmean() if signals else torch.tensor(float("nan"))
+
+
+def _group_signal(states: list[dict[str, Any]], beta1: float, beta2: float) -> Tensor:
+    squares = torch.stack(torch._foreach_norm([state["exp_avg"] for state in states], 2)).square().sum()
+    seconds = torch.stack(torch._foreach_norm([state["exp_avg_sq"] for state in states], 1)).sum()
+    step = torch.as_tensor(states[0]["step"], dtype=torch.float64 if squares.device.type == "cpu" else torch.float32)
+    step = step.to(squares.device, non_blocking=True)
+    bias1, bias2 = 1 - beta1**step, 1 - beta2**step
+    ratio = (squares / bias1**2) / (seconds / bias2)
+    noise = (1 - beta1) ** 2 * (1 - beta1 ** (2 * step)) / ((1 - beta1**2) * bias1**2)
+    signal: Tensor = (ratio - noise) / (1 - noise)
+    return signal
