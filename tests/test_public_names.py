@@ -15,7 +15,7 @@ PUBLIC = {
     "lrlab.schedulers": {"ArticleLR", "Decision", "PlateauLR", "SignalScheduler"},
     "lrlab.training": {
         "DivergedError", "Engine", "EngineError", "Evaluation", "Network", "Recorder", "Rows", "Score", "Update",
-        "choose_engine", "divergence", "evaluate", "train",
+        "choose_engine", "divergence", "estimate_statistics", "evaluate", "train",
     },
     "lrlab.runs": {
         "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError", "check_vacant", "find_runs",

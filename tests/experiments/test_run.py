@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from lrlab.config import ConfigError, parse_config
 from lrlab.data import ImageData, evaluation_batches, load_digits_data
 from lrlab.experiments import Evaluated, Experiment, Update
+from lrlab.experiments.build import build_model
 from lrlab.runs import Run, RunError, RunWriter, read_run
 from lrlab.training import DivergedError, evaluate
 
@@ -113,9 +114,9 @@ def test_an_evaluation_says_how_long_training_took_so_far_and_how_long_evaluatio
 ) -> None:
     evaluate = Experiment.evaluate
 
-    def slow(self: Experiment) -> Any:
+    def slow(self: Experiment, step: int) -> Any:
         time.sleep(0.3)
-        return evaluate(self)
+        return evaluate(self, step)
 
     monkeypatch.setattr(Experiment, "evaluate", slow)
     started = time.perf_counter()
@@ -148,21 +149,38 @@ def test_what_is_evaluated_and_kept_is_the_average(tmp_path: Path, digits: Image
     average: dict[str, torch.Tensor] = {}
     for event in experiment.run(tmp_path / "run"):
         if isinstance(event, Update) and event.step % 4 == 0:
-            now = {name: tensor.double() for name, tensor in experiment.model.state_dict().items()}
+            now = {name: tensor.detach().double() for name, tensor in experiment.model.named_parameters()}
             average = {name: 0.9 * average[name] + 0.1 * now[name] for name in now} if average else now
     loaded = load_file(tmp_path / "run" / "checkpoints" / "step-000030" / "model.safetensors")
     weights = experiment.model.state_dict()
     assert loaded.keys() == weights.keys()
-    for name, tensor in loaded.items():
-        if tensor.is_floating_point():
-            # float32 keeps 24 bits, and a few roundings of it add up
-            torch.testing.assert_close(tensor.double(), average[name], rtol=1e-4, atol=1e-6)
+    for name, tensor in average.items():
+        # float32 keeps 24 bits, and a few roundings of it add up
+        torch.testing.assert_close(loaded[name].double(), tensor, rtol=1e-4, atol=1e-6)
     assert not torch.equal(loaded["linear.weight"], weights["linear.weight"])
 
     experiment.model.load_state_dict(loaded)
     batches = evaluation_batches(digits.test, mean=digits.mean, std=digits.std, batch_size=500)
     result = evaluate(experiment.model, batches, engine=experiment.engine, num_classes=10)
     assert read_run(tmp_path / "run").result["test_loss"] == result.loss
+
+
+def test_an_average_has_the_statistics_of_its_own_activations(tmp_path: Path, digits: ImageData) -> None:
+    config = parse_config({**SMALL, **AVERAGED, "data": {"flip": True, "crop_padding": 1}})
+    experiment = Experiment(config, data=digits)
+    list(experiment.run(tmp_path / "run"))
+    loaded = load_file(tmp_path / "run" / "checkpoints" / "step-000030" / "model.safetensors")
+    twin = build_model(config.model, num_classes=10, in_channels=1, seed=0).double()
+    twin.load_state_dict(loaded)
+    means: list[torch.Tensor] = []
+    twin.get_submodule("stem.1").register_forward_pre_hook(lambda _, inputs: means.append(inputs[0].mean((0, 2, 3))))
+    with torch.no_grad():
+        for step in range(1, 31):  # fewer images than the estimate would take
+            twin(experiment.batches.batch(step).images.double())
+    expected = torch.stack(means).mean(0)
+    torch.testing.assert_close(loaded["stem.1.running_mean"].double(), expected, rtol=1e-4, atol=1e-6)
+    # and they are not those of the weights that were trained
+    assert not torch.allclose(experiment.model.get_buffer("stem.1.running_mean").double(), expected, rtol=1e-2)
 
 
 def test_mirror_images_add_to_an_evaluation_and_change_nothing_of_it(tmp_path: Path, digits: ImageData) -> None:

@@ -82,7 +82,8 @@ class AveragingConfig(Part):
 
     Training goes on with the weights themselves, so it is the same with an average and without. The average begins as
     a copy of the weights when it is first taken, so early in a run it lags behind by about every / (1 - decay)
-    updates; before that, the weights themselves are evaluated. The statistics of batch normalisation are averaged too.
+    updates; before that, the weights themselves are evaluated. Its statistics of batch normalisation are estimated
+    from training images at each evaluation.
     """
 
     decay: Fraction | None = None

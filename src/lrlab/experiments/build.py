@@ -79,13 +79,14 @@ def build_optimizer(config: OptimizerConfig, groups: LayerGroups) -> Optimizer:
 
 
 def build_average(config: AveragingConfig, model: nn.Module) -> AveragedModel | None:
-    """Make the average of a model's weights and buffers, which is told of the updates; None where there is none.
+    """Make the average of a model's weights, which is told of the updates; None where there is none.
 
-    It is torch's: a copy of the model, hooks included, made now, and of the weights at the first averaging.
+    It is torch's: a copy of the model, hooks included, made now, and of the weights at the first averaging. Its
+    statistics of batch normalisation are the model's, not its own: see `lrlab.training.estimate_statistics`.
     """
     if config.decay is None:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.decay), use_buffers=True)
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.decay))
 
 
 def build_scheduler(config: RunConfig, optimizer: Optimizer, *, num_steps: int) -> LRScheduler:

@@ -26,8 +26,12 @@ from lrlab.training import (
     Evaluation,
     Network,
     choose_engine,
+    estimate_statistics,
     evaluate,
 )
+
+NUM_IMAGES_FOR_STATISTICS = 2_000
+"""Training images by which the statistics of batch normalisation are estimated for averaged weights."""
 
 SIDE_OF_ONE_PIXEL = 8
 """Images up to this side have one pixel left in layer4, after three halvings."""
@@ -126,8 +130,15 @@ class Experiment:
         if self._average is not None and step % self.config.averaging.every == 0:
             self._average.update_parameters(self.model)
 
-    def evaluate(self) -> Evaluation:
-        """Evaluate the model, or the average of its weights, on the whole test set."""
+    def evaluate(self, step: int) -> Evaluation:
+        """Evaluate the model after an update, or the average of its weights, on the whole test set.
+
+        The average is given the statistics of its own activations, on the batches of the last updates.
+        """
+        if self.evaluated_model is not self.model:
+            first = step - min(step, -(-NUM_IMAGES_FOR_STATISTICS // self.config.batch_size))
+            images = (self.batches.batch(earlier).images for earlier in range(first + 1, step + 1))
+            estimate_statistics(self.evaluated_model, images, engine=self.engine)
         batches = evaluation_batches(
             self.data.test, mean=self.data.mean, std=self.data.std, batch_size=self.config.evaluate.batch_size
         )

@@ -132,7 +132,7 @@ class Session:
     def _evaluate(self, update: Update) -> Evaluated:
         """Evaluate, and write it with the seconds so far: of training, and of evaluations with this one."""
         started = time.perf_counter()
-        evaluation = self._experiment.evaluate()
+        evaluation = self._experiment.evaluate(update.step)
         times = {
             "seconds": started - self._started - self._evaluation_seconds,
             "evaluation_seconds": self._evaluation_seconds + time.perf_counter() - started,

@@ -1,7 +1,7 @@
 """Training: the loop, how a step is computed, the evaluation, and the rows that come of it."""
 
 from lrlab.training.engine import Engine, EngineError, choose_engine
-from lrlab.training.evaluate import Evaluation, Score, evaluate
+from lrlab.training.evaluate import Evaluation, Score, estimate_statistics, evaluate
 from lrlab.training.loop import Update, train
 from lrlab.training.network import Network
 from lrlab.training.records import DivergedError, Recorder, Rows, divergence
@@ -18,6 +18,7 @@ __all__ = [
     "Update",
     "choose_engine",
     "divergence",
+    "estimate_statistics",
     "evaluate",
     "train",
 ]

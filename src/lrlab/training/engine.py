@@ -53,11 +53,12 @@ class Engine:
 
     def logits(self, model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """(B, C, H, W) images -> (B, num_classes) float32 logits."""
-        with self._autocast():
+        with self.autocast():
             outputs = model(images.contiguous(memory_format=torch.channels_last))
         return outputs.float()
 
-    def _autocast(self) -> AbstractContextManager[object]:
+    def autocast(self) -> AbstractContextManager[object]:
+        """Where operations are computed in the engine's precision, as far as they gain by it."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
 

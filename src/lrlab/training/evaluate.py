@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from lrlab.training.engine import Engine
 
@@ -63,6 +64,22 @@ def evaluate(
             if mirror:
                 mirrored.add((logits + engine.logits(model, images.flip(3))) / 2, labels)
     return plain.evaluation(mirror=mirrored.score() if mirror else None)
+
+
+@torch.no_grad()
+def estimate_statistics(model: nn.Module, batches: Iterable[Tensor], *, engine: Engine) -> None:
+    """Put the statistics of batch normalisation, as they are for these images, in place of a model's running ones.
+
+    An average of weights has activations unlike those of any of the weights, so neither their statistics nor the
+    average of these fit it. A model without batch normalisation is left alone.
+
+    Args:
+        model: placed by the engine; in training mode or not, it is so afterwards.
+        batches: (B, C, H, W) as in training; the statistics are the mean over the batches.
+    Source: Izmailov et al., 2018, arXiv:1803.05407, section 3.2; torch.optim.swa_utils.update_bn.
+    """
+    with engine.autocast():
+        update_bn((images.contiguous(memory_format=torch.channels_last) for images in batches), model)
 
 
 @contextmanager
