@@ -1,5 +1,6 @@
 """What the command line says to what it is given, right or wrong."""
 
+import json
 import re
 import subprocess
 import sys
@@ -127,6 +128,8 @@ def test_help_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(re.search(rf"^  {verb} ", out, re.M) for verb in ("train", "study", "report", "data", "preview"))
 
 
+GROUPS = ("stem", "layer1", "layer2", "layer3", "layer4", "linear")
+
 DEFAULTS_IN_HELP = {
     "--data": "data.name",
     "--model": "model.name",
@@ -198,7 +201,20 @@ def test_preview_as_json(capsys: pytest.CaptureFixture[str]) -> None:
         capsys, "preview", "--schedule", "step", "--set", "schedule.step_size=1", "--steps", "2", "--json"
     )
     assert code == 0
-    assert out == '{"schedule": "step", "lr": [0.001, 0.0001]}\n'
+    assert json.loads(out) == {"schedule": "step", "lr": {name: [0.001, 0.0001] for name in GROUPS}}
+
+
+def test_preview_shows_the_rate_that_each_group_really_gets(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(
+        capsys, "preview", "--schedule", "constant", "--steps", "3", "--lr", "0.5",
+        "--set", "layer_rates.stem=0.5", "--set", "layer_rates.layer[34]={ start = 1.0, end = 0.0 }",
+    )  # fmt: skip
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines() if line] == [
+        ["stem:"], ["update", "lr"], ["1", "2.500e-01"], ["2", "2.500e-01"], ["3", "2.500e-01"],
+        ["layer1,", "layer2,"], ["update", "lr"], ["1", "5.000e-01"], ["2", "5.000e-01"], ["3", "5.000e-01"],
+        ["layer3,", "layer4:"], ["update", "lr"], ["1", "5.000e-01"], ["2", "2.500e-01"], ["3", "0.000e+00"],
+    ]  # fmt: skip
 
 
 def test_preview_of_a_rule_that_listens_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,6 +79,33 @@ def test_a_configuration_survives_toml(name: str) -> None:
         ({"data": {"cutout": -1}}, "data.cutout: must be greater than or equal to 0, got -1"),
         ({"optimizer": {"lr": 1e-7}}, "schedule.min_lr must be at most optimizer.lr, got 1e-06 and 1e-07"),
         ({"stop_below_lr": 1e-7}, "stop_below_lr must be above schedule.min_lr.*would never fall below it"),
+        ({"schedule": {"name": "slope", "test": "dlib", "level": 0.1}}, "schedule.level: it is fixed by schedule.test"),
+        (
+            {"schedule": {"name": "slope", "window": 10, "check_every": 11}},
+            "must be at most schedule.window, got 11 and",
+        ),
+        (
+            {"schedule": {"name": "slope", "windw": 10}},
+            "Unknown key 'schedule.windw'.* Did you mean 'schedule.window'[?]",
+        ),
+        ({"schedule": {"name": "snr", "check_every": 10}}, "at least 5 [*] schedule.sample_every, got 10 and 20"),
+        ({"schedule": {"name": "stationarity", "check_every": 15}}, "must be a multiple of schedule.sample_every"),
+        ({"phases": {"warmup_steps": 5, "warmup_fraction": 0.1}}, "give warmup_steps or warmup_fraction, not both"),
+        ({"phases": {"warmup_fraction": 0.5, "cooldown_fraction": 0.6}}, "phases: warmup_fraction . cooldown_fraction"),
+        ({"phases": {"warmup_steps": 5}, "schedule": {"name": "wsd"}}, "phases: wsd has its own; leave them out. Use"),
+        (
+            {"phases": {"warmup_steps": 5}, "schedule": {"name": "one_cycle"}},
+            "phases: one_cycle has its own; leave them",
+        ),
+        ({"phases": {"warmup_steps": 5, "cooldown_steps": 6}, "steps": 10}, "must fit into 10 steps, got 5 . 6"),
+        ({"phases": {"warmup": 5}}, "Unknown key 'phases.warmup'.* Did you mean 'phases.warmup_steps'[?]"),
+        ({"layer_rates": {"stem": -1.0}}, "layer_rates.stem: must be greater than or equal to 0, got -1.0"),
+        ({"layer_rates": {"stem": {"start": 1.0}}}, "layer_rates.stem.end: must be given"),
+        ({"layer_rates": {"stem": {"measured": "x"}}}, "layer_rates.stem.measured: must be 'weak_gradients', got 'x'"),
+        (
+            {"layer_rates": {"stem": {"start": 1.0, "end": 0.0, "shap": "linear"}}},
+            "Unknown key 'layer_rates.stem.shap'.* Did you mean 'layer_rates.stem.shape'[?]",
+        ),
         (
             {"schedule": {"name": "wsd", "warmup_fraction": 0.5, "cooldown_fraction": 0.6}},
             r"warmup_fraction \+ cooldown_fraction must be at most 1, got 0.5 \+ 0.6",
@@ -113,7 +140,7 @@ def test_a_setting_is_toml_or_else_a_string(text: str, table: dict[str, Any]) ->
 
 
 def test_a_torch_scheduler_may_have_a_min_lr_of_its_own() -> None:
-    config = parse_config({"schedule": {"name": "torch:ReduceLROnPlateau", "min_lr": [0.1]}, "stop_below_lr": 1e-9})
+    config = parse_config({"schedule": {"name": "torch:CyclicLR", "min_lr": [0.1]}, "stop_below_lr": 1e-9})
     assert config.schedule.model_extra == {"min_lr": [0.1]}
 
 

@@ -41,7 +41,8 @@ ScheduleName = Annotated[
     Parameter(
         metavar="NAME",
         group=RATE,
-        help="article, constant, step, cosine, linear, wsd, one_cycle, or torch:<Class> [article].",
+        help="article, slope, snr, stationarity, greedy, plateau; constant, step, cosine, linear, wsd, one_cycle; "
+        "torch:<Class> [article].",
     ),
 ]
 Rate = Annotated[float | None, Parameter(metavar="X", group=RATE, help="Base learning rate [0.001].")]
@@ -187,12 +188,12 @@ def preview(
 
     checked = read_config(None, {"schedule.name": schedule, "steps": steps, "optimizer.lr": lr}, settings)
 
-    from lrlab.cli.display import Display, rate_chart
+    from lrlab.cli.display import Display, rate_charts
     from lrlab.experiments import preview_rates
 
     rates = preview_rates(checked, num_steps=steps)
     display = Display(json=json)
-    display.say(rate_chart(rates))
+    display.say(rate_charts(rates))
     display.document({"schedule": checked.schedule.name, "lr": rates})
     return 0
 

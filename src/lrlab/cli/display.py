@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,16 @@ def _class_rows(event: Evaluated, *, num_columns: int = 5) -> list[str]:
     width = max(map(len, cells)) + 2
     rows = (cells[start : start + num_columns] for start in range(0, len(cells), num_columns))
     return ["  " + "".join(cell.ljust(width) for cell in row).rstrip() for row in rows]
+
+
+def rate_charts(rates: Mapping[str, Sequence[float]]) -> str:
+    """Draw the rates of layer groups, those that are the same once; named where they are not all."""
+    alike: dict[tuple[float, ...], list[str]] = {}
+    for name, of_group in rates.items():
+        alike.setdefault(tuple(of_group), []).append(name)
+    if len(alike) == 1:
+        return rate_chart(next(iter(alike)))
+    return "\n\n".join(f"{', '.join(names)}:\n{rate_chart(of_group)}" for of_group, names in alike.items())
 
 
 def rate_chart(rates: Sequence[float], *, num_rows: int = 24, width: int = 50) -> str:

@@ -2,6 +2,15 @@
 
 from lrlab.config.parse import differences, merge, parse_config, read_setting, read_toml, to_table, to_toml
 from lrlab.config.parts import ConfigError
+from lrlab.config.rates import LayerRate, MeasuredRate, PhasesConfig, PlannedRate
+from lrlab.config.rules import (
+    ArticleSchedule,
+    GreedySchedule,
+    PlateauSchedule,
+    SlopeSchedule,
+    SnrSchedule,
+    StationaritySchedule,
+)
 from lrlab.config.run import (
     AveragingConfig,
     DataConfig,
@@ -14,7 +23,6 @@ from lrlab.config.run import (
 )
 from lrlab.config.schedules import (
     SCHEDULES,
-    ArticleSchedule,
     ConstantSchedule,
     CosineSchedule,
     LinearSchedule,
@@ -36,12 +44,21 @@ __all__ = [
     "DataConfig",
     "EngineConfig",
     "EvaluateConfig",
+    "GreedySchedule",
+    "LayerRate",
     "LinearSchedule",
+    "MeasuredRate",
     "ModelConfig",
     "OneCycleSchedule",
     "OptimizerConfig",
+    "PhasesConfig",
+    "PlannedRate",
+    "PlateauSchedule",
     "RunConfig",
     "ScheduleConfig",
+    "SlopeSchedule",
+    "SnrSchedule",
+    "StationaritySchedule",
     "StepSchedule",
     "StudyConfig",
     "TelemetryConfig",

@@ -11,6 +11,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from lrlab.config.parts import ConfigError, unknown
+from lrlab.config.rates import MeasuredRate, PlannedRate
 from lrlab.config.run import RunConfig
 from lrlab.config.schedules import SCHEDULES, schedule_tag
 
@@ -118,8 +119,9 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
 
 def _explain(problem: dict[str, Any], part: type[BaseModel], table: Table) -> str:
     names = [str(part) for part in problem["loc"]]
-    if names[0:1] == ["schedule"] and len(names) > 1:
-        del names[1]  # the tag of the union is no key
+    tag = {"schedule": 1, "layer_rates": 2}.get(names[0]) if names else None
+    if tag is not None and len(names) > tag:
+        del names[tag]  # the tag of the union is no key
     key = ".".join(names)
     if problem["type"] == "extra_forbidden":
         return unknown("key", key, _known_keys(part, names[:-1], table))
@@ -138,6 +140,9 @@ def _known_keys(part: type[BaseModel], parents: list[str], table: Table) -> list
     for name in parents:
         if name == "schedule":
             part = SCHEDULES[schedule_tag(table["schedule"])]
+        elif name == "layer_rates":
+            part = MeasuredRate if "measured" in table["layer_rates"][parents[1]] else PlannedRate
+            break
         else:
             annotation = part.model_fields[name].annotation
             assert isinstance(annotation, type) and issubclass(annotation, BaseModel), name

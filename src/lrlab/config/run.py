@@ -8,7 +8,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from lrlab.config.parts import Count, Fraction, NotNegative, Part, Positive
-from lrlab.config.schedules import ArticleSchedule, ScheduleConfig, TorchSchedule
+from lrlab.config.rates import LayerRate, PhasesConfig
+from lrlab.config.rules import ArticleSchedule
+from lrlab.config.schedules import OneCycleSchedule, ScheduleConfig, TorchSchedule, WsdSchedule
 
 DEFAULT_EPOCHS = 5
 
@@ -149,6 +151,10 @@ class RunConfig(Part):
     """Which optimizer."""
     schedule: ScheduleConfig = ArticleSchedule()
     """How the learning rate moves."""
+    phases: PhasesConfig = PhasesConfig()
+    """A warm-up before the schedule, and a cooldown after it."""
+    layer_rates: dict[str, LayerRate] = Field(default_factory=dict)
+    """Multipliers of the rates of layer groups, by name or regular expression: a number, planned, or measured."""
     averaging: AveragingConfig = AveragingConfig()
     """Whether the weights are averaged over the updates."""
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -181,6 +187,20 @@ class RunConfig(Part):
         if epochs is not None and steps is not None:
             raise ValueError(f"Give epochs or steps, not both: got epochs = {epochs} and steps = {steps}.")
         return values if steps is not None or epochs is not None else {**values, "epochs": DEFAULT_EPOCHS}
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> Self:
+        if self.phases == PhasesConfig():
+            return self
+        if isinstance(self.schedule, WsdSchedule | OneCycleSchedule | TorchSchedule):
+            instead = " Use schedule.name = 'constant' with them." if isinstance(self.schedule, WsdSchedule) else ""
+            raise ValueError(f"phases: {self.schedule.name} has its own; leave them out.{instead}")
+        if self.steps is not None and sum(self.phases.lengths(self.steps)) > self.steps:
+            warmup, cooldown = self.phases.lengths(self.steps)
+            raise ValueError(
+                f"phases: warm-up and cooldown must fit into {self.steps} steps, got {warmup} + {cooldown}."
+            )
+        return self
 
     @model_validator(mode="after")
     def _rates_fit(self) -> Self:

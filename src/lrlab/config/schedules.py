@@ -1,4 +1,4 @@
-"""The schedules by name, each with its own keys."""
+"""The schedules by name, each with its own keys: functions of the step here, those that listen in rules.py."""
 
 from __future__ import annotations
 
@@ -8,30 +8,21 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from lrlab.config.parts import Count, Fraction, NotNegative, Part, Positive, unknown
+from lrlab.config.parts import Count, Fraction, NotNegative, Part, unknown
+from lrlab.config.rules import (
+    ArticleSchedule,
+    GreedySchedule,
+    PlateauSchedule,
+    SlopeSchedule,
+    SnrSchedule,
+    StationaritySchedule,
+)
 
 
 def _is_class_name(name: str) -> str:
     if not re.fullmatch(r"torch:[A-Za-z]+", name):
         raise ValueError(f"schedule.name: must be torch:<Class>, as in torch:StepLR, got {name!r}.")
     return name
-
-
-class ArticleSchedule(Part):
-    """Decay once the mean change of the loss is small against the rate: the article's rule."""
-
-    name: Literal["article"] = "article"
-    """Name of the schedule."""
-    multiplier: Positive = 0.5
-    """Decay when |mean(diff(losses))| <= multiplier * lr."""
-    check_every: Count = 1000
-    """Updates between two looks at the rule."""
-    factor: Fraction = 0.1
-    """The rate is multiplied by this at a decay."""
-    min_lr: NotNegative = 1e-6
-    """The rate never goes below this."""
-    reset_optimizer: bool = True
-    """Forget the optimizer's state (Adam's moments) at a decay, as the article did by building it anew."""
 
 
 class ConstantSchedule(Part):
@@ -118,6 +109,11 @@ class TorchSchedule(Part):
 
 SCHEDULES: Mapping[str, type[BaseModel]] = {
     "article": ArticleSchedule,
+    "slope": SlopeSchedule,
+    "snr": SnrSchedule,
+    "stationarity": StationaritySchedule,
+    "greedy": GreedySchedule,
+    "plateau": PlateauSchedule,
     "constant": ConstantSchedule,
     "step": StepSchedule,
     "cosine": CosineSchedule,
@@ -146,6 +142,11 @@ def _known_schedule(value: Any) -> Any:
 
 ScheduleConfig = Annotated[
     Annotated[ArticleSchedule, Tag("article")]
+    | Annotated[SlopeSchedule, Tag("slope")]
+    | Annotated[SnrSchedule, Tag("snr")]
+    | Annotated[StationaritySchedule, Tag("stationarity")]
+    | Annotated[GreedySchedule, Tag("greedy")]
+    | Annotated[PlateauSchedule, Tag("plateau")]
     | Annotated[ConstantSchedule, Tag("constant")]
     | Annotated[StepSchedule, Tag("step")]
     | Annotated[CosineSchedule, Tag("cosine")]

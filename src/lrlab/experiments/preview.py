@@ -5,27 +5,35 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from lrlab.config import ConfigError, RunConfig
-from lrlab.experiments.build import build_optimizer, build_scheduler
-from lrlab.schedulers import SignalScheduler
+from lrlab.config import ConfigError, MeasuredRate, ModelConfig, RunConfig
+from lrlab.experiments.build import build_model, build_optimizer
+from lrlab.experiments.build_scheduler import RULES, build_scheduler
+from lrlab.models import layer_groups
+
+Rates = list[float]
+"""Rate of each update of a run."""
 
 
-def preview_rates(config: RunConfig, *, num_steps: int) -> list[float]:
-    """Return the rate of each update of a run of `num_steps`, by stepping the scheduler through it.
+def preview_rates(config: RunConfig, *, num_steps: int) -> dict[str, Rates]:
+    """Return the rates that each layer group really gets in a run of `num_steps`, by stepping the scheduler through it.
 
-    Raises: ConfigError for a schedule that listens to the training.
+    Raises: ConfigError for a schedule, or a rate of a layer, that listens to the training.
     """
-    parameter = nn.Parameter(torch.zeros(1))
-    optimizer = build_optimizer(config.optimizer, {"all": [parameter]})
-    scheduler = build_scheduler(config, optimizer, num_steps=num_steps)
-    if isinstance(scheduler, SignalScheduler):
+    if config.schedule.name in RULES:
         raise ConfigError(
-            f"schedule '{config.schedule.name}' decides from the loss of a run, so there is no rate to know before it. "
+            f"schedule '{config.schedule.name}' decides from the run itself, so there is no rate to know before it. "
             "Run it on something small: lrlab train --data digits."
         )
-    rates = []
+    if measured := [name for name, rate in config.layer_rates.items() if isinstance(rate, MeasuredRate)]:
+        raise ConfigError(f"layer_rates.{measured[0]} is measured in the run, so there is no rate to know before it.")
+    model = build_model(ModelConfig(name=config.model.name, width=1), num_classes=2, in_channels=1, seed=0)
+    groups = {name: [nn.Parameter(torch.zeros(1))] for name in layer_groups(model)}
+    optimizer = build_optimizer(config.optimizer, groups)
+    scheduler = build_scheduler(config, optimizer, num_steps=num_steps)
+    rates: dict[str, Rates] = {name: [] for name in groups}
     for _ in range(num_steps):
-        rates.append(float(optimizer.param_groups[0]["lr"]))
+        for group in optimizer.param_groups:
+            rates[group["name"]].append(float(group["lr"]))
         optimizer.step()  # without a gradient it changes nothing; torch warns of schedulers stepped alone
         scheduler.step()
     return rates

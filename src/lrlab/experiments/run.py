@@ -14,12 +14,13 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lrlab.config import ConfigError, RunConfig
 from lrlab.data import Augmentation, Batches, ImageData, evaluation_batches
-from lrlab.experiments.build import build_average, build_data, build_model, build_optimizer, build_scheduler
+from lrlab.experiments.build import build_average, build_data, build_model, build_optimizer
+from lrlab.experiments.build_scheduler import build_scheduler
 from lrlab.experiments.session import Event, Session
 from lrlab.models import layer_groups
 from lrlab.probes import GradientProbe, OutputGradientProbe, Probe
 from lrlab.runs import RunWriter, Status, StorageError
-from lrlab.schedulers import SignalScheduler
+from lrlab.schedulers import LayerwiseLR, PhasesLR, RuleLR
 from lrlab.training import (
     DivergedError,
     Engine,
@@ -175,10 +176,14 @@ class Experiment:
         }
 
     def _warn_of_a_rule_that_never_looks(self) -> None:
-        if isinstance(self.scheduler, SignalScheduler) and self.scheduler.check_every > self.num_steps:
+        rule = rule_of(self.scheduler)
+        num_heard = self.num_steps - sum(self.config.phases.lengths(self.num_steps))
+        if rule is not None and rule.first_decision > num_heard:
+            keys = " or ".join(f"schedule.{name}" for name in rule.timed_by)
             warnings.warn(
-                f"schedule '{self.config.schedule.name}' looks every {self.scheduler.check_every} updates and this run "
-                f"has {self.num_steps}: the rate will stay as it is. Lower schedule.check_every, or train longer.",
+                f"schedule '{self.config.schedule.name}' decides after {rule.first_decision} updates at the earliest "
+                f"and in this run it hears {num_heard}: it will not move the rate. Lower {keys}, or "
+                "train longer.",
                 stacklevel=3,
             )
 
@@ -195,6 +200,15 @@ def _build_batches(config: RunConfig, data: ImageData) -> Batches:
         return Batches(data, batch_size=config.batch_size, seed=config.seed, augmentation=augmentation)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def rule_of(scheduler: LRScheduler) -> RuleLR | None:
+    """Return the rule within phases and rates per layer; None where the rate is a function of the step."""
+    if isinstance(scheduler, LayerwiseLR):
+        return rule_of(scheduler.scheduler)
+    if isinstance(scheduler, PhasesLR):
+        return rule_of(scheduler.rule)
+    return scheduler if isinstance(scheduler, RuleLR) else None
 
 
 def _status_after(error: BaseException) -> Status:

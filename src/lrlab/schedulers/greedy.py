@@ -36,6 +36,7 @@ class GreedyLR(RuleLR):
 
     _STATE: ClassVar[tuple[str, ...]] = (*RuleLR._STATE, "_best", "_num_good", "_num_bad", "_holds", "_resets_in")
     rule = "greedy"
+    timed_by = ("check_every", "patience")
 
     def __init__(
         self,
@@ -72,6 +73,11 @@ class GreedyLR(RuleLR):
         self._holds = 0  # stretches in which nothing is counted
         self._resets_in = reset_start
         super().__init__(optimizer, check_every=check_every, factor=factor, min_lr=min_lr)
+
+    @property
+    def first_decision(self) -> int:
+        """Updates until enough stretches were good in a row."""
+        return (self.patience + 1) * self.check_every
 
     def _decide(self, losses: Tensor) -> dict[str, Any]:
         mean_loss, before = float(losses.mean()), self._rates()

@@ -36,6 +36,7 @@ class PlateauLR(RuleLR):
 
     _STATE: ClassVar[tuple[str, ...]] = (*RuleLR._STATE, "_progress")
     rule = "plateau"
+    timed_by = ("check_every", "patience")
 
     def __init__(
         self,
@@ -62,6 +63,11 @@ class PlateauLR(RuleLR):
             min_lr=min_lr,
         )
         super().__init__(optimizer, check_every=check_every, factor=factor, min_lr=min_lr)
+
+    @property
+    def first_decision(self) -> int:
+        """Updates until the first stretch, which is the best, was followed by enough bad ones."""
+        return (self._plateau.patience + 2) * self.check_every
 
     @property
     def _progress(self) -> dict[str, Any]:

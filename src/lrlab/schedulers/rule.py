@@ -38,6 +38,9 @@ class RuleLR(SignalScheduler):
     rule: ClassVar[str]
     """Name of the rule in its decisions."""
 
+    timed_by: ClassVar[tuple[str, ...]] = ("check_every",)
+    """Settings that say when it can decide for the first time."""
+
     def __init__(self, optimizer: Optimizer, *, check_every: int, factor: float, min_lr: float) -> None:
         self._require(check_every >= 1, f"check_every must be >= 1, got {check_every}")
         self._require(0 < factor < 1, f"factor must be in (0, 1), got {factor}")
@@ -48,6 +51,11 @@ class RuleLR(SignalScheduler):
         self._losses: Tensor | None = None  # (check_every,), since the last look, where the losses are
         self._num_losses = 0
         super().__init__(optimizer)
+
+    @property
+    def first_decision(self) -> int:
+        """Updates before it can move a rate."""
+        return self.check_every
 
     def replay(self, losses: Tensor) -> None:
         """Take recorded losses, each as that of an update, and decide as if training: a million take seconds.

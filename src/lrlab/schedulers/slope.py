@@ -58,6 +58,7 @@ class SlopeLR(RuleLR):
 
     _STATE: ClassVar[tuple[str, ...]] = (*RuleLR._STATE, "_window")
     rule = "slope"
+    timed_by = ("window",)
 
     def __init__(
         self,
@@ -91,6 +92,11 @@ class SlopeLR(RuleLR):
         self._require(self.forget >= 1, f"forget must be >= 1, got {forget}")
         self._window = torch.empty(0, dtype=torch.float64)
         super().__init__(optimizer, check_every=check_every, factor=factor, min_lr=min_lr)
+
+    @property
+    def first_decision(self) -> int:
+        """Updates until the window is full and looked at."""
+        return -(-self.window // self.check_every) * self.check_every
 
     def _decide(self, losses: Tensor) -> dict[str, Any]:
         self._window = torch.cat([self._window, losses])[-self.window :]

@@ -59,6 +59,7 @@ class StationarityLR(RuleLR):
         "_num_drifts",
     )
     rule = "stationarity"
+    timed_by = ("min_samples", "sample_every")
 
     def __init__(
         self,
@@ -94,6 +95,12 @@ class StationarityLR(RuleLR):
     def needs_observe(self) -> bool:
         """It reads the weights, so `observe` may be left out."""
         return False
+
+    @property
+    def first_decision(self) -> int:
+        """Updates until there are enough stretches; the first one has no beginning."""
+        num_updates = (self.leak_ratio * (self.min_samples - 1) + 2) * self.sample_every
+        return -(-num_updates // self.check_every) * self.check_every
 
     def _advance(self, loss: Tensor | float) -> None:
         if self.last_epoch % self.sample_every == 0:

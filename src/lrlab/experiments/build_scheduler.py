@@ -1,0 +1,199 @@
+"""From the words of a configuration to a scheduler: rules, functions of the step, and what is put around them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import torch
+from torch import nn
+from torch.optim import Optimizer, lr_scheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from lrlab import schedules
+from lrlab.config import (
+    ConfigError,
+    ConstantSchedule,
+    CosineSchedule,
+    LayerRate,
+    LinearSchedule,
+    MeasuredRate,
+    OneCycleSchedule,
+    PlannedRate,
+    RunConfig,
+    StepSchedule,
+    TorchSchedule,
+    WsdSchedule,
+)
+from lrlab.config.parts import unknown
+from lrlab.schedulers import (
+    ArticleLR,
+    GreedyLR,
+    LayerwiseLR,
+    PhasesLR,
+    PlateauLR,
+    RuleLR,
+    SlopeLR,
+    SnrLR,
+    StationarityLR,
+    WeakGradients,
+)
+from lrlab.schedulers.layerwise import Multiplier
+from lrlab.schedules import Schedule
+
+RULES: Final[Mapping[str, Callable[..., RuleLR]]] = {
+    "article": ArticleLR,
+    "slope": SlopeLR,
+    "snr": SnrLR,
+    "stationarity": StationarityLR,
+    "greedy": GreedyLR,
+    "plateau": PlateauLR,
+}
+
+_NOT_FROM_A_FILE = ("LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler")
+"""torch's schedulers whose arguments are functions or other schedulers, which no configuration can hold."""
+
+
+def build_scheduler(config: RunConfig, optimizer: Optimizer, *, num_steps: int) -> LRScheduler:
+    """Make the scheduler of a run of `num_steps` updates.
+
+    Raises: ConfigError if torch has no such scheduler or not with these arguments, if warm-up and cooldown do not fit
+        into the run, or if a rate is for a layer group that is not there.
+    """
+    try:
+        scheduler = _build_scheduler(config, optimizer, num_steps=num_steps)
+        multipliers = {name: _multiplier(rate, num_steps=num_steps) for name, rate in config.layer_rates.items()}
+        return LayerwiseLR(scheduler, multipliers) if multipliers else scheduler
+    except ConfigError:
+        raise
+    except ValueError as error:  # of a setting that only the run's length, the optimizer or the layers rule out
+        raise ConfigError(str(error)) from error
+
+
+def _build_scheduler(config: RunConfig, optimizer: Optimizer, *, num_steps: int) -> LRScheduler:
+    schedule = config.schedule
+    if isinstance(schedule, TorchSchedule):
+        return _torch_scheduler(schedule, optimizer, num_steps=num_steps)
+    if schedule.name not in RULES:
+        return LambdaLR(optimizer, build_schedule(config, num_steps=num_steps))
+    rule = RULES[schedule.name](optimizer, **schedule.model_dump(exclude={"name"}))
+    warmup_steps, cooldown_steps = config.phases.lengths(num_steps)
+    if not warmup_steps and not cooldown_steps:
+        return rule
+    return PhasesLR(
+        rule,
+        warmup_steps=warmup_steps,
+        cooldown_steps=cooldown_steps,
+        total_steps=num_steps,
+        shape=config.phases.cooldown_shape,
+        end=config.phases.end,
+    )
+
+
+def build_schedule(config: RunConfig, *, num_steps: int) -> Schedule:
+    """Make the open-loop schedule of a run of `num_steps` updates, with its warm-up and cooldown."""
+    warmup_steps, cooldown_steps = config.phases.lengths(num_steps)
+    body = _body(config, num_steps=num_steps - warmup_steps - cooldown_steps)
+    if not warmup_steps and not cooldown_steps:
+        return body
+    return schedules.phases(
+        body,
+        total_steps=num_steps,
+        warmup_steps=warmup_steps,
+        cooldown_steps=cooldown_steps,
+        shape=config.phases.cooldown_shape,
+        end=config.phases.end,
+    )
+
+
+def _body(config: RunConfig, *, num_steps: int) -> Schedule:
+    schedule, base_lr = config.schedule, config.optimizer.lr
+    match schedule:
+        case ConstantSchedule():
+            return schedules.constant()
+        case StepSchedule():
+            return schedules.step(schedule.step_size, factor=schedule.factor)
+        case CosineSchedule():
+            return schedules.cosine(num_steps, end=schedule.min_lr / base_lr)
+        case LinearSchedule():
+            return schedules.linear(num_steps, end=schedule.min_lr / base_lr)
+        case WsdSchedule():
+            warmup_steps = round(schedule.warmup_fraction * num_steps)
+            return schedules.wsd(
+                num_steps,
+                warmup_steps=warmup_steps,
+                cooldown_steps=min(round(schedule.cooldown_fraction * num_steps), num_steps - warmup_steps),
+                shape=schedule.cooldown_shape,
+                end=schedule.min_lr / base_lr,
+            )
+        case OneCycleSchedule():
+            return schedules.one_cycle(
+                num_steps,
+                warmup_fraction=schedule.warmup_fraction,
+                div_factor=schedule.div_factor,
+                final_div_factor=schedule.final_div_factor,
+            )
+        case _:
+            raise ConfigError(f"schedule '{schedule.name}' listens to the training and is no function of the step.")
+
+
+def _multiplier(rate: LayerRate, *, num_steps: int) -> Multiplier:
+    if isinstance(rate, PlannedRate):
+        return schedules.COOLDOWNS[rate.shape](num_steps, start=rate.start, end=rate.end)
+    if isinstance(rate, MeasuredRate):
+        return WeakGradients(rate.strength, rate.every, rate.memory, rate.limit)
+    return float(rate)
+
+
+def _torch_scheduler(config: TorchSchedule, optimizer: Optimizer, *, num_steps: int) -> LRScheduler:
+    """Make one of torch's own schedulers.
+
+    torch looks at few of its arguments, and some fail only at a certain update: the whole run is played before.
+    """
+    kind, allowed = _torch_class(config.name.removeprefix("torch:"))
+    options = config.model_extra or {}
+    for key in options:
+        if key not in allowed:
+            raise ConfigError(unknown("key", f"schedule.{key}", [f"schedule.{key}" for key in allowed]))
+    try:
+        _play(kind(_twin(optimizer), **options), num_steps)
+        return kind(optimizer, **options)
+    except Exception as error:  # torch raises what its arithmetic raises
+        raise ConfigError(
+            f"{config.name}: {type(error).__name__}: {str(error).rstrip('.')}. "
+            f"Its keys, in updates: {', '.join(allowed)}."
+        ) from error
+
+
+def _torch_class(name: str) -> tuple[Callable[..., LRScheduler], list[str]]:
+    """Return torch's scheduler of a name, and the arguments that it takes."""
+    known = sorted(
+        name
+        for name, kind in inspect.getmembers(lr_scheduler, inspect.isclass)
+        if issubclass(kind, LRScheduler) and kind is not LRScheduler and not name.startswith("_")
+    )
+    if name == "ReduceLROnPlateau":
+        raise ConfigError(
+            "torch:ReduceLROnPlateau needs a loss: say schedule.name = 'plateau', which tells it the loss."
+        )
+    if name in _NOT_FROM_A_FILE:
+        raise ConfigError(f"torch:{name} takes functions or schedulers, which a configuration cannot hold.")
+    if name not in known:
+        usable = [f"torch:{name}" for name in known if name not in (*_NOT_FROM_A_FILE, "ReduceLROnPlateau")]
+        raise ConfigError(unknown("scheduler", f"torch:{name}", usable))
+    kind = getattr(lr_scheduler, name)
+    allowed = [key for key in inspect.signature(kind).parameters if key not in ("optimizer", "last_epoch")]
+    return kind, allowed
+
+
+def _twin(optimizer: Optimizer) -> Optimizer:
+    """Return an optimizer of the same kind, settings and groups over numbers that nobody needs."""
+    groups = [{"params": [nn.Parameter(torch.zeros(1))]} for _ in optimizer.param_groups]
+    return type(optimizer)(groups, **optimizer.defaults)
+
+
+def _play(scheduler: LRScheduler, num_steps: int) -> None:
+    for _ in range(num_steps):
+        scheduler.optimizer.step()
+        scheduler.step()
