@@ -94,7 +94,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "snr": {"check_every": 50, "sample_every": 5, "min_signal": 0.1, "level": 0.1, "factor": 0.5, "min_lr": 1e-4},
     "stationarity": {
-        "check_every": 50, "sample_every": 5, "min_samples": 12, "leak_ratio": 3, "level": 0.1, "factor": 0.5,
+        "check_every": 50, "sample_every": 5, "min_samples": 22, "leak_ratio": 3, "level": 0.1, "factor": 0.5,
         "min_lr": 1e-4,
     },
     "greedy": {

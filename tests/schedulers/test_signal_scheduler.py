@@ -41,7 +41,7 @@ RULES: dict[str, Make] = {
     "greedy": lambda optimizer: GreedyLR(optimizer, check_every=3, patience=1, max_lr=0.5, reset_start=2, min_lr=0.08),
     "snr": lambda optimizer: SnrLR(optimizer, check_every=20, sample_every=4),
     "stationarity": lambda optimizer: StationarityLR(
-        optimizer, check_every=6, sample_every=2, min_samples=10, leak_ratio=2
+        optimizer, check_every=6, sample_every=2, min_samples=20, leak_ratio=1, level=0.006
     ),
 }
 """Each set so that it decays within the losses below."""

@@ -101,7 +101,7 @@ class StationaritySchedule(Part):
     """Updates between two looks; a multiple of sample_every."""
     sample_every: Count = 10
     """Updates between two measurements of the weights' norm."""
-    min_samples: Annotated[int, Field(ge=10)] = 40
+    min_samples: Annotated[int, Field(ge=20)] = 40
     """Stretches between measurements that must count before it decides."""
     leak_ratio: Count = 2
     """The latest 1 / leak_ratio of the stretches since the last decay count."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lrlab.schedulers.rule import RuleLR
-from lrlab.schedulers.statistics import mean_estimate
+from lrlab.schedulers.statistics import Estimate, batch_means_estimate
 
 
 class StationarityLR(RuleLR):
@@ -29,8 +29,8 @@ class StationarityLR(RuleLR):
     The norm is taken every `sample_every` updates, which gives one value of D for each such stretch; one in which a
     rate changed is left out. Of the stretches since the last decay the latest 1 / `leak_ratio` count. Once these are
     `min_samples`, it decays, every `check_every` updates, if their mean cannot be told from zero by a two-sided t-test
-    at `level` with a standard error corrected for autocorrelation, nor that of their first half, nor of their second:
-    a drift that passes through zero is no rest. (SASA+ takes batch means for the standard error.)
+    at `level` with the standard error of batch means, nor that of their first half, nor of their second: a drift that
+    passes through zero is no rest.
 
     What misleads it: networks with batch normalisation and weight decay come to a steady norm after about
     1 / (lr * weight_decay) updates, whether or not the loss still falls; without weight decay the norm of weights
@@ -40,7 +40,7 @@ class StationarityLR(RuleLR):
         optimizer: any; SASA+ is derived for SGD with momentum.
         check_every: updates between two looks, >= 1.
         sample_every: updates in one stretch, >= 1.
-        min_samples: stretches that must count before it decides, >= 10.
+        min_samples: stretches that must count before it decides, >= 20.
         leak_ratio: the latest 1 / leak_ratio of the stretches since the last decay count; >= 1.
         level: of the test, in (0, 1); a larger one decays later.
         factor: the rates are multiplied by it, in (0, 1).
@@ -77,7 +77,7 @@ class StationarityLR(RuleLR):
         fits = check_every >= 1 and check_every % sample_every == 0
         self._require(fits, f"check_every must be a multiple of sample_every = {sample_every}, got {check_every}")
         self._require(leak_ratio >= 1, f"leak_ratio must be >= 1, got {leak_ratio}")
-        self._require(min_samples >= 10, f"min_samples must be >= 10, got {min_samples}")
+        self._require(min_samples >= 20, f"min_samples must be >= 20, got {min_samples}")
         self._require(0 < level < 1, f"level must be in (0, 1), got {level}")
         self.sample_every = sample_every
         self.min_samples = min_samples
@@ -141,13 +141,13 @@ class StationarityLR(RuleLR):
         return {**evidence, "decision": "decay" if is_stationary else "keep"}
 
     def _test(self, drifts: Tensor) -> tuple[bool, dict[str, Any]]:
-        whole, *halves = [mean_estimate(part) for part in (drifts, *drifts.chunk(2))]
+        whole = batch_means_estimate(drifts)
+        halves = [Estimate(float(half.mean()), whole.std_error * math.sqrt(2), whole.dof) for half in drifts.chunk(2)]
         p, *half_ps = [2 * min(part.p_above(0.0), 1 - part.p_above(0.0)) for part in (whole, *halves)]
         evidence = {
             "drift": whole.value,
             "std_error": whole.std_error,
             "dof": whole.dof,
-            "autocorrelation": whole.autocorrelation,
             "num_samples": len(drifts),
             "p": p,
             "least_half_p": min(half_ps),

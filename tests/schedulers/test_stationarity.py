@@ -1,0 +1,102 @@
+"""StationarityLR: the identity it rests on, and walks whose end is known."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, Optimizer
+
+from lrlab.schedulers import StationarityLR
+from lrlab.schedulers.stationarity import squared_norms
+
+
+def quadratic(optimizer: Optimizer, step: int, *, noise: float = 1.0) -> None:
+    """A noisy gradient of |x|^2 / 2."""
+    generator = torch.Generator().manual_seed(step)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = parameter.detach() + noise * torch.randn(parameter.shape, generator=generator)
+
+
+def far_away(make: Callable[..., Optimizer], **options: float) -> Optimizer:
+    """Two groups of weights, ten standard deviations from where they are going."""
+    weights = [[nn.Parameter(torch.full((50,), 10.0, dtype=torch.float64))] for _ in range(2)]
+    return make([{"params": group} for group in weights], **options)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        far_away(SGD, lr=0.05),
+        far_away(SGD, lr=0.05, momentum=0.9, weight_decay=0.01),
+        far_away(Adam, lr=0.05),
+    ],
+    ids=["SGD", "SGD with momentum", "Adam"],
+)
+def test_the_norms_tell_the_statistic_of_sasa(optimizer: Optimizer) -> None:
+    scheduler = StationarityLR(optimizer, check_every=5, sample_every=5)
+    told = []
+    for step in range(1, 51):
+        before = [group["params"][0].detach().clone() for group in optimizer.param_groups]
+        quadratic(optimizer, step)
+        optimizer.step()
+        statistic = 0.0
+        for group, weights in zip(optimizer.param_groups, before, strict=True):
+            direction = (weights - group["params"][0].detach()) / group["lr"]
+            # <x(k+1), d(k)> + lr / 2 |d(k)|^2, as SASA+ computes it at each update
+            statistic += float(group["params"][0].detach() @ direction + group["lr"] / 2 * direction @ direction)
+        told.append(statistic)
+        scheduler.step()
+    found = scheduler.state_dict()["_drifts"]
+    expected = [sum(told[start : start + 5]) / 5 for start in range(5, 50, 5)]  # the first stretch has no beginning
+    assert found == pytest.approx(expected[-len(found) :], rel=1e-9)
+    assert len(found) == 5  # the latest half of nine
+
+
+def decays(scheduler: StationarityLR, num_updates: int) -> list[int]:
+    for step in range(1, num_updates + 1):
+        quadratic(scheduler.optimizer, step)
+        scheduler.optimizer.step()
+        scheduler.step()
+    return [decision["step"] for decision in scheduler.take_decisions() if decision["decision"] == "decay"]
+
+
+def test_it_keeps_the_rate_on_the_way_and_decays_where_the_weights_wander() -> None:
+    # at a rate of 0.002 the distance halves every 350 updates; after 2,900 it is no more than the noise leaves of it,
+    # and the latest half of the stretches forgets the way after twice as many
+    scheduler = StationarityLR(far_away(SGD, lr=0.002), check_every=100, sample_every=5, min_samples=40, min_lr=0.002)
+    found = decays(scheduler, 8_000)
+    assert found and 2_900 < found[0]
+
+
+def test_a_stretch_in_which_a_rate_changed_is_left_out() -> None:
+    optimizer = far_away(SGD, lr=0.05)
+    scheduler = StationarityLR(optimizer, check_every=10, sample_every=5)
+    decays(scheduler, 20)
+    optimizer.param_groups[1]["lr"] = 0.01
+    decays(scheduler, 10)
+    # six samples in all: one has no beginning, one saw the change
+    assert scheduler.state_dict()["_num_drifts"] == 4
+
+
+def test_squared_norms_are_exact_for_float32_weights() -> None:
+    weights = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
+    found = squared_norms(SGD([nn.Parameter(weights)], 0.1))
+    assert found.dtype == torch.float64
+    assert float(found) == pytest.approx(float(weights.double().square().sum()), rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sample_every": 0}, "sample_every must be >= 1, got 0"),
+        ({"check_every": 15}, "check_every must be a multiple of sample_every = 10, got 15"),
+        ({"min_samples": 19}, "min_samples must be >= 20, got 19"),
+        ({"leak_ratio": 0}, "leak_ratio must be >= 1, got 0"),
+        ({"level": 1.0}, r"level must be in \(0, 1\), got 1.0"),
+    ],
+)
+def test_impossible_values_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        StationarityLR(far_away(SGD, lr=0.1), **options)  # type: ignore[arg-type]
