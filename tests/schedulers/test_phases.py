@@ -1,0 +1,114 @@
+"""PhasesLR: trajectories written by hand, and the same as the open-loop schedule where the rule never moves."""
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LambdaLR
+
+from lrlab import schedules
+from lrlab.schedulers import ArticleLR, PhasesLR, SignalScheduler, SlopeLR, SnrLR
+
+
+def sgd(*rates: float) -> SGD:
+    return SGD([{"params": [nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates])
+
+
+def play(scheduler: SignalScheduler | LambdaLR, losses: list[float]) -> list[list[float]]:
+    """Rates that each update was made with."""
+    seen = []
+    for loss in losses:
+        seen.append([group["lr"] for group in scheduler.optimizer.param_groups])
+        scheduler.optimizer.step()
+        if isinstance(scheduler, SignalScheduler):
+            scheduler.step(loss)
+        else:
+            scheduler.step()
+    return seen
+
+
+def test_a_trajectory_by_hand() -> None:
+    optimizer = sgd(1.0, 0.1)
+    rule = ArticleLR(optimizer, multiplier=0.001, check_every=3, factor=0.5)
+    scheduler = PhasesLR(rule, warmup_steps=4, cooldown_steps=4, total_steps=14, shape="linear")
+    # the rule hears updates 5 to 10: it decays at the first look, at equal losses, and keeps at the second
+    losses = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 5.0, 5.0, 4.0, 3.0, 2.0, 2.0, 2.0, 2.0]
+    expected = [
+        0.25, 0.5, 0.75, 1.0,  # warm-up
+        1.0, 1.0, 1.0,  # until the first look
+        0.5, 0.5, 0.5,  # after the decay
+        0.375, 0.25, 0.125, 0.0,  # cooldown from where the rule was
+    ]  # fmt: skip
+    seen = play(scheduler, losses)
+    assert [row[0] for row in seen] == pytest.approx(expected)
+    assert [row[1] for row in seen] == pytest.approx([0.1 * rate for rate in expected])
+    decisions = scheduler.take_decisions()
+    assert [(decision["step"], decision["decision"]) for decision in decisions] == [(7, "decay"), (10, "keep")]
+    assert rule.decisions == []
+
+
+@pytest.mark.parametrize("shape", ["1-sqrt", "linear", "cosine"])
+@pytest.mark.parametrize(("warmup", "cooldown"), [(0, 0), (7, 0), (0, 7), (10, 20), (25, 25), (0, 50)])
+def test_around_a_rule_that_never_moves_it_is_wsd(warmup: int, cooldown: int, shape: schedules.CooldownShape) -> None:
+    rule = SlopeLR(sgd(0.3), window=1000)
+    scheduler = PhasesLR(rule, warmup_steps=warmup, cooldown_steps=cooldown, total_steps=50, shape=shape, end=0.1)
+    reference = schedules.wsd(50, warmup_steps=warmup, cooldown_steps=cooldown, shape=shape, end=0.1)
+    expected = [[0.3 * reference(index)] for index in range(50)]
+    for row, wanted in zip(play(scheduler, [1.0] * 50), expected, strict=True):
+        assert row == pytest.approx(wanted)
+
+
+def test_past_the_end_the_last_rate_stays() -> None:
+    scheduler = PhasesLR(SlopeLR(sgd(1.0)), cooldown_steps=3, total_steps=5, shape="linear", end=0.25)
+    assert [row[0] for row in play(scheduler, [1.0] * 9)] == pytest.approx(
+        [1, 1, 0.75, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25]
+    )
+
+
+def test_the_warmup_comes_to_the_very_rate_it_began_from() -> None:
+    for steps in range(1, 200):
+        scheduler = PhasesLR(SlopeLR(sgd(0.1)), warmup_steps=steps)
+        assert play(scheduler, [1.0] * (steps + 1))[-2:] == [[0.1], [0.1]]
+
+
+def test_the_rule_hears_nothing_of_the_warmup() -> None:
+    # a loss that falls throughout the warm-up and is flat afterwards: the window holds flat losses alone
+    rule = SlopeLR(sgd(1.0), window=10, check_every=5)
+    play(PhasesLR(rule, warmup_steps=30), [float(100 - step) for step in range(30)] + [1.0] * 9)
+    assert rule.last_epoch == 9
+    play_on = rule.state_dict()
+    assert play_on["_num_losses"] == 4
+    assert play_on["_window"].tolist() == [1.0] * 5
+
+
+def test_a_rule_that_needs_no_loss_needs_none_within_phases() -> None:
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], 1.0)
+    scheduler = PhasesLR(SnrLR(optimizer), warmup_steps=2)
+    optimizer.param_groups[0]["params"][0].grad = torch.ones(1)
+    optimizer.step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == 1.0
+
+
+def test_what_accelerate_takes_for_one_cycle_is_not_there() -> None:
+    assert not hasattr(PhasesLR(SlopeLR(sgd(1.0)), cooldown_steps=1, total_steps=2), "total_steps")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"warmup_steps": -1}, "warmup_steps and cooldown_steps must be >= 0"),
+        ({"cooldown_steps": 1}, "total_steps must be given and hold warm-up and cooldown, got 0 . 1 of None"),
+        ({"warmup_steps": 3, "cooldown_steps": 3, "total_steps": 5}, "got 3 . 3 of 5. It counts updates"),
+        ({"shape": "sqrt"}, "shape one of 1-sqrt, linear, cosine, got 0, 0, 0.0 and 'sqrt'"),
+        ({"end": 1.5}, r"end in \[0, 1\]"),
+    ],
+)
+def test_impossible_phases_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PhasesLR(SlopeLR(sgd(1.0)), **options)  # type: ignore[arg-type]
+
+
+def test_a_function_of_the_step_is_no_rule() -> None:
+    with pytest.raises(ValueError, match=r"must be a scheduler that listens.*lrlab.schedules.phases"):
+        PhasesLR(LambdaLR(sgd(1.0), schedules.constant()))  # type: ignore[arg-type]
