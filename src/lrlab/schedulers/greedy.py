@@ -112,13 +112,13 @@ class GreedyLR(RuleLR):
 
     def _lower(self) -> None:
         self._decay()
-        self._num_bad, self._holds = 0, self.cooldown
         if max(self._rates()) <= self.min_lr:
             self._resets_in -= 1
             if self._resets_in <= 0:
                 self._start_anew()
+        self._num_bad, self._holds = 0, self.cooldown
 
     def _start_anew(self) -> None:
         self._set_rates([float(group.get("initial_lr", group["lr"])) for group in self.optimizer.param_groups])
-        self._best, self._num_good, self._num_bad, self._holds = math.inf, 0, 0, 0
+        self._best, self._num_good = math.inf, 0
         self._resets_in = self.reset_start
