@@ -7,12 +7,16 @@ import pytest
 
 PUBLIC = {
     "lrlab": {
-        "ArticleLR", "Experiment", "GradientProbe", "OutputGradientProbe", "PlateauLR", "Run", "RunConfig",
-        "__version__", "find_runs", "layer_groups", "parse_config", "read_run", "write_report",
+        "ArticleLR", "Experiment", "GradientProbe", "GreedyLR", "LayerwiseLR", "OutputGradientProbe", "PhasesLR",
+        "PlateauLR", "Run", "RunConfig", "SlopeLR", "SnrLR", "StationarityLR", "__version__",
+        "find_runs", "layer_groups", "parse_config", "read_run", "write_report",
     },
     "lrlab.models": {"LayerGroups", "ResNet", "layer_groups", "resnet18", "resnet34"},
     "lrlab.probes": {"GradientProbe", "OutputGradientProbe", "Probe"},
-    "lrlab.schedulers": {"ArticleLR", "Decision", "PlateauLR", "SignalScheduler"},
+    "lrlab.schedulers": {
+        "ArticleLR", "Decision", "GreedyLR", "LayerwiseLR", "PhasesLR", "PlateauLR", "RuleLR", "SignalScheduler",
+        "SlopeLR", "SnrLR", "StationarityLR", "WeakGradients",
+    },
     "lrlab.training": {
         "DivergedError", "Engine", "EngineError", "Evaluation", "Network", "Recorder", "Rows", "Score", "Update",
         "choose_engine", "divergence", "estimate_statistics", "evaluate", "train",
@@ -21,7 +25,7 @@ PUBLIC = {
         "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError", "check_vacant", "find_runs",
         "lock_run", "read_info", "read_run",
     },
-    "lrlab.report": {"confusion_png", "write_figures", "write_report"},
+    "lrlab.report": {"confusion_png", "write_figures", "write_replay", "write_report"},
 }  # fmt: skip
 
 

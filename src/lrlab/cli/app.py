@@ -1,4 +1,4 @@
-"""The verbs of the command line; no logic. Each imports what it needs in its body, so that help loads no torch."""
+"""The verbs that train and compare; no logic. Each imports what it needs in its body, so that help loads no torch."""
 
 from __future__ import annotations
 
@@ -9,16 +9,24 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from lrlab import __version__
-from lrlab.cli.parsing import at_most_one, make_app
+from lrlab.cli.ask import calibrate, data_app, preview, replay
+from lrlab.cli.parameters import (
+    LENGTH,
+    MACHINE,
+    RECORDS,
+    WHAT,
+    ConfigFile,
+    DataDir,
+    Json,
+    Rate,
+    ScheduleName,
+    Settings,
+)
+from lrlab.cli.parsing import make_app
 
 RUNS = Path("runs")
 SOME_FAILED = 7
 
-WHAT = Group.create_ordered("What to train")
-RATE = Group.create_ordered("Learning rate")
-LENGTH = Group.create_ordered("How long (one of the two)", validator=at_most_one)
-MACHINE = Group.create_ordered("Machine")
-RECORDS = Group.create_ordered("Records")
 TRAIN = Group.create_ordered("Train and compare")
 ASK = Group.create_ordered("Before and beside it")
 OPTIONS = Group.create_ordered("Options")
@@ -29,35 +37,6 @@ app = make_app(
     version=__version__,
 )
 app["--help"].group = app["--version"].group = OPTIONS
-data_app = make_app(name="data", help="List, fetch and check data sets.", group=ASK)
-app.command(data_app)
-
-Settings = Annotated[
-    list[str] | None,
-    Parameter(name="--set", metavar="KEY=VALUE", group=RATE, help="Set any key of the configuration; repeatable."),
-]
-ScheduleName = Annotated[
-    str | None,
-    Parameter(
-        metavar="NAME",
-        group=RATE,
-        help="article, slope, snr, stationarity, greedy, plateau; constant, step, cosine, linear, wsd, one_cycle; "
-        "torch:<Class> [article].",
-    ),
-]
-Rate = Annotated[float | None, Parameter(metavar="X", group=RATE, help="Base learning rate [0.001].")]
-Json = Annotated[
-    bool, Parameter(name="--json", group=RECORDS, help="Print one JSON document on stdout, all else on stderr.")
-]
-ConfigFile = Annotated[
-    Path | None,
-    Parameter(metavar="FILE.toml", group=RECORDS, help="Configuration; the options given here go before it."),
-]
-DataName = Annotated[str, Parameter(name="NAME", help="cifar10, cifar100, digits or folder:DIR.")]
-DataDir = Annotated[
-    Path | None,
-    Parameter(metavar="DIR", group=WHAT, help="Folder with its archive or files [a cache, downloaded to once]."),
-]
 
 
 @app.command(group=TRAIN)
@@ -174,61 +153,10 @@ def report(
     return 0
 
 
-@app.command(group=ASK)
-def preview(
-    *,
-    schedule: ScheduleName = None,
-    steps: Annotated[int, Parameter(metavar="N", group=LENGTH, help="Optimizer updates.")],
-    lr: Rate = None,
-    settings: Settings = None,
-    json: Json = False,
-) -> int:
-    """Show the rate over time, before training."""
-    from lrlab.cli.options import read_config
-
-    checked = read_config(None, {"schedule.name": schedule, "steps": steps, "optimizer.lr": lr}, settings)
-
-    from lrlab.cli.display import Display, rate_charts
-    from lrlab.experiments import preview_rates
-
-    rates = preview_rates(checked, num_steps=steps)
-    display = Display(json=json)
-    display.say(rate_charts(rates))
-    display.document({"schedule": checked.schedule.name, "lr": rates})
-    return 0
-
-
-@data_app.command(name="list")
-def list_data() -> int:
-    """List the data sets that are known."""
-    from lrlab.experiments import list_data_sets
-
-    for line in list_data_sets():
-        sys.stdout.write(line + "\n")
-    return 0
-
-
-@data_app.command
-def fetch(name: Annotated[str, Parameter(name="NAME", help="cifar10 or cifar100.")], /) -> int:
-    """Download a data set into the cache, and check its checksum."""
-    from lrlab.experiments import fetch_data_set
-
-    sys.stdout.write(f"{fetch_data_set(name)}\n")
-    return 0
-
-
-@data_app.command
-def check(name: DataName, /, *, data_dir: DataDir = None, settings: Settings = None) -> int:
-    """Read a data set whole, and say what it holds or all that is wrong with it."""
-    from lrlab.cli.options import data_flags, read_config
-
-    checked = read_config(None, data_flags(name, data_dir), settings)
-
-    from lrlab.experiments import check_data_set
-
-    sys.stdout.write(check_data_set(checked.data) + "\n")
-    return 0
-
+for verb in (preview, replay, calibrate):
+    app.command(verb, group=ASK)
+data_app.group = (ASK,)
+app.command(data_app)
 
 for order, name in enumerate((*app, *data_app)):
     (app if name in app else data_app)[name].sort_key = order  # help lists the verbs as they stand here

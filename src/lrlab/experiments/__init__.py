@@ -3,12 +3,15 @@
 from lrlab.experiments.build import build_data
 from lrlab.experiments.data_sets import check_data_set, fetch_data_set, list_data_sets
 from lrlab.experiments.preview import preview_rates
+from lrlab.experiments.replay import calibrate_rule, replay_rule
 from lrlab.experiments.run import Experiment
 from lrlab.experiments.session import Evaluated, Event
 from lrlab.experiments.study import Ended, Member, Started, StudyEvent, run_study, study_members
+from lrlab.schedulers.simulate import Calibration
 from lrlab.training import Update
 
 __all__ = [
+    "Calibration",
     "Ended",
     "Evaluated",
     "Event",
@@ -18,10 +21,12 @@ __all__ = [
     "StudyEvent",
     "Update",
     "build_data",
+    "calibrate_rule",
     "check_data_set",
     "fetch_data_set",
     "list_data_sets",
     "preview_rates",
+    "replay_rule",
     "run_study",
     "study_members",
 ]

@@ -1,0 +1,141 @@
+"""The verbs before and beside training; no logic. Each imports what it needs in its body."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from lrlab.cli.parameters import LENGTH, RECORDS, DataDir, DataName, Json, Rate, ScheduleName, Settings
+from lrlab.cli.parsing import make_app
+
+SIMULATED = Group.create_ordered("Simulated losses")
+
+data_app = make_app(name="data", help="List, fetch and check data sets.")
+
+
+def preview(
+    *,
+    schedule: ScheduleName = None,
+    steps: Annotated[int, Parameter(metavar="N", group=LENGTH, help="Optimizer updates.")],
+    lr: Rate = None,
+    settings: Settings = None,
+    json: Json = False,
+) -> int:
+    """Show the rate over time, before training."""
+    from lrlab.cli.options import read_config
+
+    checked = read_config(None, {"schedule.name": schedule, "steps": steps, "optimizer.lr": lr}, settings)
+
+    from lrlab.cli.display import Display, rate_charts
+    from lrlab.experiments import preview_rates
+
+    rates = preview_rates(checked, num_steps=steps)
+    display = Display(json=json)
+    display.say(rate_charts(rates))
+    display.document({"schedule": checked.schedule.name, "lr": rates})
+    return 0
+
+
+def replay(
+    path: Annotated[Path, Parameter(name="PATH", help="A run, a CSV file with a header, or TensorBoard's events.")],
+    /,
+    *,
+    schedule: ScheduleName = None,
+    lr: Rate = None,
+    settings: Settings = None,
+    column: Annotated[
+        str | None, Parameter(metavar="NAME", group=RECORDS, help="Column or tag of the loss [the usual names].")
+    ] = None,
+    figure: Annotated[
+        Path | None, Parameter(metavar="FILE.png", group=RECORDS, help="Picture to write [replay-<schedule>.png].")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Show when a rule would have moved the rate over recorded losses, and why."""
+    from lrlab.cli.options import read_config
+
+    checked = read_config(None, {"schedule.name": schedule, "optimizer.lr": lr}, settings)
+
+    from lrlab.cli.display import Display
+    from lrlab.cli.rules import describe_replay
+    from lrlab.experiments import replay_rule
+    from lrlab.integrations.recorded import read_losses
+    from lrlab.report import write_replay
+
+    recorded = read_losses(path, column)
+    decisions = replay_rule(checked, recorded.losses)
+    picture = figure or Path(f"replay-{checked.schedule.name}.png")
+    title = f"{checked.schedule.name} over {recorded.name} of {path}"
+    write_replay(picture, recorded.steps, recorded.losses, decisions, title=title)
+    display = Display(json=json)
+    display.say(describe_replay(recorded, decisions))
+    display.say(f"picture: {picture}")
+    display.document({"schedule": checked.schedule.name, "figure": str(picture), "decisions": decisions})
+    return 0
+
+
+def calibrate(
+    *,
+    schedule: ScheduleName = None,
+    lr: Rate = None,
+    settings: Settings = None,
+    traces: Annotated[int, Parameter(metavar="N", group=SIMULATED, help="Losses of each kind [1000].")] = 1000,
+    noise: Annotated[
+        float, Parameter(metavar="X", group=SIMULATED, help="Standard deviation about a mean of 1 [0.3].")
+    ] = 0.3,
+    correlation: Annotated[
+        float, Parameter(metavar="X", group=SIMULATED, help="Of the noise from one update to the next [0].")
+    ] = 0.0,
+    json: Json = False,
+) -> int:
+    """Show how often a rule fires on a flat loss, and how soon on a plateau, by simulated losses."""
+    from lrlab.cli.options import read_config
+
+    checked = read_config(None, {"schedule.name": schedule, "optimizer.lr": lr}, settings)
+
+    from dataclasses import asdict
+
+    from lrlab.cli.display import Display
+    from lrlab.cli.rules import describe_calibration
+    from lrlab.experiments import calibrate_rule
+
+    found = calibrate_rule(checked, std=noise, correlation=correlation, num_traces=traces)
+    display = Display(json=json)
+    display.say(describe_calibration(found))
+    display.document({"schedule": checked.schedule.name, **asdict(found)})
+    return 0
+
+
+@data_app.command(name="list")
+def list_data() -> int:
+    """List the data sets that are known."""
+    from lrlab.experiments import list_data_sets
+
+    for line in list_data_sets():
+        sys.stdout.write(line + "\n")
+    return 0
+
+
+@data_app.command
+def fetch(name: Annotated[str, Parameter(name="NAME", help="cifar10 or cifar100.")], /) -> int:
+    """Download a data set into the cache, and check its checksum."""
+    from lrlab.experiments import fetch_data_set
+
+    sys.stdout.write(f"{fetch_data_set(name)}\n")
+    return 0
+
+
+@data_app.command
+def check(name: DataName, /, *, data_dir: DataDir = None, settings: Settings = None) -> int:
+    """Read a data set whole, and say what it holds or all that is wrong with it."""
+    from lrlab.cli.options import data_flags, read_config
+
+    checked = read_config(None, data_flags(name, data_dir), settings)
+
+    from lrlab.experiments import check_data_set
+
+    sys.stdout.write(check_data_set(checked.data) + "\n")
+    return 0

@@ -1,0 +1,55 @@
+"""What a person reads of a replay and of a calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from lrlab.experiments import Calibration
+from lrlab.integrations.recorded import Recorded
+
+MOST_LINES: Final = 40
+_COMMON: Final = frozenset({"step", "rule", "decision", "lr_before", "lr_after"})
+
+
+def describe_replay(recorded: Recorded, decisions: Sequence[Mapping[str, Any]]) -> str:
+    """Say when the rate would have moved, by what evidence, and how often it was looked at."""
+    moved = [decision for decision in decisions if decision["lr_before"] != decision["lr_after"]]
+    lines = [f"{recorded.name}: {len(recorded.losses):,} losses, updates {recorded.steps[0]:,.0f} to "
+             f"{recorded.steps[-1]:,.0f}; {len(decisions):,} looks, the rate moves {len(moved)} times"]  # fmt: skip
+    spacing = (recorded.steps[-1] - recorded.steps[0]) / max(1, len(recorded.steps) - 1)
+    if spacing > 1.01:
+        lines.append(f"one loss in {spacing:.3g} updates was recorded: what the rule counts in updates are losses here")
+    for decision in moved[:MOST_LINES]:
+        at = f"{recorded.steps[decision['step'] - 1]:>12,.0f}"
+        rates = f"{max(decision['lr_before']):.3g} -> {max(decision['lr_after']):.3g}"
+        lines.append(f"{at}  {decision['decision']:<6} {rates:<20} {_evidence(decision)}")
+    if len(moved) > MOST_LINES:
+        lines.append(f"... and {len(moved) - MOST_LINES:,} more; all are in --json")
+    if not moved and decisions:
+        lines.append(f"the last look: {_evidence(decisions[-1])}")
+    if not decisions:
+        lines.append("there are too few losses for a single look")
+    return "\n".join(lines)
+
+
+def describe_calibration(found: Calibration) -> str:
+    """Say how often a rule fires on a flat loss, and how soon on a plateau."""
+    lines = [
+        f"{found.num_traces:,} losses of each kind; a window is {found.window:,} updates, as many as it needs",
+        f"flat for {found.flat_windows} windows:  decays in {found.flat_share:.1%} of the windows",
+        f"a fall, then {found.plateau_windows} windows of plateau:",
+        f"  before the plateau        {found.early_share:.1%} of the losses",
+    ]
+    if found.delays:
+        low, median, high = found.delays
+        lines.append(f"  after it began            {median:.2f} windows (quartiles {low:.2f} to {high:.2f})")
+    return "\n".join([*lines, f"  never                     {found.never_share:.1%} of those that were not early"])
+
+
+def _evidence(decision: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} = {value:.4g}" if isinstance(value, float) else f"{name} = {value}"
+        for name, value in decision.items()
+        if name not in _COMMON and value is not None
+    )

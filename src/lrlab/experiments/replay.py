@@ -1,0 +1,70 @@
+"""A rule over losses that were recorded: when it would have moved the rate, and why."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from lrlab.config import ConfigError, RunConfig
+from lrlab.experiments.build import build_optimizer
+from lrlab.experiments.build_scheduler import RULES
+from lrlab.schedulers import Decision, RuleLR
+from lrlab.schedulers.simulate import Calibration, Noise, calibrate
+
+
+def replay_rule(config: RunConfig, losses: npt.NDArray[np.float64]) -> list[Decision]:
+    """Return what a schedule would have decided, had these been the losses of a run's updates, oldest first.
+
+    The losses stay as they were recorded: after the first decay they are not those that would have come. A rule hears
+    nothing of a warm-up and a cooldown. Steps count the losses, from 1.
+
+    Args:
+        config: its schedule, its phases and its rate.
+        losses: oldest first, (N,).
+    Raises: ConfigError if the schedule does not decide from the loss alone.
+    """
+    warmup_steps, cooldown_steps = config.phases.lengths(len(losses))
+    rule = _rule(config)
+    found: list[Decision] = []
+    heard = torch.from_numpy(np.ascontiguousarray(losses[warmup_steps : len(losses) - cooldown_steps]))
+    for part in heard.split(1_000 * rule.check_every):  # a rule keeps no more than 10,000 decisions
+        rule.replay(part)
+        found += [{**decision, "step": decision["step"] + warmup_steps} for decision in rule.take_decisions()]
+    return found
+
+
+def calibrate_rule(config: RunConfig, *, std: float, correlation: float, num_traces: int) -> Calibration:
+    """Play a schedule over simulated losses: see `lrlab.schedulers.simulate.calibrate`.
+
+    Raises: ConfigError if the schedule does not decide from the loss alone, or there can be no such losses.
+    """
+    _rule(config)  # says what is wrong with it
+    try:
+        noise = Noise(std, correlation)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if num_traces < 1:
+        raise ConfigError(f"The number of simulated losses must be >= 1, got {num_traces}.")
+    make = partial(RULES[config.schedule.name], **config.schedule.model_dump(exclude={"name"}))
+    return calibrate(make, lr=config.optimizer.lr, noise=noise, num_traces=num_traces, seed=config.seed)
+
+
+def _rule(config: RunConfig) -> RuleLR:
+    schedule = config.schedule
+    if schedule.name not in RULES:
+        raise ConfigError(
+            f"schedule '{schedule.name}' does not listen, so there is nothing to replay: lrlab preview shows its rate. "
+            f"Those that do: {', '.join(RULES)}."
+        )
+    optimizer = build_optimizer(config.optimizer, {"all": [nn.Parameter(torch.zeros(1))]})
+    try:
+        rule = RULES[schedule.name](optimizer, **schedule.model_dump(exclude={"name"}))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if not rule.needs_observe:
+        raise ConfigError(f"schedule '{schedule.name}' reads the optimizer, not the loss: it cannot be replayed.")
+    return rule
