@@ -8,14 +8,14 @@ import pytest
 PUBLIC = {
     "lrlab": {
         "ArticleLR", "Experiment", "GradientProbe", "GreedyLR", "LayerwiseLR", "OutputGradientProbe", "PhasesLR",
-        "PlateauLR", "Run", "RunConfig", "SlopeLR", "SnrLR", "StationarityLR", "__version__",
+        "PlateauLR", "RefinedLR", "Run", "RunConfig", "SlopeLR", "SnrLR", "StationarityLR", "__version__",
         "find_runs", "layer_groups", "parse_config", "read_run", "write_report",
     },
     "lrlab.models": {"LayerGroups", "ResNet", "layer_groups", "resnet18", "resnet34"},
     "lrlab.probes": {"GradientProbe", "OutputGradientProbe", "Probe"},
     "lrlab.schedulers": {
-        "ArticleLR", "Decision", "GreedyLR", "LayerwiseLR", "PhasesLR", "PlateauLR", "RuleLR", "SignalScheduler",
-        "SlopeLR", "SnrLR", "StationarityLR", "WeakGradients",
+        "ArticleLR", "Decision", "GreedyLR", "LayerwiseLR", "PhasesLR", "PlateauLR", "RefinedLR", "RuleLR",
+        "SignalScheduler", "SlopeLR", "SnrLR", "StationarityLR", "WeakGradients", "refined_multipliers",
     },
     "lrlab.training": {
         "DivergedError", "Engine", "EngineError", "Evaluation", "Network", "Recorder", "Rows", "Score", "Update",

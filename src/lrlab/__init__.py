@@ -17,6 +17,7 @@ _HOMES = {
     "OutputGradientProbe": "lrlab.probes",
     "PhasesLR": "lrlab.schedulers",
     "PlateauLR": "lrlab.schedulers",
+    "RefinedLR": "lrlab.schedulers",
     "Run": "lrlab.runs",
     "RunConfig": "lrlab.config",
     "SlopeLR": "lrlab.schedulers",

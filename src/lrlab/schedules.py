@@ -144,6 +144,24 @@ def one_cycle(
     return schedule
 
 
+def table(multipliers: Sequence[float], *, total_steps: int) -> Schedule:
+    """Straight lines between multipliers that are evenly spaced from the first update to the last.
+
+    Raises: ValueError for fewer than two, or one that is negative or not finite.
+    """
+    values = tuple(multipliers)
+    if len(values) < 2 or not all(0 <= value < math.inf for value in values):
+        raise ValueError(f"table: needs at least two finite multipliers >= 0, got {list(values)[:5]}.")
+
+    def schedule(index: int) -> float:
+        position = _progress(index, total_steps) * (len(values) - 1)
+        below = min(int(position), len(values) - 2)
+        share = position - below
+        return values[below] * (1.0 - share) + values[below + 1] * share
+
+    return schedule
+
+
 def join(schedules: Sequence[Schedule], lengths: Sequence[int]) -> Schedule:
     """Play schedules one after another, each from its own index 0; the last one goes on past its length.
 

@@ -36,7 +36,8 @@ def test_defaults_are_the_articles() -> None:
 
 @pytest.mark.parametrize("name", [*SCHEDULES, "torch:StepLR"])
 def test_a_configuration_survives_toml(name: str) -> None:
-    config = parse_config({"schedule": {"name": name}, "steps": 7})
+    table = {"multipliers": [0.5, 1.0]} if name == "refined" else {}
+    config = parse_config({"schedule": {"name": name, **table}, "steps": 7})
     assert parse_config(tomllib.loads(to_toml(config))) == config
 
 
@@ -90,6 +91,7 @@ def test_a_configuration_survives_toml(name: str) -> None:
         ),
         ({"schedule": {"name": "snr", "check_every": 10}}, "at least 5 [*] schedule.sample_every, got 10 and 20"),
         ({"schedule": {"name": "stationarity", "check_every": 15}}, "must be a multiple of schedule.sample_every"),
+        ({"schedule": {"name": "refined"}}, "there must be at least two, got 0. lrlab refine RUN writes them"),
         ({"phases": {"warmup_steps": 5, "warmup_fraction": 0.1}}, "give warmup_steps or warmup_fraction, not both"),
         ({"phases": {"warmup_fraction": 0.5, "cooldown_fraction": 0.6}}, "phases: warmup_fraction . cooldown_fraction"),
         ({"phases": {"warmup_steps": 5}, "schedule": {"name": "wsd"}}, "phases: wsd has its own; leave them out. Use"),

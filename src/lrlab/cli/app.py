@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from lrlab import __version__
-from lrlab.cli.ask import calibrate, data_app, preview, replay
+from lrlab.cli.ask import calibrate, data_app, preview, refine, replay
 from lrlab.cli.parameters import (
     LENGTH,
     MACHINE,
@@ -153,7 +153,7 @@ def report(
     return 0
 
 
-for verb in (preview, replay, calibrate):
+for verb in (preview, replay, calibrate, refine):
     app.command(verb, group=ASK)
 data_app.group = (ASK,)
 app.command(data_app)

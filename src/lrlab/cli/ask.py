@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from lrlab.cli.parameters import LENGTH, RECORDS, DataDir, DataName, Json, Rate, ScheduleName, Settings
+from lrlab.cli.parameters import LENGTH, RATE, RECORDS, DataDir, DataName, Json, Rate, ScheduleName, Settings
 from lrlab.cli.parsing import make_app
 
 SIMULATED = Group.create_ordered("Simulated losses")
@@ -74,6 +74,32 @@ def replay(
     display.say(describe_replay(recorded, decisions))
     display.say(f"picture: {picture}")
     display.document({"schedule": checked.schedule.name, "figure": str(picture), "decisions": decisions})
+    return 0
+
+
+def refine(
+    path: Annotated[Path, Parameter(name="RUN", help="A run with its gradients on record.")],
+    /,
+    *,
+    smoothing: Annotated[
+        float, Parameter(metavar="X", group=RATE, help="Width of the median filter, as a share of the run [0.1].")
+    ] = 0.1,
+    file: Annotated[
+        Path | None, Parameter(metavar="FILE.toml", group=RECORDS, help="Configuration to write [RUN/refined.toml].")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Write the schedule that the gradients of a run call for; lrlab train --config uses it."""
+    from lrlab.cli.display import Display, rate_chart
+    from lrlab.experiments import refine_run
+    from lrlab.runs import read_run
+
+    target = file or path / "refined.toml"
+    multipliers = refine_run(read_run(path), target, smoothing=smoothing)
+    display = Display(json=json)
+    display.say(rate_chart(multipliers, of=f"of {len(multipliers)}"))
+    display.say(f"schedule: lrlab train --config {target}")
+    display.document({"file": str(target), "multipliers": multipliers})
     return 0
 
 

@@ -163,10 +163,10 @@ def rate_charts(rates: Mapping[str, Sequence[float]]) -> str:
     return "\n\n".join(f"{', '.join(names)}:\n{rate_chart(of_group)}" for of_group, names in alike.items())
 
 
-def rate_chart(rates: Sequence[float], *, num_rows: int = 24, width: int = 50) -> str:
+def rate_chart(rates: Sequence[float], *, num_rows: int = 24, width: int = 50, of: str = "update") -> str:
     """Draw rates as rows of text: update, rate, and a bar of length proportional to it."""
     last = len(rates) - 1
     steps = sorted({round(last * row / max(1, num_rows - 1)) for row in range(num_rows)})
     top = max(rates) or 1.0
     lines = [f"{step + 1:>9,}  {rates[step]:.3e}  {'#' * round(width * rates[step] / top)}".rstrip() for step in steps]
-    return "\n".join(["   update         lr", *lines])
+    return "\n".join([f"{of:>9}         lr", *lines])

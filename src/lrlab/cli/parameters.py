@@ -24,8 +24,8 @@ ScheduleName = Annotated[
     Parameter(
         metavar="NAME",
         group=RATE,
-        help="article, slope, snr, stationarity, greedy, plateau; constant, step, cosine, linear, wsd, one_cycle; "
-        "torch:<Class> [article].",
+        help="article, slope, snr, stationarity, greedy, plateau; constant, step, cosine, linear, wsd, one_cycle, "
+        "refined; torch:<Class> [article].",
     ),
 ]
 Rate = Annotated[float | None, Parameter(metavar="X", group=RATE, help="Base learning rate [0.001].")]

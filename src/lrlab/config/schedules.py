@@ -98,6 +98,24 @@ class OneCycleSchedule(Part):
     """The rate ends at its start divided by this."""
 
 
+class RefinedSchedule(Part):
+    """The schedule that the gradients of an earlier run call for: `lrlab refine RUN` writes its table."""
+
+    name: Literal["refined"] = "refined"
+    """Name of the schedule."""
+    multipliers: Annotated[tuple[NotNegative, ...], Field(strict=False)] = ()
+    """Multipliers of the base rate, evenly spaced over the run; at least two."""
+
+    @model_validator(mode="after")
+    def _has_a_table(self) -> Self:
+        if len(self.multipliers) < 2:
+            raise ValueError(
+                f"schedule.multipliers: there must be at least two, got {len(self.multipliers)}. "
+                "lrlab refine RUN writes them: lrlab train --config RUN/refined.toml."
+            )
+        return self
+
+
 class TorchSchedule(Part):
     """A scheduler of torch.optim.lr_scheduler, by its class name; its arguments are further keys."""
 
@@ -120,6 +138,7 @@ SCHEDULES: Mapping[str, type[BaseModel]] = {
     "linear": LinearSchedule,
     "wsd": WsdSchedule,
     "one_cycle": OneCycleSchedule,
+    "refined": RefinedSchedule,
 }
 
 
@@ -153,6 +172,7 @@ ScheduleConfig = Annotated[
     | Annotated[LinearSchedule, Tag("linear")]
     | Annotated[WsdSchedule, Tag("wsd")]
     | Annotated[OneCycleSchedule, Tag("one_cycle")]
+    | Annotated[RefinedSchedule, Tag("refined")]
     | Annotated[TorchSchedule, Tag("torch")],
     Discriminator(schedule_tag),
     BeforeValidator(_known_schedule),

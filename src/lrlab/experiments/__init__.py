@@ -3,6 +3,7 @@
 from lrlab.experiments.build import build_data
 from lrlab.experiments.data_sets import check_data_set, fetch_data_set, list_data_sets
 from lrlab.experiments.preview import preview_rates
+from lrlab.experiments.refine import refine_run
 from lrlab.experiments.replay import calibrate_rule, replay_rule
 from lrlab.experiments.run import Experiment
 from lrlab.experiments.session import Evaluated, Event
@@ -26,6 +27,7 @@ __all__ = [
     "fetch_data_set",
     "list_data_sets",
     "preview_rates",
+    "refine_run",
     "replay_rule",
     "run_study",
     "study_members",

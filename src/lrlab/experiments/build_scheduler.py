@@ -21,6 +21,7 @@ from lrlab.config import (
     MeasuredRate,
     OneCycleSchedule,
     PlannedRate,
+    RefinedSchedule,
     RunConfig,
     StepSchedule,
     TorchSchedule,
@@ -134,6 +135,8 @@ def _body(config: RunConfig, *, num_steps: int) -> Schedule:
                 div_factor=schedule.div_factor,
                 final_div_factor=schedule.final_div_factor,
             )
+        case RefinedSchedule():
+            return schedules.table(schedule.multipliers, total_steps=num_steps)
         case _:
             raise ConfigError(f"schedule '{schedule.name}' listens to the training and is no function of the step.")
 

@@ -6,6 +6,7 @@ from lrlab.schedulers.greedy import GreedyLR
 from lrlab.schedulers.layerwise import LayerwiseLR, WeakGradients
 from lrlab.schedulers.phases import PhasesLR
 from lrlab.schedulers.plateau import PlateauLR
+from lrlab.schedulers.refined import RefinedLR, refined_multipliers
 from lrlab.schedulers.rule import RuleLR
 from lrlab.schedulers.slope import SlopeLR
 from lrlab.schedulers.snr import SnrLR
@@ -18,10 +19,12 @@ __all__ = [
     "LayerwiseLR",
     "PhasesLR",
     "PlateauLR",
+    "RefinedLR",
     "RuleLR",
     "SignalScheduler",
     "SlopeLR",
     "SnrLR",
     "StationarityLR",
     "WeakGradients",
+    "refined_multipliers",
 ]

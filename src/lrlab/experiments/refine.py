@@ -1,0 +1,60 @@
+"""The schedule that the gradients of a run call for, as a configuration for the next run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tomli_w
+import torch
+
+from lrlab.config import ConfigError
+from lrlab.runs import Run
+from lrlab.runs.storage import write_whole
+from lrlab.schedulers import refined_multipliers
+from lrlab.schedulers.refined import Norm
+
+NUM_DIGITS = 6
+"""Of the multipliers: far more than the noise of a run's gradients leaves."""
+
+
+def refine_run(run: Run, file: Path, *, smoothing: float = 0.1) -> list[float]:
+    """Write the refined schedule of a run as a table that `lrlab train --config` takes, and return its multipliers.
+
+    A run with SGD is refined by the L2 norm of the whole gradient, one with Adam by its L1 norm.
+
+    Args:
+        run: with the gradients of every layer group on record, at evenly spaced updates.
+        file: TOML file to write.
+        smoothing: width of the median filter, as a share of the run, in (0, 0.5).
+    Raises: ConfigError if the run has not what is needed; RunError, StorageError.
+    """
+    norm: Norm = "l2" if run.config["optimizer"]["name"] == "sgd" else "l1"
+    try:
+        multipliers = refined_multipliers(torch.from_numpy(_norms(run, norm)), norm=norm, smoothing=smoothing)
+    except ValueError as error:
+        raise ConfigError(f"{run.directory}: {error}") from error
+    rounded = [round(multiplier, NUM_DIGITS) for multiplier in multipliers]
+    about = f"# Refined from {norm} norms of the gradients of {run.directory.name!r}: arXiv:2310.07831.\n"
+    write_whole(file, (about + tomli_w.dumps({"schedule": {"name": "refined", "multipliers": rounded}})).encode())
+    return rounded
+
+
+def _norms(run: Run, norm: Norm) -> npt.NDArray[np.float64]:
+    """Norm of the whole gradient at each update that was measured, (T,)."""
+    groups = [column.removeprefix("grad_l2/") for column in run.columns if column.startswith("grad_l2/")]
+    if not groups:
+        raise ConfigError(f"{run.directory}: no gradients are on record, so there is nothing to refine by.")
+
+    def read(quantity: str) -> npt.NDArray[np.float64]:
+        return np.stack([run.series(f"{quantity}/{group}")[1] for group in groups])  # (groups, T)
+
+    l2 = read("grad_l2")
+    if norm == "l2":
+        return np.asarray(np.sqrt((l2**2).sum(0)))
+    rms = read("grad_rms")
+    measured = np.isfinite(rms) & (rms > 0)
+    ratios = np.ma.masked_array(l2, ~measured) / np.ma.masked_array(rms, ~measured)
+    sizes = np.rint(np.ma.median(ratios**2, axis=1)).filled(0)  # numbers in each group: |g|_2 / rms is their root
+    return np.asarray((read("grad_mean") * sizes[:, None]).sum(0))
