@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 import logging_ways
 import measuring
 import precision
+import schedulers
 import startup
 import telemetry
 import throughput
@@ -214,6 +215,16 @@ def test_a_cost_lost_in_the_noise_is_not_divided_by() -> None:
 
 def test_python_starts_before_lrlab_is_imported() -> None:
     assert 0 < startup.measure(startup.PYTHON) < 10
+
+
+@pytest.mark.parametrize("name", [schedulers.NOTHING, *schedulers.RULES])
+def test_the_loop_of_every_rule_can_be_timed(name: str) -> None:
+    assert 0 < schedulers.measure_updates(name, num_updates=600) < 1e5
+
+
+def test_replays_can_be_timed() -> None:
+    losses = torch.ones(3_000, dtype=torch.float64)
+    assert all(0 < schedulers.measure_replay(name, losses=losses) < 60 for name in schedulers.LOSS_RULES)
 
 
 STUDY = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -70,10 +71,13 @@ class RuleLR(SignalScheduler):
         for stretch in (losses[:until_look], *losses[until_look:].split(self.check_every)):
             self.last_epoch += len(stretch)
             self._step_count += len(stretch)
+            if len(stretch) == self.check_every:
+                self._look(stretch)
+                continue
             self._make_room(stretch)[self._num_losses : self._num_losses + len(stretch)] = stretch
             self._num_losses += len(stretch)
             if self._num_losses == self.check_every:
-                self._look()
+                self._look(self._stretch())
         self._last_lr = list(self._rates())
 
     def _advance(self, loss: Tensor | float) -> None:
@@ -82,7 +86,7 @@ class RuleLR(SignalScheduler):
             room[self._num_losses] = loss
         self._num_losses += 1
         if self._num_losses == self.check_every:
-            self._look()
+            self._look(self._stretch())
 
     def _make_room(self, loss: Tensor | float) -> Tensor:
         device = loss.device if isinstance(loss, Tensor) else torch.device("cpu")
@@ -94,10 +98,9 @@ class RuleLR(SignalScheduler):
             self._losses = self._losses.to(device)
         return self._losses
 
-    def _look(self) -> None:
-        losses = self._mean_over_ranks()
+    def _look(self, losses: Tensor) -> None:
         before = self._rates()
-        if bool(torch.isfinite(losses).all()):
+        if math.isfinite(float(losses.sum())):  # one pass, and no copy
             evidence = self._decide(losses)
         else:
             evidence = {"num_not_finite": int((~torch.isfinite(losses)).sum()), "decision": "keep"}
@@ -105,8 +108,8 @@ class RuleLR(SignalScheduler):
         self._keep([{**decision, "lr_before": before, "lr_after": self._rates()}])
         self._num_losses = 0
 
-    def _mean_over_ranks(self) -> Tensor:
-        """The losses of the stretch, (check_every,) float64 on the CPU; none for a rule that needs none."""
+    def _stretch(self) -> Tensor:
+        """The losses since the last look, their mean over the ranks; none for a rule that needs none."""
         if self._losses is None:
             return torch.empty(0, dtype=torch.float64)
         losses = self._losses

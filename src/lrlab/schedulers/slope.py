@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lrlab.schedulers.rule import RuleLR
-from lrlab.schedulers.statistics import normal_cdf, slope_estimate
+from lrlab.schedulers.statistics import centred_times, normal_cdf, slope_estimate
 
 TOP_SHARE = 0.1
 """Share of the largest losses that the robust half of the test leaves out, spikes among them; dlib's."""
@@ -152,12 +152,11 @@ class SlopeLR(RuleLR):
 
 def _dlib_slope(values: Tensor) -> tuple[float, float]:
     """Slope of the least-squares line, and its standard error for independent noise."""
-    count = len(values)
-    times = torch.arange(count, dtype=torch.float64) - (count - 1) / 2
-    spread = (count**3 - count) / 12
-    slope = float(times.dot(values)) / spread
-    residuals = values - values.mean() - slope * times
-    return slope, math.sqrt(float(residuals.dot(residuals)) / (count - 2) / spread)
+    times, spread = centred_times(len(values))
+    centred = values - values.mean()
+    slope = float(times.dot(centred)) / spread
+    rss = float(centred.dot(centred)) - slope * slope * spread
+    return slope, math.sqrt(max(0.0, rss) / (len(values) - 2) / spread)
 
 
 def _probability_of_falling(slope: float, std_error: float) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -74,11 +75,15 @@ def slope_estimate(values: Tensor) -> Estimate:
         values: oldest first, (n,), float64 on the CPU, n >= 4.
     Source: Santer et al., 2000, doi:10.1029/1999JD901105, equations (3) to (6); the bias after Kendall, 1954.
     """
-    count = len(values)
-    times = torch.arange(count, dtype=torch.float64) - (count - 1) / 2
-    spread = (count**3 - count) / 12  # sum of times^2
+    times, spread = centred_times(len(values))
     slope = times.dot(values) / spread
     return _estimate(slope, values - values.mean() - slope * times, spread=spread, num_parameters=2)
+
+
+@lru_cache(maxsize=16)
+def centred_times(count: int) -> tuple[Tensor, float]:
+    """Positions of so many values about their mean, (count,) float64, not to be changed; and their sum of squares."""
+    return torch.arange(count, dtype=torch.float64) - (count - 1) / 2, (count**3 - count) / 12
 
 
 def _estimate(value: Tensor, residuals: Tensor, *, spread: float, num_parameters: int) -> Estimate:
