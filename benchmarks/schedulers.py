@@ -128,11 +128,11 @@ def main() -> None:
                 ["rule", "correlation", "window", "flat, % of windows", "early, %", "never, %", "delay, windows"],
                 [calibration_row(name, noise, found) for name, noise, found in calibrations],
             ),
-            f"{num_traces:,} simulated losses of each kind, noise of std 0.3 on a mean of 1, correlated so from one update "
-            "to the next. Flat: share of the windows of a flat loss in which the rule decays. Early: share of the "
-            "falling losses on which it decays before the plateau. Delay: quartiles of the windows from the plateau's "
-            "beginning to the first decay; never: share on which none came within 20 windows. A window is what the rule "
-            "needs before it can decide.",
+            f"{num_traces:,} simulated losses of each kind, noise of std 0.3 on a mean of 1, correlated so from one "
+            "update to the next. Flat: share of the windows of a flat loss in which the rule decays. Early: share of "
+            "the falling losses on which it decays before the plateau. Delay: quartiles of the windows from the "
+            "plateau's beginning to the first decay; never: share on which none came within 20 windows. A window is "
+            "what the rule needs before it can decide.",
         ]
     )
     print(text)

@@ -170,6 +170,37 @@ def test_report_of_nothing_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_a_run_is_replayed_refined_and_trained_again(tmp_path: Path) -> None:
+    first = ["train", *TINY[:4], "--steps", "60", "--schedule", "constant", "--run", "first"]
+    assert lrlab(tmp_path, *first).returncode == 0
+    replayed = lrlab(tmp_path, "replay", "first", "--schedule", "plateau", "--set", "schedule.check_every=5")
+    assert (replayed.returncode, replayed.stderr) == (0, "")
+    assert "train/loss: 60 losses, updates 1 to 60; 12 looks" in replayed.stdout
+    refined = lrlab(tmp_path, "refine", "first")
+    assert "lrlab train --config first/refined.toml" in refined.stdout
+    again = lrlab(tmp_path, "train", *TINY[:4], "--steps", "60", "--config", "first/refined.toml", "--run", "second")
+    assert (again.returncode, again.stderr) == (0, "")
+    rates = read_run(tmp_path / "second").series("lr/stem")[1]
+    assert rates[-1] == 0.0 and max(rates) <= 1e-3
+
+
+def test_a_rule_in_phases_with_rates_per_layer_leaves_its_trace(tmp_path: Path) -> None:
+    ended = lrlab(
+        tmp_path, "train", *TINY[:4], "--steps", "80", "--schedule", "slope", "--set", "schedule.window=20",
+        "--set", "schedule.min_progress=0.9", "--set", "schedule.level=0.4", "--set", "phases.warmup_steps=10",
+        "--set", "phases.cooldown_fraction=0.25", "--set", "layer_rates.stem=0.5", "--run", "run",
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    run = read_run(tmp_path / "run")
+    stem, linear = (run.series(f"lr/{group}")[1] for group in ("stem", "linear"))
+    assert list(stem) == [rate / 2 for rate in linear]
+    assert list(linear[:11]) == pytest.approx([1e-3 * (step + 1) / 10 for step in range(10)] + [1e-3])
+    assert linear[-1] == 0.0
+    decays = [decision["step"] for decision in run.decisions() if decision["decision"] == "decay"]
+    assert decays and all(10 < step <= 60 for step in decays)
+    assert linear[decays[0]] == pytest.approx(1e-4)  # the rate of the update after it
+
+
 def test_a_reader_that_leaves_early_ends_the_program_quietly(tmp_path: Path) -> None:
     command = f"{sys.executable} -m lrlab preview --schedule cosine --steps 200000 --json | head -c 10; echo"
     ended = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)

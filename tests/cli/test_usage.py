@@ -223,6 +223,94 @@ def test_preview_of_a_rule_that_listens_is_refused(capsys: pytest.CaptureFixture
     assert "no rate to know before it" in err
 
 
+def write_losses(path: Path) -> None:
+    """A loss that falls, is flat, and rises."""
+    falling = [4.0 - step / 20 for step in range(60)]
+    losses = [*falling, *[1.0] * 60, *(1.0 + step / 50 for step in range(60))]
+    wiggle = [0.01 * (-1) ** step for step in range(180)]
+    rows = [f"{10 * (step + 1)},{losses[step] + wiggle[step]}" for step in range(180)]
+    path.write_text("\n".join(["step,loss", *rows]))
+
+
+def test_replay_says_when_a_rule_would_have_decayed_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_losses(tmp_path / "losses.csv")
+    options = ("--schedule", "slope", "--set", "schedule.window=20", "--set", "schedule.min_progress=0.05")
+    code, out, err = said(capsys, "replay", "losses.csv", *options)
+    assert (code, err) == (0, "")
+    about, spacing, *moved, picture = out.splitlines()
+    assert about.startswith("loss: 180 losses, updates 10 to 1,800; 36 looks, the rate moves ")
+    assert spacing == "one loss in 10 updates was recorded: what the rule counts in updates are losses here"
+    update, word, before, arrow, after, *why = moved[0].split()
+    assert 600 < int(update) <= 850  # the fall ends at 600
+    assert (word, before, arrow, after) == ("decay", "0.001", "->", "0.0001")
+    assert {"slope", "std_error", "p", "robust_p", "threshold"} <= {part for part in why if part.isidentifier()}
+    assert picture == "picture: replay-slope.png"
+    assert (tmp_path / "replay-slope.png").read_bytes().startswith(b"\x89PNG")
+
+    code, out, _ = said(capsys, "replay", "losses.csv", *options, "--figure", "other.png", "--json")
+    document = json.loads(out)
+    assert (document["schedule"], document["figure"], len(document["decisions"])) == ("slope", "other.png", 36)
+    decays = [10 * decision["step"] for decision in document["decisions"] if decision["decision"] == "decay"]
+    assert decays[0] == int(update)
+
+
+def test_a_replay_that_moves_nothing_tells_its_last_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "losses.csv").write_text("loss\n" + "\n".join(str(2.0 - step / 40) for step in range(40)))
+    _, out, _ = said(capsys, "replay", "losses.csv", "--schedule", "slope", "--set", "schedule.window=20")
+    assert "the rate moves 0 times" in out and "the last look: num_losses = 20, slope = -0.025" in out
+    _, out, _ = said(capsys, "replay", "losses.csv", "--schedule", "article")
+    assert "there are too few losses for a single look" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("replay", "missing"), 3, "missing: no losses here. Name a run, a CSV file"),
+        (("replay", "losses.csv", "--column", "los"), 3, "no column 'los'. Say --column; there are: step, loss"),
+        (
+            ("replay", "losses.csv", "--schedule", "cosine"),
+            2,
+            "'cosine' does not listen, so there is nothing to replay",
+        ),
+        (("replay", "losses.csv", "--schedule", "snr"), 2, "'snr' reads the optimizer, not the loss"),
+        (("calibrate", "--schedule", "slope", "--noise", "-1"), 2, "Noise: std must be >= 0"),
+        (("refine", "missing"), 2, "missing holds no run"),
+    ],
+)
+def test_what_cannot_be_played_is_explained(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_losses(tmp_path / "losses.csv")
+    ended, _, err = said(capsys, *arguments)
+    assert (ended, message in err) == (code, True), err
+    assert "Traceback" not in err
+
+
+def test_calibrate_says_how_often_and_how_soon(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--schedule", "slope", "--set", "schedule.window=20", "--set", "schedule.min_progress=0.1")
+    code, out, _ = said(capsys, "calibrate", *options, "--traces", "20", "--noise", "0.02")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0] == "20 losses of each kind; a window is 20 updates, as many as it needs"
+    assert re.fullmatch(r"flat for 10 windows:  decays in \d+\.\d% of the windows", lines[1])
+    assert re.fullmatch(r"  after it began +\d\.\d\d windows \(quartiles .*\)", lines[4])
+    code, out, _ = said(capsys, "calibrate", *options, "--traces", "20", "--noise", "0.02", "--json")
+    document = json.loads(out)
+    assert (document["schedule"], document["window"], document["never_share"]) == ("slope", 20, 0.0)
+
+
 def test_a_bug_of_ours_keeps_its_traceback() -> None:
     code = "from lrlab.cli import app, main; app.command(lambda: 1 / 0, name='bug'); raise SystemExit(main(['bug']))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
