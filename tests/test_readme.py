@@ -1,7 +1,8 @@
-"""What the README shows works as it stands there."""
+"""What the README and the page on schedules show works as it stands there."""
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,18 @@ import torch
 from torch import nn
 
 from lrlab.cli.app import app
+from lrlab.config import parse_config
+from lrlab.experiments.build_scheduler import build_scheduler
 from lrlab.models import resnet18
+from lrlab.schedulers import LayerwiseLR
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+SCHEDULES = (ROOT / "docs" / "schedules.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
 
 
 def test_the_loop_of_ones_own_runs() -> None:
@@ -36,12 +41,26 @@ def test_the_loop_of_ones_own_runs() -> None:
     assert rows[25]["grad_l2/stem"] > 0
 
 
-COMMANDS = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
+COMMANDS = [
+    line.removeprefix("$ ")
+    for text in (README, SCHEDULES)
+    for block in blocks("console", text)
+    for line in block.splitlines()
+]
 
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("lrlab")])
 def test_every_command_is_one_that_the_program_takes(command: str) -> None:
-    app.parse_args(shlex.split(command)[1:], print_error=False, exit_on_error=False)
+    app.parse_args(shlex.split(command, comments=True)[1:], print_error=False, exit_on_error=False)
+
+
+def test_the_tables_of_the_page_on_schedules_are_a_configuration() -> None:
+    phases, layers = (tomllib.loads(block) for block in blocks("toml", SCHEDULES))
+    config = parse_config({**phases, **layers})
+    assert config.phases.lengths(1000) == (20, 300)
+    assert set(config.layer_rates) == {"stem", "layer[34]", "linear"}
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "name": name} for name in ("stem", "layer3", "linear")]
+    assert isinstance(build_scheduler(config, torch.optim.Adam(groups), num_steps=1000), LayerwiseLR)
 
 
 def test_the_tree_names_every_folder_of_the_package() -> None:
