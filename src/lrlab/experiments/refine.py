@@ -53,8 +53,11 @@ def _norms(run: Run, norm: Norm) -> npt.NDArray[np.float64]:
     l2 = read("grad_l2")
     if norm == "l2":
         return np.asarray(np.sqrt((l2**2).sum(0)))
-    rms = read("grad_rms")
-    measured = np.isfinite(rms) & (rms > 0)
-    ratios = np.ma.masked_array(l2, ~measured) / np.ma.masked_array(rms, ~measured)
-    sizes = np.rint(np.ma.median(ratios**2, axis=1)).filled(0)  # numbers in each group: |g|_2 / rms is their root
-    return np.asarray((read("grad_mean") * sizes[:, None]).sum(0))
+    sizes = [_size(*pair) for pair in zip(l2, read("grad_rms"), strict=True)]
+    return np.asarray((read("grad_mean") * np.array(sizes)[:, None]).sum(0))
+
+
+def _size(l2: npt.NDArray[np.float64], rms: npt.NDArray[np.float64]) -> float:
+    """How many numbers a group's gradient has: its L2 norm over its root mean square is the root of that."""
+    measured = rms > 0
+    return float(np.rint(np.median((l2[measured] / rms[measured]) ** 2))) if measured.any() else 0.0
