@@ -162,8 +162,11 @@ class _UpdateCount:
         self.ever = False
         optimizer.register_step_post_hook(self._add)
 
-    def _add(self, *_: Any) -> None:
-        self.count += 1
+    def _add(self, optimizer: Optimizer, *_: Any) -> None:
+        # GradScaler calls step() of a fused optimizer all the same, and tells it what it found; it then changes nothing
+        found_inf = getattr(optimizer, "found_inf", None)
+        if found_inf is None or not bool(found_inf):  # waits for the device; of other optimizers GradScaler does so
+            self.count += 1
 
 
 def _copy(lr: float | Tensor) -> float | Tensor:
