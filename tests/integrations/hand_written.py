@@ -1,13 +1,14 @@
 """The loop that those of the libraries are held against, and the small training that all of them run."""
 
+import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
+from torch.utils.data import DataLoader, TensorDataset
 
 from lrlab.schedulers import Decision, LayerwiseLR, PhasesLR, SignalScheduler, SlopeLR, WeakGradients
 
@@ -20,7 +21,7 @@ Batch = tuple[Tensor, Tensor]
 
 def slope(optimizer: Optimizer) -> SlopeLR:
     """A rule that looks often, decays often, and says the mean loss of its window."""
-    return SlopeLR(optimizer, window=10, check_every=2, level=0.4, min_progress=0.3, forget=3, factor=0.7)
+    return SlopeLR(optimizer, window=10, check_every=2, level=0.49, min_progress=0.6, forget=3, factor=0.7)
 
 
 def layerwise(optimizer: Optimizer) -> LayerwiseLR:
@@ -61,6 +62,11 @@ def batches() -> list[Batch]:
     return list(zip(inputs.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True))
 
 
+def loader() -> DataLoader[tuple[Tensor, ...]]:
+    """The same batches, as a library wants them."""
+    return DataLoader(TensorDataset(*examples()), batch_size=BATCH_SIZE)
+
+
 def make_optimizer(model: Classifier) -> SGD:
     """SGD over named groups."""
     groups = [{"params": list(getattr(model, name).parameters()), "name": name} for name in ("stem", "head")]
@@ -68,7 +74,7 @@ def make_optimizer(model: Classifier) -> SGD:
 
 
 def updates(*, accumulate: int, num_epochs: int = NUM_EPOCHS) -> list[list[Batch]]:
-    """The batches of each update: `accumulate` of them, fewer in the last of an epoch where they do not come out even."""
+    """The batches of each update: `accumulate` of them, fewer in the last of an epoch if they do not come out even."""
     epoch = batches()
     chunks = [epoch[begin : begin + accumulate] for begin in range(0, len(epoch), accumulate)]
     return chunks * num_epochs
@@ -99,12 +105,11 @@ def rates(optimizer: Optimizer) -> list[float]:
 def assert_same_decisions(got: list[Decision], expected: list[Decision]) -> None:
     """Decided alike, from the same evidence: to 1e-4, since the libraries divide losses in float32 and add them up."""
     assert [look["decision"] for look in got] == [look["decision"] for look in expected]
-    assert [flat(look) for look in got] == [pytest.approx(flat(look), rel=1e-4, abs=1e-6) for look in expected]
+    assert [numbers(look) for look in got] == [pytest.approx(numbers(look), rel=1e-4, abs=1e-6) for look in expected]
     assert {look["decision"] for look in expected} == {"keep", "decay"}, "or it would show nothing"
 
 
-def flat(decision: Decision) -> dict[str, Any]:
-    """A decision without lists in it."""
-    lists = {name: values for name, values in decision.items() if isinstance(values, list)}
-    numbers = {f"{name}[{index}]": value for name, values in lists.items() for index, value in enumerate(values)}
-    return {name: value for name, value in decision.items() if name not in lists} | numbers
+def numbers(decision: Decision) -> list[float]:
+    """What was measured, in order, with the rates before and after."""
+    lists = [value if isinstance(value, list) else [value] for value in decision.values()]
+    return [float(value) for value in itertools.chain(*lists) if isinstance(value, int | float)]

@@ -1,0 +1,1 @@
+"""lrlab in other people's loops. Each module imports the library that it is for; this one imports nothing."""
