@@ -21,7 +21,7 @@ Batch = tuple[Tensor, Tensor]
 
 def slope(optimizer: Optimizer) -> SlopeLR:
     """A rule that looks often, decays often, and says the mean loss of its window."""
-    return SlopeLR(optimizer, window=10, check_every=2, level=0.49, min_progress=0.6, forget=3, factor=0.7)
+    return SlopeLR(optimizer, window=12, check_every=3, level=0.49, min_progress=0.8, forget=3, factor=0.7)
 
 
 def layerwise(optimizer: Optimizer) -> LayerwiseLR:
