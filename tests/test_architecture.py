@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "training": {"gradients", "schedulers", "probes", "data"},
     "runs": {"config"},
     "report": {"runs", "compare"},
+    "integrations": {"schedulers", "probes", "runs"},
     "experiments": {
         "config",
         "gradients",
@@ -39,6 +40,7 @@ MAY_IMPORT = {
 """docs/decisions/0001 says where this differs from the first design."""
 
 NO_TORCH = ("config", "runs", "report", "cli")
+OPTIONAL = {"lightning", "pytorch_lightning", "transformers", "accelerate"}
 TORCH_ONLY = ("schedulers", "probes", "gradients", "schedules")
 
 
@@ -79,6 +81,12 @@ def test_schedulers_and_probes_need_torch_alone(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_an_optional_library_is_imported_by_the_module_named_after_it_alone(path: Path) -> None:
+    theirs = {name.split(".")[0] for name in imported(path)} & OPTIONAL
+    assert theirs <= ({path.stem} if room(path) == "integrations" else set())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_a_file_is_a_room(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 260, "one subject a file, about 250 lines at the most"
 
@@ -101,6 +109,10 @@ def test_reading_runs_loads_no_torch(package: str) -> None:
 def test_schedulers_and_probes_load_torch_and_nothing_heavy() -> None:
     heavy = {"pydantic", "pyarrow", "sklearn", "scipy", "matplotlib", "rich", "cyclopts"}
     assert not heavy & (loaded_by("import lrlab.schedulers, lrlab.probes") - loaded_by("import torch"))
+
+
+def test_importing_the_integrations_loads_no_library() -> None:
+    assert not {"torch", *OPTIONAL} & loaded_by("import lrlab.integrations")
 
 
 def test_help_loads_neither_torch_nor_pydantic() -> None:

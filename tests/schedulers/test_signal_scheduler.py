@@ -1,7 +1,9 @@
 """What every scheduler that listens has in common, shown on each of them."""
 
+import copy
 import gc
 import io
+import pickle
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -347,6 +349,23 @@ def test_the_loss_keeps_no_graph_alive(make: Make) -> None:
     scheduler.observe(torch.ones(1, requires_grad=True).sum())
     kept = [value for value in vars(scheduler).values() if isinstance(value, Tensor)]
     assert kept and not any(value.requires_grad for value in kept)
+
+
+@every_scheduler
+def test_a_copy_goes_on_with_its_copied_optimizer(make: Make) -> None:
+    losses, whole, scheduler = noisy_losses(), make(make_optimizer()), make(make_optimizer())
+    expected = train(whole, losses)
+    before = train(scheduler, losses[:50])
+    other = copy.deepcopy(scheduler)
+    assert before + train(other, losses[50:], first=51) == expected
+    assert before + train(scheduler, losses[50:], first=51) == expected
+
+
+def test_pickled_and_unpickled_it_goes_on() -> None:
+    losses, scheduler = noisy_losses(), RULES["slope"](make_optimizer())
+    before = train(scheduler, losses[:50])
+    other = pickle.loads(pickle.dumps(scheduler))
+    assert before + train(other, losses[50:], first=51) == train(RULES["slope"](make_optimizer()), losses)
 
 
 @every_scheduler

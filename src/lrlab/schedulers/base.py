@@ -118,6 +118,10 @@ class SignalScheduler(LRScheduler):
             setattr(self, name, _copied(state_dict[name]))
         self._loss, self._num_observed, self._made.count = 0.0, 0, 0
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._made.listen(self.optimizer)  # a copied or unpickled optimizer has no hooks
+
     def take_decisions(self) -> list[Decision]:
         """Return the decisions since the last call, oldest first, and forget them."""
         taken, self.decisions = self.decisions, []
@@ -160,10 +164,17 @@ class _UpdateCount:
     def __init__(self, optimizer: Optimizer) -> None:
         self.count = 0
         self.ever = False
+        self.listen(optimizer)
+
+    def listen(self, optimizer: Optimizer) -> None:
+        """Count the updates of this optimizer."""
         optimizer.register_step_post_hook(self._add)
 
-    def _add(self, *_: Any) -> None:
-        self.count += 1
+    def _add(self, optimizer: Optimizer, *_: Any) -> None:
+        # GradScaler calls step() of a fused optimizer all the same, and tells it what it found; it then changes nothing
+        found_inf = getattr(optimizer, "found_inf", None)
+        if found_inf is None or not bool(found_inf):  # waits for the device; of other optimizers GradScaler does so
+            self.count += 1
 
 
 def _copy(lr: float | Tensor) -> float | Tensor:

@@ -1,0 +1,93 @@
+"""Lightning: a callback that tells schedulers the loss of each batch, and lets probes measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lrlab.probes.base import Probe
+from lrlab.schedulers.base import SignalScheduler
+
+
+class ObserveCallback(pl.Callback):
+    """Tells the schedulers that `configure_optimizers` returned the loss of each batch, once its gradient is there.
+
+        def configure_optimizers(self):
+            optimizer = SGD(self.parameters(), lr=0.1)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": SlopeLR(optimizer), "interval": "step"}}
+
+        Trainer(callbacks=[ObserveCallback()])
+
+    The loss is what `training_step` returned, whatever Lightning divides it by for accumulation or multiplies it by for
+    mixed precision; nothing waits for the device. Lightning's checkpoints hold the scheduler's state.
+
+    Args:
+        probes: each observes once an update, when the gradient is whole and unscaled, and not clipped yet.
+    Raises: ValueError before the training, for a scheduler that Lightning would not step once after every update, for
+        manual optimization, and where there is neither a scheduler that listens nor a probe.
+    """
+
+    def __init__(self, *, probes: Sequence[Probe] = ()) -> None:
+        self.probes = tuple(probes)
+        self._schedulers: list[SignalScheduler] = []
+        self._loss: Tensor | None = None  # of the batch that is between forward and backward
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Find the schedulers, and see that Lightning will step them after every update."""
+        self._schedulers = [_checked(config) for config in trainer.lr_scheduler_configs if _listens(config)]
+        if self._schedulers and not pl_module.automatic_optimization:
+            raise ValueError(
+                "ObserveCallback: in manual optimization only the module knows which loss belongs to which update. "
+                "Leave the callback out, and call scheduler.observe(loss) after self.manual_backward(loss)."
+            )
+        if not self._schedulers and not self.probes:
+            raise ValueError(
+                "ObserveCallback: there is nobody to tell. Return a scheduler that listens from configure_optimizers, "
+                'as {"optimizer": optimizer, "lr_scheduler": {"scheduler": SlopeLR(optimizer), "interval": "step"}}.'
+            )
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Keep the loss, as training_step returned it, until its gradient is there."""
+        loss = loss.detach() * trainer.accumulate_grad_batches  # Lightning divided it
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is not None:
+            loss = loss / scaler.scale(
+                torch.ones_like(loss)
+            )  # and multiplied it; get_scale() would wait for the device
+        self._loss = loss
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell every scheduler the loss."""
+        if self._loss is not None:
+            for scheduler in self._schedulers:
+                scheduler.observe(self._loss)
+        self._loss = None
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Let the probes measure."""
+        for probe in self.probes:
+            probe.observe()
+
+
+def _listens(config: Any) -> bool:
+    return isinstance(config.scheduler, SignalScheduler)
+
+
+def _checked(config: Any) -> SignalScheduler:
+    """The scheduler of a Lightning configuration, if it will be stepped once after every update."""
+    scheduler: SignalScheduler = config.scheduler
+    if config.interval != "step" or config.frequency != 1:
+        name = type(scheduler).__name__
+        raise ValueError(
+            f'{name}: it counts updates, and Lightning would step it with interval "{config.interval}" and frequency '
+            f"{config.frequency}. Return "
+            f'{{"optimizer": optimizer, "lr_scheduler": {{"scheduler": {name}(optimizer, ...), "interval": "step"}}}}.'
+        )
+    return scheduler
