@@ -307,5 +307,5 @@ def test_a_batch_of_one_small_image_is_refused_and_one_of_two_is_not(digits: Ima
 
 
 def test_a_rule_that_never_gets_to_look_is_warned_of(digits: ImageData) -> None:
-    with pytest.warns(UserWarning, match="looks every 1000 updates and this run has 30: the rate will stay"):
+    with pytest.warns(UserWarning, match="decides after 1000 updates at the earliest and in this run it hears 30"):
         Experiment(parse_config({**SMALL, "schedule": {"name": "article"}}), data=digits)
