@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lrlab.data import DataError, ImageData, Split, image_data, summary
+from lrlab.data import DataError, ImageData, Split, image_data, set_aside, summary
 from lrlab.data.images import channel_statistics
 
 
@@ -27,6 +27,21 @@ def test_moving_a_data_set_moves_both_splits() -> None:
     data = image_data("toy", classes=["cat", "dog"], train=split([0, 1]), test=split([1])).to("meta")
     tensors = [data.train.images, data.train.labels, data.test.images, data.test.labels]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+def test_validation_images_are_training_images_set_aside_of_every_class() -> None:
+    data = image_data("toy", classes=["cat", "dog"], train=split([0] * 10 + [1] * 20), test=split([0, 1]))
+    held = set_aside(data, 0.2)
+    assert held.validation is not None
+    assert held.validation.labels.tolist() == [0] * 2 + [1] * 4
+    assert held.train.labels.tolist() == [0] * 8 + [1] * 16
+    whole = torch.cat([held.train.images, held.validation.images]).flatten(1)
+    assert sorted(whole.tolist()) == sorted(data.train.images.flatten(1).tolist())
+    assert torch.equal(held.test.images, data.test.images)
+    name, evaluated = held.evaluated
+    assert (name, len(evaluated), data.evaluated[0]) == ("validation", 6, "test")
+    assert held.mean == channel_statistics("toy", held.train.images)[0] != data.mean
+    assert held.to("meta").evaluated[1].images.device.type == "meta"
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,19 @@ def test_labels_are_smoothed_for_training_and_not_for_testing(tmp_path: Path, di
     assert timeless(plain) == timeless(smoothed)
 
 
+def test_with_validation_images_the_test_images_are_left_alone(tmp_path: Path) -> None:
+    table = SMALL | {"data": {"name": "digits", "validation_fraction": 0.25}}
+    experiment = Experiment(parse_config(table))
+    assert (len(experiment.data.train), len(experiment.data.validation or ())) == (1078, 360)
+    list(experiment.run(tmp_path / "run"))
+    made = read_run(tmp_path / "run")
+    last = made.evaluations()[-1]
+    assert last["split"] == made.evaluated_split == "validation"
+    assert sum(map(sum, last["confusion"])) == made.info["data"]["num_validation"] == 360
+    assert made.result["validation_accuracy"] == last["accuracy"]
+    assert made.result["test_accuracy"] is None and made.result["test_loss"] is None
+
+
 def test_another_seed_gives_other_weights(tmp_path: Path, digits: ImageData) -> None:
     run(tmp_path / "one", digits)
     run(tmp_path / "two", digits, seed=1)

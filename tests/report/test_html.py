@@ -144,7 +144,7 @@ def test_a_run_that_has_only_begun_has_a_page(make_run) -> None:
     assert_stands_alone(page)
     assert "running: it is not over" in page.text
     assert "Nothing is recorded yet." in page.text
-    assert "The test set has not been evaluated yet." in page.text
+    assert "No evaluation was made yet." in page.text
     assert "img" not in page.tags
 
 

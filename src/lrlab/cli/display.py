@@ -44,10 +44,10 @@ class Display:
     def conclude(self, directory: Path) -> None:
         """Write the report of a run that is over, however it ended, and say where to look."""
         ended = read_run(directory)
-        result = ended.result
-        found = "" if result["test_accuracy"] is None else f"test accuracy {result['test_accuracy']:.2%}, "
-        if result.get("test_accuracy_mirror") is not None:
-            found += f"with mirror images {result['test_accuracy_mirror']:.2%}, "
+        result, split = ended.result, ended.evaluated_split
+        accuracy, mirrored = result[f"{split}_accuracy"], result.get(f"{split}_accuracy_mirror")
+        found = "" if accuracy is None else f"{split} accuracy {accuracy:.2%}, "
+        found += "" if mirrored is None else f"with mirror images {mirrored:.2%}, "
         self.say(f"{ended.status}: {found}{result['steps']:,} updates, {result['train_seconds']:.1f} s of training")
         self.say(f"figures and page: {write_report(directory)}")
         self.document({"run": str(directory), "status": ended.status, "result": dict(result)})
@@ -130,7 +130,8 @@ def _state(update: Update, images_per_second: float) -> str:
 def describe(event: Evaluated) -> str:
     """Say what an evaluation found, class by class."""
     found = event.evaluation
-    head = f"step {event.step:,} (epoch {event.epoch}): test loss {found.loss:.3f}, accuracy {found.accuracy:.2%}"
+    head = f"step {event.step:,} (epoch {event.epoch}): {event.split} loss {found.loss:.3f}, "
+    head += f"accuracy {found.accuracy:.2%}"
     head += f", with mirror images {found.mirror.accuracy:.2%}" if found.mirror else ""
     return "\n".join([head, *_class_rows(event)])
 
@@ -139,7 +140,11 @@ def describe_end(member: Member, ended: Ended, evaluated: Evaluated | None) -> s
     """Say how a run of a study ended, and what its last evaluation found in each class if it was made now."""
     text = f"{member.arm} seed {member.seed}: {ended.outcome}"
     text += " (already there)" if ended.was_there else ""
-    text += f": {ended.message}" if ended.message else f", test accuracy {ended.test_accuracy:.2%}"
+    text += (
+        f": {ended.message}"
+        if ended.message
+        else f", {member.config.data.evaluated_split} accuracy {ended.accuracy:.2%}"
+    )
     return "\n".join([text, *(_class_rows(evaluated) if evaluated else [])])
 
 

@@ -24,12 +24,19 @@ class DataConfig(Part):
     """Folder that holds the images or the archive; without it CIFAR is downloaded once, into a cache."""
     test_fraction: Fraction | None = None
     """Share of the examples held out for testing, where the data set has no test split of its own."""
+    validation_fraction: Fraction | None = None
+    """Share of the training images set aside; evaluations are then of these, and the test images are left alone."""
     flip: bool = False
     """Mirror each training image left to right with probability one half."""
     crop_padding: Annotated[int, Field(ge=0)] = 0
     """Shift each training image by up to this many pixels each way, its border reflected."""
     cutout: Annotated[int, Field(ge=0)] = 0
     """Blank a square of this side, in pixels, at a random place of each training image."""
+
+    @property
+    def evaluated_split(self) -> Literal["test", "validation"]:
+        """What evaluations are of."""
+        return "test" if self.validation_fraction is None else "validation"
 
     @model_validator(mode="after")
     def _fits_the_data_set(self) -> Self:
@@ -104,7 +111,7 @@ class AveragingConfig(Part):
 
 
 class EvaluateConfig(Part):
-    """When the whole test set is evaluated."""
+    """When the whole test set is evaluated, or the validation images where some are set aside."""
 
     every: Count = 1000
     """Updates between two evaluations; one more comes at the end."""

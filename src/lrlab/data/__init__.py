@@ -14,7 +14,7 @@ from lrlab.data.cifar import (
 )
 from lrlab.data.digits import load_digits_data
 from lrlab.data.folder import load_folder
-from lrlab.data.images import DataError, ImageData, Split, image_data, summary
+from lrlab.data.images import DataError, ImageData, Split, image_data, set_aside, summary
 from lrlab.data.randomness import order
 
 __all__ = [
@@ -38,5 +38,6 @@ __all__ = [
     "load_folder",
     "normalise",
     "order",
+    "set_aside",
     "summary",
 ]

@@ -6,10 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+
+from lrlab.data.randomness import stratified_split
+
+SplitName = Literal["test", "validation"]
 
 _FULL_SCALE = 255
 
@@ -59,6 +63,13 @@ class ImageData:
     """Mean of each channel over the training images, in units of full scale (0 to 1)."""
     std: tuple[float, ...]
     """Standard deviation of each channel over the training images, in the same units."""
+    validation: Split | None = None
+    """Training images that were set aside, to choose settings by; see `set_aside`."""
+
+    @property
+    def evaluated(self) -> tuple[SplitName, Split]:
+        """The split that evaluations are of, and its name: the validation images where there are some."""
+        return ("test", self.test) if self.validation is None else ("validation", self.validation)
 
     @property
     def num_channels(self) -> int:
@@ -67,7 +78,8 @@ class ImageData:
 
     def to(self, device: torch.device | str) -> ImageData:
         """The same data on another device."""
-        return replace(self, train=self.train.to(device), test=self.test.to(device))
+        validation = self.validation.to(device) if self.validation else None
+        return replace(self, train=self.train.to(device), test=self.test.to(device), validation=validation)
 
 
 def image_data(name: str, *, classes: Sequence[str], train: Split, test: Split) -> ImageData:
@@ -94,6 +106,25 @@ def image_data(name: str, *, classes: Sequence[str], train: Split, test: Split) 
         )
     mean, std = channel_statistics(name, train.images)
     return ImageData(name, tuple(classes), train, test, mean, std)
+
+
+def set_aside(data: ImageData, fraction: float) -> ImageData:
+    """The same data with a share of each class of the training images set aside, for validation.
+
+    Which ones depends on the labels and the fraction, never on a run's seed. Mean and deviation are those of the
+    images that are left.
+
+    Args:
+        data: without a validation split.
+        fraction: in (0, 1).
+    Raises: ValueError if the fraction is out of range, or a class has a single image.
+    """
+    train, validation = (
+        Split(data.train.images[indices].contiguous(), data.train.labels[indices])
+        for indices in stratified_split(data.train.labels, test_fraction=fraction)
+    )
+    left = image_data(data.name, classes=data.classes, train=train, test=data.test)
+    return replace(left, validation=validation)
 
 
 def check_classes(name: str, classes: Sequence[str]) -> None:

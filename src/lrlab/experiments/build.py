@@ -10,7 +10,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lrlab.config import AveragingConfig, ConfigError, DataConfig, ModelConfig, OptimizerConfig
-from lrlab.data import CIFAR10, CIFAR100, DataError, ImageData, load_cifar, load_digits_data, load_folder
+from lrlab.data import CIFAR10, CIFAR100, DataError, ImageData, load_cifar, load_digits_data, load_folder, set_aside
 from lrlab.models import LayerGroups, resnet18, resnet34
 
 MODELS = {"resnet18": resnet18, "resnet34": resnet34}
@@ -23,16 +23,21 @@ def build_data(config: DataConfig) -> ImageData:
     Raises: DataError if they cannot be used; ConfigError if they do not fit the configuration.
     """
     try:
-        if config.name in ARCHIVES:
-            return load_cifar(ARCHIVES[config.name], config.dir)
-        if config.name == "digits":
-            return load_digits_data() if config.test_fraction is None else load_digits_data(config.test_fraction)
-        assert config.dir is not None, "DataConfig asks for it"
-        return load_folder(config.dir, config.test_fraction)
+        data = _load(config)
+        return data if config.validation_fraction is None else set_aside(data, config.validation_fraction)
     except DataError:
         raise
     except ValueError as error:  # a setting, not the files
         raise ConfigError(str(error)) from error
+
+
+def _load(config: DataConfig) -> ImageData:
+    if config.name in ARCHIVES:
+        return load_cifar(ARCHIVES[config.name], config.dir)
+    if config.name == "digits":
+        return load_digits_data() if config.test_fraction is None else load_digits_data(config.test_fraction)
+    assert config.dir is not None, "DataConfig asks for it"
+    return load_folder(config.dir, config.test_fraction)
 
 
 def build_model(config: ModelConfig, *, num_classes: int, in_channels: int, seed: int) -> nn.Module:

@@ -83,8 +83,9 @@ class Experiment:
     def summary(self) -> str:
         """Say in a line what will be done."""
         data, config, engine = self.data, self.config, self.engine
+        split, evaluated = data.evaluated
         return (
-            f"{data.name}: {len(data.train):,} training and {len(data.test):,} test images in {len(data.classes)} "
+            f"{data.name}: {len(data.train):,} training and {len(evaluated):,} {split} images in {len(data.classes)} "
             f"classes; {config.model.name} of width {config.model.width}, schedule {config.schedule.name}, "
             f"{self.num_steps:,} updates of {config.batch_size} images on {engine.device} in {engine.precision}"
         )
@@ -132,7 +133,7 @@ class Experiment:
             self._average.update_parameters(self.model)
 
     def evaluate(self, step: int) -> Evaluation:
-        """Evaluate the model after an update, or the average of its weights, on the whole test set.
+        """Evaluate the model after an update, or the average of its weights, on the whole test or validation split.
 
         The average is given the statistics of its own activations, on the batches of the last updates.
         """
@@ -141,7 +142,7 @@ class Experiment:
             images = (self.batches.batch(earlier).images for earlier in range(first + 1, step + 1))
             estimate_statistics(self.evaluated_model, images, engine=self.engine)
         batches = evaluation_batches(
-            self.data.test, mean=self.data.mean, std=self.data.std, batch_size=self.config.evaluate.batch_size
+            self.data.evaluated[1], mean=self.data.mean, std=self.data.std, batch_size=self.config.evaluate.batch_size
         )
         return evaluate(
             self.evaluated_model,
@@ -158,6 +159,7 @@ class Experiment:
             "classes": list(data.classes),
             "num_train": len(data.train),
             "num_test": len(data.test),
+            "num_validation": len(data.validation or ()),
             "image_shape": list(data.train.images.shape[1:]),
             "mean": list(data.mean),
             "std": list(data.std),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from lrlab.data.images import SplitName
 from lrlab.report import confusion_png
 from lrlab.runs import RunWriter
 from lrlab.schedulers import Decision, SignalScheduler
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The test set was evaluated."""
+    """The test set was evaluated, or the validation images where some are set aside."""
 
     step: int
     epoch: int
+    split: SplitName
     evaluation: Evaluation
     classes: tuple[str, ...]
 
@@ -103,19 +105,20 @@ class Session:
         return {
             "steps": self._step,
             "epochs": self._step / self._experiment.batches.steps_per_epoch,
-            "test_accuracy": self._evaluation.accuracy if self._evaluation else None,
-            "test_loss": self._evaluation.loss if self._evaluation else None,
-            **self._mirrored_result(),
+            **self._evaluation_result(),
             "train_seconds": seconds,
             "images_per_second": num_images / seconds,
         }
 
-    def _mirrored_result(self) -> dict[str, float | None]:
-        """The figure that a run has besides if it evaluates mirror images."""
-        if not self._experiment.config.evaluate.mirror:
-            return {}
-        mirror = self._evaluation.mirror if self._evaluation else None
-        return {"test_accuracy_mirror": mirror.accuracy if mirror else None}
+    def _evaluation_result(self) -> dict[str, float | None]:
+        """The figures of the last evaluation, under the name of its split; None for those that were not measured."""
+        split, _ = self._experiment.data.evaluated
+        found = self._evaluation
+        result = dict.fromkeys(("test_accuracy", "test_loss"))  # promised, whatever is evaluated
+        result |= {f"{split}_accuracy": found and found.accuracy, f"{split}_loss": found and found.loss}
+        if self._experiment.config.evaluate.mirror:
+            result[f"{split}_accuracy_mirror"] = found.mirror.accuracy if found and found.mirror else None
+        return result
 
     def _has_fallen_below_threshold(self) -> bool:
         """Whether dlib's ending has come: every rate is below the threshold, and was not before.
@@ -138,11 +141,11 @@ class Session:
             "evaluation_seconds": self._evaluation_seconds + time.perf_counter() - started,
         }
         self._evaluation = evaluation
-        classes = self._experiment.data.classes
-        title = f"step {update.step:,}: test accuracy {evaluation.accuracy:.1%}"
-        record = {"step": update.step, "epoch": update.epoch, **times, "split": "test", **asdict(evaluation)}
+        classes, split = self._experiment.data.classes, self._experiment.data.evaluated[0]
+        title = f"step {update.step:,}: {split} accuracy {evaluation.accuracy:.1%}"
+        record = {"step": update.step, "epoch": update.epoch, **times, "split": split, **asdict(evaluation)}
         if evaluation.mirror is None:
             del record["mirror"]
         self._writer.write_evaluation(record, png=confusion_png(evaluation.confusion, classes, title=title))
         self._evaluation_seconds += time.perf_counter() - started
-        return Evaluated(update.step, update.epoch, evaluation, classes)
+        return Evaluated(update.step, update.epoch, split, evaluation, classes)

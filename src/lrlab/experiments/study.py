@@ -47,8 +47,8 @@ class Ended:
     """What went wrong, for any outcome but complete."""
     was_there: bool = False
     """Whether it had ended before this call."""
-    test_accuracy: float | None = None
-    """At the end, for a complete one."""
+    accuracy: float | None = None
+    """On the split that was evaluated, at the end, for a complete one."""
 
 
 StudyEvent = Started | Event | Ended
@@ -131,7 +131,7 @@ def _run_member(member: Member, data_sets: _DataSets) -> Generator[tuple[Member,
         return _ended_before(member) or Ended(
             "failed", f"{member.directory} holds something that is no run of this study"
         )
-    return Ended("complete", test_accuracy=_accuracy(member))
+    return Ended("complete", accuracy=_accuracy(member))
 
 
 def _ended_before(member: Member) -> Ended | None:
@@ -140,7 +140,7 @@ def _ended_before(member: Member) -> Ended | None:
     except RunError:  # not begun, or another process is just making it again
         return None
     if status == "complete":
-        return Ended("complete", was_there=True, test_accuracy=_accuracy(member))
+        return Ended("complete", was_there=True, accuracy=_accuracy(member))
     return Ended("diverged", "in an earlier call", was_there=True) if status == "diverged" else None
 
 
@@ -159,4 +159,5 @@ def _check_same_config(member: Member) -> None:
 
 
 def _accuracy(member: Member) -> float:
-    return float(read_run(member.directory).result["test_accuracy"])
+    run = read_run(member.directory)
+    return float(run.result[f"{run.evaluated_split}_accuracy"])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from lrlab.report.curves import Curve, read_accuracy, read_column
+from lrlab.report.curves import Curve, read_accuracy, read_column, split_name
 from lrlab.report.drawing import Quantity, draw_quantity, share_limits
 from lrlab.report.style import short_text, to_png
 from lrlab.runs import Run
@@ -75,10 +75,10 @@ def draw_charts(runs: Sequence[Run]) -> list[Chart]:
 
 
 def _training_quantities(runs: Sequence[Run]) -> list[Quantity]:
-    loss = partial(read_column, column="train/loss")
+    loss, split = partial(read_column, column="train/loss"), split_name(runs)
     return [
         Quantity("loss", "Training loss", "mean cross-entropy of a batch", loss, "from zero", "updates"),
-        Quantity("accuracy", "Test accuracy", "share of the test set", read_accuracy, "share"),
+        Quantity("accuracy", f"{split.capitalize()} accuracy", f"share of the {split} set", read_accuracy, "share"),
         *_rate_quantities(runs),
     ]
 

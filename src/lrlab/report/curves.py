@@ -39,19 +39,24 @@ def read_column(run: Run, column: str) -> Curve:
 
 
 def read_accuracy(run: Run) -> Curve:
-    """Return the test accuracy at each evaluation."""
+    """Return the accuracy at each evaluation."""
     evaluations = read_evaluations(run)
     steps = [float(evaluation["step"]) for evaluation in evaluations]
     return Curve(np.array(steps), np.array([float(evaluation["accuracy"]) for evaluation in evaluations]))
 
 
 def read_evaluations(run: Run) -> list[dict[str, Any]]:
-    """Return the evaluations on the test set, oldest first."""
-    return [evaluation for evaluation in run.evaluations() if evaluation["split"] == "test"]
+    """Return the evaluations of the run's split, oldest first."""
+    return [evaluation for evaluation in run.evaluations() if evaluation["split"] == run.evaluated_split]
+
+
+def split_name(runs: Sequence[Run]) -> str:
+    """Return the split that all runs were evaluated on, in words: test, validation, or both."""
+    return " or ".join(sorted({run.evaluated_split for run in runs}))
 
 
 def mirror_accuracy(run: Run) -> float | None:
-    """Return the last test accuracy with logits averaged over mirror images; None if the run has none."""
+    """Return the last accuracy with logits averaged over mirror images; None if the run has none."""
     evaluations = read_evaluations(run)
     mirror = evaluations[-1].get("mirror") if evaluations else None
     return float(mirror["accuracy"]) if mirror else None

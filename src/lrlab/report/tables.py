@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from lrlab.report.curves import by_arm, decay_steps, last_step, mirror_accuracy, read_evaluations
+from lrlab.report.curves import by_arm, decay_steps, last_step, mirror_accuracy, read_evaluations, split_name
 from lrlab.runs import Run
 
 NOTHING: Final = "\N{EN DASH}"
@@ -49,7 +49,7 @@ def is_counted(run: Run) -> bool:
 
 
 def arms_table(runs: Sequence[Run]) -> Table:
-    """List each arm: how many runs count, their mean test accuracy, and the value of every seed."""
+    """List each arm: how many runs count, their mean accuracy, and the value of every seed."""
     rows, has_mirror = [], _has_mirror(runs)
     for arm, members in by_arm(runs).items():
         counted = [run for run in members if is_counted(run)]
@@ -72,15 +72,17 @@ def arms_table(runs: Sequence[Run]) -> Table:
             )
         )
     extra = ["mean with mirror images"] if has_mirror else []
-    return Table(("arm", "n", "mean test accuracy", *extra, "test accuracy of each seed", "runs not counted"), rows)
+    split = split_name(runs)
+    header = ("arm", "n", f"mean {split} accuracy", *extra, f"{split} accuracy of each seed", "runs not counted")
+    return Table(header, rows)
 
 
 def runs_table(runs: Sequence[Run]) -> Table:
     """List each run with how it ended."""
-    rows, has_mirror = [], _has_mirror(runs)
+    rows, has_mirror, split = [], _has_mirror(runs), split_name(runs)
     extra = ["with mirror images"] if has_mirror else []
-    header = ("arm", "seed", "status", "updates", "epochs", "test accuracy", *extra, "test loss", "evaluated at update",
-              "training time", "images per second")  # fmt: skip
+    header = ("arm", "seed", "status", "updates", "epochs", f"{split} accuracy", *extra, f"{split} loss",
+              "evaluated at update", "training time", "images per second")  # fmt: skip
     for run in runs:
         last: Mapping[str, Any] = read_evaluations(run)[-1] if read_evaluations(run) else {}
         speed, seconds = run.result.get("images_per_second"), run.result.get("train_seconds")

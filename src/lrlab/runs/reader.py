@@ -54,6 +54,11 @@ class Run:
         resolved = self.directory.resolve()
         return resolved.parent.name if (resolved.parent.parent / storage.STUDY).exists() else resolved.name
 
+    @property
+    def evaluated_split(self) -> str:
+        """What its evaluations are of: the test images, or those set aside for validation."""
+        return "test" if self.config["data"].get("validation_fraction") is None else "validation"
+
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the recorded quantities, in order; none before the first rows are written."""
