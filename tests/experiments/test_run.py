@@ -209,12 +209,12 @@ def test_labels_are_smoothed_for_training_and_not_for_testing(tmp_path: Path, di
 def test_with_validation_images_the_test_images_are_left_alone(tmp_path: Path) -> None:
     table = SMALL | {"data": {"name": "digits", "validation_fraction": 0.25}}
     experiment = Experiment(parse_config(table))
-    assert (len(experiment.data.train), len(experiment.data.validation or ())) == (1078, 360)
+    assert (len(experiment.data.train), len(experiment.data.validation or ())) == (1079, 359)
     list(experiment.run(tmp_path / "run"))
     made = read_run(tmp_path / "run")
     last = made.evaluations()[-1]
     assert last["split"] == made.evaluated_split == "validation"
-    assert sum(map(sum, last["confusion"])) == made.info["data"]["num_validation"] == 360
+    assert sum(map(sum, last["confusion"])) == made.info["data"]["num_validation"] == 359
     assert made.result["validation_accuracy"] == last["accuracy"]
     assert made.result["test_accuracy"] is None and made.result["test_loss"] is None
 
