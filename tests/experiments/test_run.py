@@ -276,16 +276,18 @@ def test_an_interrupt_while_rows_are_written_loses_none(
     assert list(made.series("train/loss")[0]) == list(range(1, made.result["steps"] + 1))
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_with_its_rows(tmp_path: Path, digits: ImageData) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run_before_its_update(tmp_path: Path, digits: ImageData) -> None:
     huge = {"optimizer": {"name": "sgd", "lr": 1e30}, "schedule": {"name": "constant"}}
-    with pytest.raises(DivergedError, match=r"the loss of update \d+ is (nan|inf)"):
-        run(tmp_path / "run", digits, **huge)
+    experiment = Experiment(parse_config({**SMALL, **huge}), data=digits)
+    with pytest.raises(DivergedError, match=r"the loss of update \d+ is (nan|inf), first in the output of stem"):
+        list(experiment.run(tmp_path / "run"))
     made = read_run(tmp_path / "run")
     assert made.status == "diverged"
     rows = pq.read_table(tmp_path / "run" / "metrics").to_pylist()
     assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
-    assert not math.isfinite(rows[-1]["train/loss"])
-    assert made.result["steps"] == rows[-1]["step"]
+    assert all(math.isfinite(row["train/loss"]) for row in rows)
+    assert made.result["steps"] == rows[-1]["step"] == made.info["diverged"]["step"] - 1
+    assert made.info["diverged"]["group"] == "stem"
 
 
 def test_stopped_early_a_run_is_preempted_and_keeps_its_rows(tmp_path: Path, digits: ImageData) -> None:

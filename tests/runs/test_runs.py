@@ -121,18 +121,18 @@ def test_a_directory_that_holds_something_else_is_refused(tmp_path: Path) -> Non
         RunWriter(tmp_path, CONFIG)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(RunError, match="is not empty and holds no run"):
-        RunWriter(tmp_path, CONFIG, again=True)
+        RunWriter(tmp_path, CONFIG, resumes=True)
     assert (tmp_path / "thesis.tex").exists()
 
 
-def test_again_deletes_a_run_that_was_cut_short_and_no_other(tmp_path: Path) -> None:
+def test_a_run_that_was_cut_short_before_a_checkpoint_begins_anew_and_one_that_is_over_does_not(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run", CONFIG) as writer:
         writer.write_rows(rows(1, 2))
-    with RunWriter(tmp_path / "run", CONFIG, again=True) as writer:
+    with RunWriter(tmp_path / "run", CONFIG, resumes=True) as writer:
         assert read_run(tmp_path / "run").columns == ()
         writer.finish("complete", {})
-    with pytest.raises(RunError, match="already holds a run"):
-        RunWriter(tmp_path / "run", CONFIG, again=True)
+    with pytest.raises(RunError, match="the run is complete. Give it more --epochs or --steps to go on"):
+        RunWriter(tmp_path / "run", CONFIG, resumes=True)
 
 
 def test_a_writer_that_fails_in_its_constructor_gives_the_lock_back(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_leaving_the_context_raises_what_the_thread_met_and_gives_the_lock_back(
     with pytest.raises(StorageError), RunWriter(tmp_path / "run", CONFIG) as writer:
         replace_by_a_file(tmp_path / "run" / "metrics")
         writer.write_rows(rows(1))
-    with RunWriter(tmp_path / "run", CONFIG, again=True) as writer:
+    with RunWriter(tmp_path / "run", CONFIG, resumes=True) as writer:
         writer.finish("complete", {})
 
 

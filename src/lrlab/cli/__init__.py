@@ -7,21 +7,15 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from types import FrameType
 
 from cyclopts import CycloptsError
 
 from lrlab.cli.app import app
 from lrlab.cli.parsing import explain
+from lrlab.cli.signals import INTERRUPTED, Stopped, stop_now
 
 USAGE = 2
-INTERRUPTED = 128 + signal.SIGINT
-TERMINATED = 128 + signal.SIGTERM
 CLOSED_PIPE = 128 + signal.SIGPIPE
-
-
-class Terminated(KeyboardInterrupt):
-    """The process was asked to end; it ends as after Ctrl-C, with another exit code."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     What a user can mend is said in a line or two, with the code that its exception carries; anything else is a bug
     of ours and keeps its traceback.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, stop_now)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         try:
@@ -40,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return USAGE
         except KeyboardInterrupt as stop:
             sys.stderr.write("lrlab: stopped; what was recorded so far is kept.\n")
-            return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+            return stop.exit_code if isinstance(stop, Stopped) else INTERRUPTED
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; Python flushes in peace
             return CLOSED_PIPE
@@ -50,10 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             sys.stderr.write("".join(f"lrlab: {line}\n" for line in str(error).splitlines()))
             return int(code)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
 
 
 def _show_warning(message: Warning | str, *where: object) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from lrlab.cli.signals import stop_requests
 from lrlab.experiments import Ended, Evaluated, Event, Experiment, Member, Started, StudyEvent, Update
 from lrlab.report import write_report
 from lrlab.runs import read_run
@@ -53,22 +54,32 @@ class Display:
         self.document({"run": str(directory), "status": ended.status, "result": dict(result)})
 
     def follow(self, experiment: Experiment, events: Generator[Event, None, None]) -> None:
-        """Show one run to its end; whatever happens here, the run is ended in order."""
-        with closing(events), self._bar() as bar:
+        """Show one run to its end; whatever happens here, the run is ended in order.
+
+        Raises: Stopped after a signal, the run being saved.
+        """
+        with stop_requests() as stop, closing(events), self._bar() as bar:
             bar.start("", num_steps=experiment.num_steps, batch_size=experiment.config.batch_size)
             for event in events:
                 if isinstance(event, Evaluated):
                     self.say(describe(event))
                 bar.show(event)
+                if stop.number is not None:
+                    break
 
     def follow_study(
         self, happenings: Generator[tuple[Member, StudyEvent], None, None], *, num_members: int
     ) -> dict[str, int]:
-        """Show a study to its end, a few lines a run; return how many runs ended in which way."""
+        """Show a study to its end, a few lines a run; return how many runs ended in which way.
+
+        Raises: Stopped after a signal, the run under way being saved.
+        """
         outcomes: dict[str, int] = {}
         evaluated: Evaluated | None = None
-        with closing(happenings), self._bar() as bar:
+        with stop_requests() as stop, closing(happenings), self._bar() as bar:
             for member, event in happenings:
+                if stop.number is not None:
+                    break
                 number = f"[{sum(outcomes.values()) + 1}/{num_members}]"
                 match event:
                     case Started():

@@ -1,6 +1,15 @@
 """The configuration of a run: what can be set, how it is read, and what is wrong with it."""
 
-from lrlab.config.parse import differences, merge, parse_config, read_setting, read_toml, to_table, to_toml
+from lrlab.config.parse import (
+    changes_that_matter,
+    differences,
+    merge,
+    parse_config,
+    read_setting,
+    read_toml,
+    to_table,
+    to_toml,
+)
 from lrlab.config.parts import ConfigError
 from lrlab.config.rates import LayerRate, MeasuredRate, PhasesConfig, PlannedRate
 from lrlab.config.rules import (
@@ -13,6 +22,7 @@ from lrlab.config.rules import (
 )
 from lrlab.config.run import (
     AveragingConfig,
+    CheckpointConfig,
     DataConfig,
     EngineConfig,
     EvaluateConfig,
@@ -39,6 +49,7 @@ __all__ = [
     "SCHEDULES",
     "ArticleSchedule",
     "AveragingConfig",
+    "CheckpointConfig",
     "ConfigError",
     "ConstantSchedule",
     "CosineSchedule",
@@ -66,6 +77,7 @@ __all__ = [
     "TelemetryConfig",
     "TorchSchedule",
     "WsdSchedule",
+    "changes_that_matter",
     "differences",
     "merge",
     "parse_config",

@@ -16,6 +16,17 @@ from lrlab.config.run import RunConfig
 from lrlab.config.schedules import SCHEDULES, schedule_tag
 
 Table = dict[str, Any]
+HARMLESS = (
+    "telemetry.flush_every",
+    "evaluate.batch_size",
+    "checkpoint",
+    "data.dir",  # that it holds the same images is checked apart
+    "device",
+    "engine.threads",
+    "engine.keep_memory",
+)
+"""Keys that a run may go on with changed: they say when and where it is computed and written, not what."""
+
 PartT = TypeVar("PartT", bound=BaseModel)
 
 
@@ -115,6 +126,26 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
         elif left != right:
             lines.append(f"{prefix}{key}: {left} -> {right}")
     return lines
+
+
+def changes_that_matter(made: Table, config: RunConfig) -> list[str]:
+    """List the keys by which a run would go on as another: all but those of `HARMLESS`, and a horizon that is longer.
+
+    Args:
+        made: configuration that the run was begun with; a key it does not have came later, and is as by default.
+        config: the one that it is to go on with.
+    """
+    before, after = to_table(parse_config(made)), to_table(config)
+    for key in HARMLESS:
+        for table in (before, after):
+            *parents, name = key.split(".")
+            for parent in parents:
+                table = table.get(parent, {})
+            table.pop(name, None)
+    horizons = [(name, table.pop(name)) for table in (before, after) for name in ("steps", "epochs") if name in table]
+    (name, earlier), (other, later) = horizons
+    is_longer = name == other and later >= earlier
+    return [*differences(before, after), *([] if is_longer else [f"{name}: {earlier} -> {other}: {later}"])]
 
 
 def _explain(problem: dict[str, Any], part: type[BaseModel], table: Table) -> str:

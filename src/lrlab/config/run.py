@@ -132,6 +132,17 @@ class TelemetryConfig(Part):
     """Updates between two writes of recorded rows to disk."""
 
 
+class CheckpointConfig(Part):
+    """When all that a run needs to go on is written; always at its end, and when it is stopped."""
+
+    every: Count | None = None
+    """Updates between two checkpoints; where it is left out the clock alone counts."""
+    minutes: Positive = 5.0
+    """Minutes between two checkpoints at the most."""
+    keep: Annotated[int, Field(ge=2)] = 2
+    """Newest checkpoints that are kept."""
+
+
 class EngineConfig(Part):
     """How a step is computed."""
 
@@ -168,6 +179,8 @@ class RunConfig(Part):
     """When the test set is evaluated."""
     telemetry: TelemetryConfig = TelemetryConfig()
     """What is recorded."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """When the run is saved."""
     engine: EngineConfig = EngineConfig()
     """How a step is computed."""
     epochs: Count | None = None

@@ -8,6 +8,7 @@ from lrlab.experiments.replay import calibrate_rule, replay_rule
 from lrlab.experiments.run import Experiment
 from lrlab.experiments.session import Evaluated, Event
 from lrlab.experiments.study import Ended, Member, Started, StudyEvent, run_study, study_members
+from lrlab.experiments.verify import Verification, verify_run
 from lrlab.schedulers.simulate import Calibration
 from lrlab.training import Update
 
@@ -21,6 +22,7 @@ __all__ = [
     "Started",
     "StudyEvent",
     "Update",
+    "Verification",
     "build_data",
     "calibrate_rule",
     "check_data_set",
@@ -31,4 +33,5 @@ __all__ = [
     "replay_rule",
     "run_study",
     "study_members",
+    "verify_run",
 ]

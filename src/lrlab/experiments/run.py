@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -16,10 +13,11 @@ from lrlab.config import ConfigError, RunConfig
 from lrlab.data import Augmentation, Batches, ImageData, evaluation_batches
 from lrlab.experiments.build import build_average, build_data, build_model, build_optimizer
 from lrlab.experiments.build_scheduler import build_scheduler
+from lrlab.experiments.facts import describe
 from lrlab.experiments.session import Event, Session
 from lrlab.models import layer_groups
 from lrlab.probes import GradientProbe, OutputGradientProbe, Probe
-from lrlab.runs import RunWriter, Status, StorageError
+from lrlab.runs import RunWriter, Status
 from lrlab.schedulers import LayerwiseLR, PhasesLR, RuleLR
 from lrlab.training import (
     DivergedError,
@@ -67,7 +65,7 @@ class Experiment:
         )
         self.model: nn.Module = self.engine.place(model)
         self.network = Network(self.model, layer_groups(self.model), engine=self.engine)
-        self._average = build_average(config.averaging, self.model)  # before the probes, whose hooks it would copy
+        self.average = build_average(config.averaging, self.model)  # before the probes, whose hooks it would copy
         groups = self.network.groups
         self.group_names = list(groups)
         self.optimizer = build_optimizer(config.optimizer, groups)
@@ -90,29 +88,34 @@ class Experiment:
             f"{self.num_steps:,} updates of {config.batch_size} images on {engine.device} in {engine.precision}"
         )
 
-    def run(self, directory: Path, *, again: bool = False) -> Generator[Event, None, None]:
+    def run(self, directory: Path, *, resumes: bool = False) -> Generator[Event, None, None]:
         """Make the run in a new directory, and yield every update and evaluation once it is made.
 
-        Whoever iterates may stop early, by `close()`; the run is then `preempted`, with all its rows written.
+        Whoever iterates may stop early, by `close()`; the run is then `preempted`, saved where it stands.
 
         Args:
             directory: new or empty.
-            again: whether a run in it that was cut short is deleted first.
-        Raises: DivergedError once a loss is not finite; RunError, LockedError and StorageError of the directory;
+            resumes: whether a run in it that was cut short goes on, from its newest sound checkpoint. It then ends as
+                if it had never stopped; where the machine has changed so that it cannot, a warning says so.
+        Raises: DivergedError before an update whose loss or gradient is not finite; RunError, LockedError and
+            StorageError of the directory; CheckpointError, DataError for a checkpoint or images of another run;
             RuntimeError if this experiment was run before, since its weights are no longer the initial ones.
         """
         if self.status is not None:
             raise RuntimeError("This experiment was run before: make a new Experiment for another run.")
-        with RunWriter(directory, self.config, again=again, num_steps=self.num_steps) as writer:
+        with RunWriter(directory, self.config, resumes=resumes, num_steps=self.num_steps) as writer:
             self.status = "running"
-            writer.describe(data=self._describe_data(), engine=self._describe_engine())
             session = Session(self, writer)
             try:
+                if writer.checkpoint is not None:
+                    session.go_on(writer.checkpoint)
+                writer.describe(**describe(self))
                 yield from session.updates()
             except BaseException as error:  # whatever it was, what was recorded so far is kept
-                with contextlib.suppress(DivergedError, StorageError):
-                    session.flush()
                 self.status = _status_after(error)
+                if isinstance(error, DivergedError):
+                    writer.describe(diverged={"step": error.step, "group": error.group, "message": str(error)})
+                session.end_early(saves=isinstance(error, GeneratorExit))
                 raise
             else:
                 self.status = "complete"
@@ -125,22 +128,24 @@ class Experiment:
     def evaluated_model(self) -> nn.Module:
         """What is evaluated and kept: the average of the weights once there is one, else the model itself."""
         # the count of averagings is on the processor, so that nothing is waited for
-        return self._average.module if self._average is not None and self._average.n_averaged > 0 else self.model
+        return self.average.module if self.average is not None and self.average.n_averaged > 0 else self.model
 
     def average_weights(self, step: int) -> None:
         """Take the weights after an update into their average, where there is one and it is time to."""
-        if self._average is not None and step % self.config.averaging.every == 0:
-            self._average.update_parameters(self.model)
+        if self.average is not None and step % self.config.averaging.every == 0:
+            self.average.update_parameters(self.model)
+
+    def settle_average(self, step: int) -> None:
+        """Give the average, where there is one, the statistics of its own activations on the last batches."""
+        if self.evaluated_model is self.model:
+            return
+        first = step - min(step, -(-NUM_IMAGES_FOR_STATISTICS // self.config.batch_size))
+        images = (self.batches.batch(earlier).images for earlier in range(first + 1, step + 1))
+        estimate_statistics(self.evaluated_model, images, engine=self.engine)
 
     def evaluate(self, step: int) -> Evaluation:
-        """Evaluate the model after an update, or the average of its weights, on the whole test or validation split.
-
-        The average is given the statistics of its own activations, on the batches of the last updates.
-        """
-        if self.evaluated_model is not self.model:
-            first = step - min(step, -(-NUM_IMAGES_FOR_STATISTICS // self.config.batch_size))
-            images = (self.batches.batch(earlier).images for earlier in range(first + 1, step + 1))
-            estimate_statistics(self.evaluated_model, images, engine=self.engine)
+        """Evaluate the model after an update, or the average of its weights, on the whole test or validation split."""
+        self.settle_average(step)
         batches = evaluation_batches(
             self.data.evaluated[1], mean=self.data.mean, std=self.data.std, batch_size=self.config.evaluate.batch_size
         )
@@ -151,31 +156,6 @@ class Experiment:
             num_classes=len(self.data.classes),
             mirror=self.config.evaluate.mirror,
         )
-
-    def _describe_data(self) -> dict[str, Any]:
-        data = self.data
-        return {
-            "name": data.name,
-            "classes": list(data.classes),
-            "num_train": len(data.train),
-            "num_test": len(data.test),
-            "num_validation": len(data.validation or ()),
-            "image_shape": list(data.train.images.shape[1:]),
-            "mean": list(data.mean),
-            "std": list(data.std),
-        }
-
-    def _describe_engine(self) -> dict[str, Any]:
-        return {
-            "device": self.engine.device_name,
-            "precision": self.engine.precision,
-            "threads": torch.get_num_threads(),
-            "memory": self.engine.memory,
-            "network": "compiled" if self.engine.compile is True else "eager",
-            "telemetry": self.network.telemetry,
-            "num_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
-            "num_steps": self.num_steps,
-        }
 
     def _warn_of_a_rule_that_never_looks(self) -> None:
         rule = rule_of(self.scheduler)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lrlab.data.images import SplitName
+from lrlab.experiments.facts import check_same_data, reasons_against_exactness
+from lrlab.experiments.state import checkpoint_files, restore
 from lrlab.report import confusion_png
-from lrlab.runs import RunWriter
+from lrlab.runs import Checkpoint, RunWriter, StorageError
 from lrlab.schedulers import Decision, SignalScheduler
-from lrlab.training import Evaluation, Recorder, Rows, Update, divergence, train
-from lrlab.training.checkpoint import model_bytes
+from lrlab.training import DivergedError, Evaluation, Recorder, Rows, Score, Update, divergence, train
 
 if TYPE_CHECKING:
     from lrlab.experiments.run import Experiment
@@ -43,13 +46,41 @@ class Session:
         self._rows: list[Rows] = []  # of one flush each
         self._decisions: list[Decision] = []
         self._step = 0
+        self._evaluated_at = 0  # update
         self._evaluation: Evaluation | None = None
-        self._started = time.perf_counter()
-        self._evaluation_seconds = 0.0
         self._highest_lr = 0.0
+        self._evaluation_seconds = 0.0
+        self._started = self._saved = time.monotonic()  # which no change of the clock moves
+        self._saved_at = 0  # update
+
+    def go_on(self, checkpoint: Checkpoint) -> None:
+        """Put the experiment where a checkpoint left it; warn of what keeps it from going on exactly so.
+
+        Raises: CheckpointError, DataError for one of something else.
+        """
+        experiment, info = self._experiment, self._writer.info
+        check_same_data(experiment, info)
+        state = restore(experiment, checkpoint.files)
+        self._step = self._saved_at = checkpoint.step
+        self._evaluated_at = state["evaluated_at"]
+        if state["evaluation"] is not None:
+            mirror = state["evaluation"]["mirror"]
+            self._evaluation = Evaluation(**{**state["evaluation"], "mirror": Score(**mirror) if mirror else None})
+        self._highest_lr = state["highest_lr"]
+        self._evaluation_seconds = state["evaluation_seconds"]
+        self._started -= state["seconds"] + state["evaluation_seconds"]
+        reasons = reasons_against_exactness(experiment, self._writer.before, info["environment"])
+        *earlier, last = info["resumed"]
+        self._writer.describe(resumed=[*earlier, {**last, "inexact": reasons}])
+        if reasons:
+            warnings.warn(
+                "not bit-exact: the run goes on otherwise than it would have, in the last digits, since something "
+                f"changed ({'; '.join(reasons)}).",
+                stacklevel=2,
+            )
 
     def updates(self) -> Iterator[Event]:
-        """Train to the end, evaluating and writing when it is time to."""
+        """Train to the end, evaluating, writing and saving when it is time to."""
         experiment, config = self._experiment, self._experiment.config
         updates = train(
             experiment.network,
@@ -57,24 +88,58 @@ class Session:
             experiment.optimizer,
             experiment.scheduler,
             num_steps=experiment.num_steps,
+            num_made=self._step,
             probes=experiment.probes,
             label_smoothing=config.label_smoothing,
         )
+        if self._step and self._is_over():
+            updates = iter(())
+        if self._step and self._must_evaluate():  # it was stopped between an update and its evaluation
+            yield self._evaluate()
         for update in updates:
             self._step = update.step
             self._recorder.add(update)
             experiment.average_weights(update.step)
-            ends = update.step == experiment.num_steps or self._has_fallen_below_threshold()
-            evaluates = ends or update.step % config.evaluate.every == 0
-            if evaluates or update.step % config.telemetry.flush_every == 0:
+            ends, saves = self._is_over(), self._must_save()
+            evaluates = self._must_evaluate()
+            if evaluates or saves or update.step % config.telemetry.flush_every == 0:
                 self.flush()
             yield update
             if evaluates:
-                yield self._evaluate(update)
+                yield self._evaluate()
+            if saves:
+                self.save()
             if ends:
                 break
-        self._writer.wait()  # a checkpoint lies behind its rows
-        self._writer.write_checkpoint(self._step, {"model.safetensors": model_bytes(experiment.evaluated_model)})
+        self.save(waits=True)
+
+    def save(self, *, waits: bool = False) -> None:
+        """Have a checkpoint written, of the update that was made last, all rows being given to the writer.
+
+        Args:
+            waits: until it is on disk. Else the training goes on, and one that cannot be written is warned of later.
+        Raises: StorageError, of the rows, and with `waits` of the checkpoint.
+        """
+        if self._step == self._saved_at:
+            return
+        if (problem := self._writer.checkpoint_problem) is not None and not waits:
+            warnings.warn(f"the last checkpoint could not be written ({problem}); trying again.", stacklevel=2)
+        if self._evaluated_at < self._step:
+            self._experiment.settle_average(self._step)
+        files = checkpoint_files(self._experiment, self._state())
+        self._writer.write_checkpoint(self._step, files, keep=self._experiment.config.checkpoint.keep)
+        self._saved, self._saved_at = time.monotonic(), self._step
+        if waits:
+            self._writer.wait()
+            if self._writer.checkpoint_problem is not None:
+                raise self._writer.checkpoint_problem
+
+    def end_early(self, *, saves: bool) -> None:
+        """Write what is there to be written, where that is possible; save it too if it stands between two updates."""
+        with contextlib.suppress(DivergedError, StorageError):
+            self.flush()
+            if saves:
+                self.save(waits=True)
 
     def flush(self) -> None:
         """Write the rows and decisions since the last time; what could not be written stays for the next.
@@ -101,7 +166,7 @@ class Session:
     def result(self) -> dict[str, Any]:
         """Figures of the run as far as it came; the time is that of everything but evaluations."""
         num_images = self._step * self._experiment.config.batch_size
-        seconds = time.perf_counter() - self._started - self._evaluation_seconds
+        seconds = self._seconds()
         return {
             "steps": self._step,
             "epochs": self._step / self._experiment.batches.steps_per_epoch,
@@ -120,6 +185,32 @@ class Session:
             result[f"{split}_accuracy_mirror"] = found.mirror.accuracy if found and found.mirror else None
         return result
 
+    def _state(self) -> dict[str, Any]:
+        """What a session must know to go on, of plain values."""
+        return {
+            "evaluated_at": self._evaluated_at,
+            "evaluation": asdict(self._evaluation) if self._evaluation else None,
+            "highest_lr": self._highest_lr,
+            "seconds": self._seconds(),
+            "evaluation_seconds": self._evaluation_seconds,
+        }
+
+    def _seconds(self) -> float:
+        """Seconds of everything but evaluations, in this process and in those before it."""
+        return time.monotonic() - self._started - self._evaluation_seconds
+
+    def _is_over(self) -> bool:
+        return self._step == self._experiment.num_steps or self._has_fallen_below_threshold()
+
+    def _must_evaluate(self) -> bool:
+        is_time = self._step % self._experiment.config.evaluate.every == 0 or self._is_over()
+        return is_time and self._evaluated_at < self._step
+
+    def _must_save(self) -> bool:
+        config = self._experiment.config.checkpoint
+        by_count = config.every is not None and self._step % config.every == 0
+        return by_count or time.monotonic() - self._saved >= 60 * config.minutes
+
     def _has_fallen_below_threshold(self) -> bool:
         """Whether dlib's ending has come: every rate is below the threshold, and was not before.
 
@@ -132,20 +223,22 @@ class Session:
         self._highest_lr = max(self._highest_lr, rate)
         return rate < threshold <= self._highest_lr
 
-    def _evaluate(self, update: Update) -> Evaluated:
+    def _evaluate(self) -> Evaluated:
         """Evaluate, and write it with the seconds so far: of training, and of evaluations with this one."""
-        started = time.perf_counter()
-        evaluation = self._experiment.evaluate(update.step)
+        experiment, started = self._experiment, time.monotonic()
+        seconds = self._seconds()
+        evaluation = experiment.evaluate(self._step)
+        epoch = -(-self._step // experiment.batches.steps_per_epoch)
         times = {
-            "seconds": started - self._started - self._evaluation_seconds,
-            "evaluation_seconds": self._evaluation_seconds + time.perf_counter() - started,
+            "seconds": seconds,
+            "evaluation_seconds": self._evaluation_seconds + time.monotonic() - started,
         }
-        self._evaluation = evaluation
-        classes, split = self._experiment.data.classes, self._experiment.data.evaluated[0]
-        title = f"step {update.step:,}: {split} accuracy {evaluation.accuracy:.1%}"
-        record = {"step": update.step, "epoch": update.epoch, **times, "split": split, **asdict(evaluation)}
+        self._evaluation, self._evaluated_at = evaluation, self._step
+        classes, split = experiment.data.classes, experiment.data.evaluated[0]
+        title = f"step {self._step:,}: {split} accuracy {evaluation.accuracy:.1%}"
+        record = {"step": self._step, "epoch": epoch, **times, "split": split, **asdict(evaluation)}
         if evaluation.mirror is None:
             del record["mirror"]
         self._writer.write_evaluation(record, png=confusion_png(evaluation.confusion, classes, title=title))
-        self._evaluation_seconds += time.perf_counter() - started
-        return Evaluated(update.step, update.epoch, split, evaluation, classes)
+        self._evaluation_seconds += time.monotonic() - started
+        return Evaluated(self._step, epoch, split, evaluation, classes)

@@ -119,7 +119,7 @@ def _run_member(member: Member, data_sets: _DataSets) -> Generator[tuple[Member,
             warnings.simplefilter("ignore", UserWarning)  # said already, when the arms were built
             experiment = Experiment(member.config, data=data_sets.load(member.config.data))
         yield member, Started(experiment.num_steps)
-        for event in experiment.run(member.directory, again=True):
+        for event in experiment.run(member.directory, resumes=True):
             yield member, event
     except LockedError as error:
         return Ended("locked", str(error))

@@ -1,20 +1,26 @@
 """The run directory: plain files that outlive the program. Nothing here needs torch."""
 
+from lrlab.runs.checkpoints import Checkpoint, DamagedError, sound_checkpoints
+from lrlab.runs.directory import check_resumable, check_vacant
 from lrlab.runs.lock import LockedError, lock_run
 from lrlab.runs.reader import Run, find_runs, read_info, read_run
 from lrlab.runs.storage import RunError, StorageError
-from lrlab.runs.writer import RunWriter, Status, check_vacant
+from lrlab.runs.writer import RunWriter, Status
 
 __all__ = [
+    "Checkpoint",
+    "DamagedError",
     "LockedError",
     "Run",
     "RunError",
     "RunWriter",
     "Status",
     "StorageError",
+    "check_resumable",
     "check_vacant",
     "find_runs",
     "lock_run",
     "read_info",
     "read_run",
+    "sound_checkpoints",
 ]

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 FORMAT_VERSION = 1
 """Version of the run directory's layout, in run.json; a reader refuses another one."""
 
@@ -67,6 +70,23 @@ def write_whole(path: Path, content: bytes) -> None:
         aside.replace(path)
 
 
+def sync_directory(path: Path) -> None:
+    """Bring the names in a directory to the disk: without that, a renamed file may be gone after a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_part(path: Path, rows: pa.Table) -> None:
+    """Write rows as one Parquet file, whole."""
+    buffer = pa.BufferOutputStream()
+    # hardly a measured value comes twice, so a dictionary of them costs time and space
+    pq.write_table(rows, buffer, compression="zstd", use_dictionary=False)
+    write_whole(path, buffer.getvalue().to_pybytes())
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON document whole; numbers that are not finite become null."""
     write_whole(path, (json.dumps(_plain(value), indent=2, allow_nan=False) + "\n").encode())
@@ -86,9 +106,18 @@ def append_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
     if not records:
         return
     with storage_errors(path), path.open("ab") as file:
-        file.write("".join(json.dumps(_plain(record), allow_nan=False) + "\n" for record in records).encode())
+        file.write(_json_lines(records))
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
+    """Write a file of one line a record whole, in place of what it was."""
+    write_whole(path, _json_lines(records))
+
+
+def _json_lines(records: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(_plain(record), allow_nan=False) + "\n" for record in records).encode()
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import json
 import os
-import shutil
 import socket
 import time
 from collections.abc import Mapping
@@ -16,15 +15,22 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lrlab.config import RunConfig, to_toml
 from lrlab.runs import storage
 from lrlab.runs.background import Background
+from lrlab.runs.checkpoints import Checkpoint, newest_sound, write_checkpoint
+from lrlab.runs.directory import check_resumable, check_vacant, clear
 from lrlab.runs.environment import describe_environment
 from lrlab.runs.events import EventWriter
 from lrlab.runs.lock import lock_run
 from lrlab.runs.reader import read_info
+from lrlab.runs.rewind import rewind
+
+EVENTS = "events.json"
+"""In a checkpoint: how far TensorBoard's files were written when it was made."""
 
 Status = Literal["running", "complete", "preempted", "diverged", "failed"]
 
@@ -41,28 +47,43 @@ class RunWriter:
     """
 
     def __init__(
-        self, directory: Path, config: RunConfig, *, again: bool = False, num_steps: int | None = None
+        self, directory: Path, config: RunConfig, *, resumes: bool = False, num_steps: int | None = None
     ) -> None:
-        """Make the directory and take its lock.
+        """Make the directory, or take up the run that is in it, and take its lock.
 
         Args:
-            directory: new or empty.
-            config: of the run.
-            again: whether a run in it that was cut short is deleted first.
+            directory: new or empty; with `resumes` it may also hold a run that is not over, or is to have more updates.
+            config: of the run; of one that is taken up, the same but for keys that change nothing of its results.
+            resumes: whether a run in it goes on from `checkpoint`. One that has none yet begins anew.
             num_steps: updates that the run will have, by which TensorBoard's curves are thinned; None: they are not.
-        Raises: RunError if it holds a run that is over, or anything else; LockedError; StorageError.
+        Raises: RunError if it holds a run that is over, or one of another configuration, or anything else;
+            LockedError; StorageError, if no checkpoint is sound for instance.
         """
         self.directory = directory
-        if not again:  # leaves no lock behind in a folder that is not ours
+        self.checkpoint: Checkpoint | None = None
+        """What a run that is taken up goes on from; all that it recorded after that is deleted."""
+        self.before: Mapping[str, Any] = {}
+        """What run.json said of a run that is taken up."""
+        self.checkpoint_problem: storage.StorageError | None = None
+        """Why the last checkpoint could not be written; None if it was."""
+        if not resumes:  # leaves no lock behind in a folder that is not ours
             check_vacant(directory)
         with contextlib.ExitStack() as stack:
             with storage.storage_errors(directory):
                 directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(lock_run(directory))
-            check_vacant(directory, again=again)  # only with the lock is nobody else at work in it
-            _clear(directory)
-            self._begin(config)
-            self._events = EventWriter(directory, num_steps=num_steps)
+            last = None
+            if resumes:  # only with the lock is nobody else at work in it
+                check_resumable(directory, config)
+                self.checkpoint = newest_sound(directory)
+            else:
+                check_vacant(directory)
+            if self.checkpoint is None:
+                clear(directory)
+                self._begin(config)
+            else:
+                last = self._take_up(config, self.checkpoint)
+            self._events = EventWriter(directory, num_steps=num_steps, last=last)
             stack.callback(self._events.close)
             self._background = Background()
             stack.callback(self._background.close)
@@ -76,17 +97,32 @@ class RunWriter:
         self._stack.close()
 
     def _begin(self, config: RunConfig) -> None:
-        self._info: dict[str, Any] = {
-            "format_version": storage.FORMAT_VERSION,
-            "status": "running",
-            "owner": {"pid": os.getpid(), "host": socket.gethostname()},
-            "environment": describe_environment(),
-        }
+        self._info: dict[str, Any] = {"format_version": storage.FORMAT_VERSION, **_begun()}
         storage.write_whole(self.directory / storage.CONFIG, to_toml(config).encode())
         self._write_info()
+        self._make_folders()
+
+    def _take_up(self, config: RunConfig, checkpoint: Checkpoint) -> Mapping[str, int]:
+        """Go back to a checkpoint; return which curves of TensorBoard's are written how far."""
+        position = json.loads(checkpoint.files[EVENTS])
+        rewind(self.directory, checkpoint.step, event_sizes=position["sizes"])
+        before = self.before = read_info(self.directory)
+        went_on = [*before.get("resumed", []), {"step": checkpoint.step, "status": before["status"]}]
+        self._info = {**before, **_begun(), "resumed": went_on}
+        storage.write_whole(self.directory / storage.CONFIG, to_toml(config).encode())
+        self._write_info()
+        self._make_folders()
+        return dict(position["last"])
+
+    def _make_folders(self) -> None:
         with storage.storage_errors(self.directory):
             for folder in (storage.METRICS, storage.CONFUSION, storage.FIGURES, storage.CHECKPOINTS):
-                (self.directory / folder).mkdir()
+                (self.directory / folder).mkdir(exist_ok=True)
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """What run.json says."""
+        return self._info
 
     def describe(self, **facts: Any) -> None:
         """Add facts that were found out after the start, the data set's and the engine's for instance, to run.json."""
@@ -128,24 +164,28 @@ class RunWriter:
         """Write decisions of a scheduler, oldest first."""
         storage.append_json_lines(self.directory / storage.DECISIONS, decisions)
 
-    def write_checkpoint(self, step: int, files: Mapping[str, bytes]) -> Path:
-        """Write checkpoints/step-<n>/: the files, and last a manifest of their sizes and SHA-256.
+    def write_checkpoint(self, step: int, files: Mapping[str, bytes], *, keep: int) -> None:
+        """Have a checkpoint written, behind all rows given so far: what it is of is on disk before it.
 
-        The folder is filled under another name and renamed when it is whole.
+        One that cannot be written costs nothing but itself: what was there stays, and `checkpoint_problem` says why.
+        To know, call `wait`.
+
+        Args:
+            step: updates made so far.
+            files: name -> content; the configuration and how far TensorBoard's files are written go with them.
+            keep: checkpoints to leave, this one counted.
+        Raises: StorageError if earlier rows could not be written.
         """
-        target = self.directory / storage.CHECKPOINTS / f"step-{step:06d}"
-        aside = target.with_name(f".{target.name}.tmp")
-        facts = {
-            name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for name, content in files.items()
-        }
-        with storage.storage_errors(target):
-            aside.mkdir()
-            for name, content in files.items():
-                storage.write_whole(aside / name, content)
-            manifest = {"format_version": storage.FORMAT_VERSION, "step": step, "files": facts}
-            storage.write_json(aside / "manifest.json", manifest)
-            return aside.rename(target)
+        self._background.submit(partial(self._write_checkpoint, step, files, keep=keep))
+
+    def _write_checkpoint(self, step: int, files: Mapping[str, bytes], *, keep: int) -> None:
+        config = (self.directory / storage.CONFIG).read_bytes()
+        position = json.dumps(self._events.position()).encode()
+        try:
+            write_checkpoint(self.directory, step, {**files, storage.CONFIG: config, EVENTS: position}, keep=keep)
+            self.checkpoint_problem = None
+        except storage.StorageError as error:
+            self.checkpoint_problem = error
 
     def finish(self, status: Status, result: Mapping[str, Any]) -> None:
         """Say how the run ended, once its rows are on disk; a complete one has them merged into one file.
@@ -170,56 +210,32 @@ class RunWriter:
         self._events.add_rows(rows, since=since, until=until)
 
     def _write_part(self, first_step: int, table: pa.Table) -> None:
-        path = self.directory / storage.METRICS / f"part-{first_step:09d}.parquet"
-        buffer = pa.BufferOutputStream()
-        # hardly a measured value comes twice, so a dictionary of them costs time and space
-        pq.write_table(table, buffer, compression="zstd", use_dictionary=False)
-        storage.write_whole(path, buffer.getvalue().to_pybytes())
+        storage.write_part(self.directory / storage.METRICS / f"part-{first_step:09d}.parquet", table)
 
     def _merge_parts(self) -> None:
         parts = sorted((self.directory / storage.METRICS).glob("part-*.parquet"))
         if len(parts) < 2:
             return
         # written over the first part before the others go: a reader in between drops the rows that it has twice
-        tables = [pq.read_table(part) for part in parts]
+        tables: list[pa.Table] = []
+        for table in map(pq.read_table, parts):
+            # the first part holds all the others where a process was killed below
+            last = pc.max(tables[-1]["step"]).as_py() if tables else 0
+            if len(rows := table.filter(pc.greater(table["step"], last))):
+                tables.append(rows)
         self._write_part(1, pa.concat_tables(tables, promote_options=storage.PROMOTION))
         for part in parts[1:]:
             part.unlink()
 
 
-def check_vacant(directory: Path, *, again: bool = False) -> None:
-    """Check that a run can be made in a directory: it is not there yet, or empty.
-
-    Args:
-        directory: the directory.
-        again: whether a run in it that was cut short is no hindrance.
-    Raises: RunError.
-    """
-    if not directory.exists():
-        return
-    with storage.storage_errors(directory):
-        names = {path.name for path in directory.iterdir()} - {storage.LOCK}
-    if storage.INFO in names:
-        if not again or read_info(directory)["status"] in ("complete", "diverged"):
-            raise storage.RunError(
-                f"{directory} already holds a run. Choose another directory with --run, or delete it."
-            )
-    elif names and not (again and all(name == storage.CONFIG or name.endswith(".tmp") for name in names)):
-        raise storage.RunError(f"{directory} is not empty and holds no run. Choose another directory with --run.")
+def _begun() -> dict[str, Any]:
+    """What run.json says of the process that is at work."""
+    return {
+        "status": "running",
+        "owner": {"pid": os.getpid(), "host": socket.gethostname()},
+        "environment": describe_environment(),
+    }
 
 
 def _mask(values: Array) -> Array | None:
     return np.ma.getmaskarray(values) if np.ma.is_masked(values) else None
-
-
-def _clear(directory: Path) -> None:
-    """Delete what a directory holds, but not its lock, which this process has.
-
-    run.json goes last: should this be cut short as well, the directory is still known for a run.
-    """
-    with storage.storage_errors(directory):
-        for path in sorted(directory.iterdir(), key=lambda path: path.name == storage.INFO):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != storage.LOCK:
-                path.unlink()

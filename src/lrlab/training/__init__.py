@@ -1,10 +1,11 @@
 """Training: the loop, how a step is computed, the evaluation, and the rows that come of it."""
 
+from lrlab.training.divergence import DivergedError
 from lrlab.training.engine import Engine, EngineError, choose_engine
 from lrlab.training.evaluate import Evaluation, Score, estimate_statistics, evaluate
 from lrlab.training.loop import Update, train
 from lrlab.training.network import Network
-from lrlab.training.records import DivergedError, Recorder, Rows, divergence
+from lrlab.training.records import Recorder, Rows, divergence
 
 __all__ = [
     "DivergedError",

@@ -37,10 +37,11 @@ def train(
     scheduler: LRScheduler,
     *,
     num_steps: int,
+    num_made: int = 0,
     probes: Sequence[Probe] = (),
     label_smoothing: float = 0.0,
 ) -> Iterator[Update]:
-    """Make `num_steps` updates, and yield each.
+    """Make the updates up to the `num_steps`-th, and yield each.
 
     The beat is between `backward()` and `optimizer.step()`: gradients are final there and the weights have not
     moved, so schedulers and probes observe there. Between two updates the caller may do as it likes, evaluate the
@@ -51,16 +52,21 @@ def train(
         batches: step, from 1 -> batch; a pure function, so that the position is all there is to remember.
         optimizer: over the network's groups.
         scheduler: stepped after every update; a SignalScheduler is told the loss.
+        num_steps: updates of the whole training.
+        num_made: updates made before, by a training that this one goes on with.
         probes: told of every update, and decide themselves which they measure.
         label_smoothing: share of each label's weight that is spread over all classes, in [0, 1).
+    Raises: DivergedError before an update that the loss or a gradient rules out, since it is not finite; on a GPU,
+        where looking would mean waiting, the rows show it (`lrlab.training.divergence`).
     """
     network.model.train()
-    for step in range(1, num_steps + 1):
+    for step in range(num_made + 1, num_steps + 1):
         batch = batches(step)
         logits = network.logits(batch.images)
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
         loss.backward()
         network.gather_gradients()
+        network.check_finite(batch, loss)
         if isinstance(scheduler, SignalScheduler):
             scheduler.observe(loss)
         for probe in probes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import warnings
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lrlab.data import Batch
 from lrlab.gradients import ROW, group_sums, row_sums
+from lrlab.training.divergence import DivergedError, first_output_not_finite
 from lrlab.training.engine import Engine, EngineError
 
 NUM_PARAMETERS_TO_COMPILE = 1_000_000
@@ -60,6 +63,7 @@ class Network:
         self._adopt(starts)
         self._forward = torch.compile(self._compute) if engine.compile is True else self._compute
         self._row_sums = self._compiled_sums()
+        self._sums: Tensor | None = None  # of the gradients that are gathered
 
     @property
     def telemetry(self) -> Literal["compiled", "eager"]:
@@ -130,17 +134,43 @@ class Network:
         if any(copy.grad is None for copy in working):
             self._gradients.zero_()
         pairs = [(view, copy.grad) for view, copy in zip(self._views, working, strict=True) if copy.grad is not None]
+        self._sums = None
         torch._foreach_copy_([view for view, _ in pairs], [gradient for _, gradient in pairs])
         for copy in working:
             copy.grad = None
 
     def gradient_sums(self) -> Tensor:
         """Sum g^2, sum |g| and max |g| of each group's gradient, (3, len(groups)), on the device."""
+        if self._sums is None:
+            self._sums = self._measured_sums()
+        return self._sums
+
+    def _measured_sums(self) -> Tensor:
         if self._row_sums is None:
             return group_sums(
                 [[whole.grad for whole in group if whole.grad is not None] for group in self.groups.values()]
             )
         return self._row_sums(self._gradients.view(-1, ROW))
+
+    def check_finite(self, batch: Batch, loss: Tensor) -> None:
+        """Look whether the loss and the gathered gradients allow an update; on a processor, where that is no waiting.
+
+        Raises: DivergedError with the layer group in which it shows first.
+        """
+        if self.engine.device.type != "cpu":
+            return
+        if not math.isfinite(loss.item()):
+            group = first_output_not_finite(self.model, lambda: self._compute(batch.images))
+            raise DivergedError(batch.step, loss=loss.item(), group=group)
+        if not _is_finite(self.gradient_sums()):
+            backwards = reversed(list(self.groups.items()))  # as the gradient flows
+            group = next((name for name, (whole,) in backwards if not _is_finite(whole.grad)), None)
+            if group is not None:  # else it is a square that is too large, no gradient
+                raise DivergedError(batch.step, group=group)
+
+
+def _is_finite(numbers: Tensor | None) -> bool:
+    return numbers is None or bool(torch.isfinite(numbers).all())
 
 
 def _has_compiler() -> bool:

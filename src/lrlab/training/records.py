@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lrlab.probes import Probe
 from lrlab.probes.buffer import RowBuffer
+from lrlab.training.divergence import DivergedError
 from lrlab.training.loop import Update
 
 Array = npt.NDArray[Any]
@@ -21,16 +22,6 @@ Rows = Mapping[str, Array]
 """Column -> its value at each of n updates, (n,), oldest first; masked (`numpy.ma`) where it was not measured.
 
 A nan that was measured is a value."""
-
-
-class DivergedError(RuntimeError):
-    """The loss is no longer a finite number."""
-
-    exit_code: ClassVar[int] = 4
-
-    def __init__(self, step: int, loss: float) -> None:
-        super().__init__(f"diverged: the loss of update {step} is {loss}. Lower optimizer.lr, or look at the data.")
-        self.step = step
 
 
 class Recorder:
@@ -76,7 +67,7 @@ class Recorder:
 def divergence(rows: Rows) -> DivergedError | None:
     """Return the error to raise if the last row's loss is nan or infinite, else None."""
     loss = float(rows["train/loss"][-1]) if len(rows["train/loss"]) else 0.0
-    return None if math.isfinite(loss) else DivergedError(int(rows["step"][-1]), loss)
+    return None if math.isfinite(loss) else DivergedError(int(rows["step"][-1]), loss=loss)
 
 
 def _numbers(lrs: Sequence[tuple[float | Tensor, ...]], num_groups: int) -> Array:

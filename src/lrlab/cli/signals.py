@@ -1,0 +1,59 @@
+"""Ctrl-C and SIGTERM while a run goes: it ends after the update under way, saved; asked twice, at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was asked to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+class StopRequest:
+    """Whether the process was asked to end, and by which signal."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Take note of a signal; the second one ends the process, whatever it is at."""
+        if self.number is not None:
+            os._exit(128 + number)
+        self.number = number
+        os.write(sys.stderr.fileno(), b"lrlab: stopping once the update under way is saved; again to stop at once\n")
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Within, a first signal is taken note of and does nothing else; whoever iterates over a run looks, and stops.
+
+    Raises: Stopped on leaving, if there was one.
+    """
+    request = StopRequest()
+    before = {number: signal.signal(number, request.receive) for number in _SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if request.number is not None:
+        raise Stopped(request.number)
+
+
+def stop_now(number: int, frame: FrameType | None) -> None:
+    """Handle a signal where there is no run to save."""
+    raise Stopped(number)

@@ -1,0 +1,80 @@
+"""What run.json says of an experiment, and whether another machine or other images would change how it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lrlab.data import DataError
+
+if TYPE_CHECKING:
+    from lrlab.experiments.run import Experiment
+
+_EXACT = ("threads", "device", "precision", "network")
+"""Facts of the engine on which the last bits of a result depend."""
+
+
+def describe(experiment: Experiment) -> dict[str, Any]:
+    """Return the facts of an experiment: its data, and how its steps are computed."""
+    return {"data": _describe_data(experiment), "engine": _describe_engine(experiment)}
+
+
+def check_same_data(experiment: Experiment, info: Mapping[str, Any]) -> None:
+    """Check that the images are those that a run began with, by their number, classes, mean and deviation.
+
+    Args:
+        experiment: that is to go on with the run.
+        info: the run's run.json.
+    Raises: DataError that says what differs.
+    """
+    made, found = info["data"], _describe_data(experiment)
+    if changed := [
+        f"{name}: {made[name]} -> {found[name]}" for name in found if name in made and made[name] != found[name]
+    ]:
+        raise DataError(f"the images are not those that the run began with ({'; '.join(changed)}). Bring those back.")
+
+
+def reasons_against_exactness(experiment: Experiment, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what has changed so that a run that goes on may differ, in the last bits, from one that never stopped.
+
+    Args:
+        experiment: that is to go on with the run.
+        before: run.json as the last process left it.
+        now: its `environment` in this process.
+    """
+    engine = _describe_engine(experiment)
+    changes = [(name, before["engine"].get(name), engine[name]) for name in _EXACT]
+    changes += [("processor", before["environment"]["processor"], now["processor"])]
+    packages = before["environment"]["packages"]
+    changes += [(name, packages.get(name), now["packages"][name]) for name in ("torch", "lrlab")]
+    return [f"{name}: {old} -> {new}" for name, old, new in changes if old != new]
+
+
+def _describe_data(experiment: Experiment) -> dict[str, Any]:
+    data = experiment.data
+    return {
+        "name": data.name,
+        "classes": list(data.classes),
+        "num_train": len(data.train),
+        "num_test": len(data.test),
+        "num_validation": len(data.validation or ()),
+        "image_shape": list(data.train.images.shape[1:]),
+        "mean": list(data.mean),
+        "std": list(data.std),
+    }
+
+
+def _describe_engine(experiment: Experiment) -> dict[str, Any]:
+    engine = experiment.engine
+    return {
+        "device": engine.device_name,
+        "precision": engine.precision,
+        "threads": torch.get_num_threads(),
+        "memory": engine.memory,
+        "network": "compiled" if engine.compile is True else "eager",
+        "telemetry": experiment.network.telemetry,
+        "num_parameters": sum(parameter.numel() for parameter in experiment.model.parameters()),
+        "num_steps": experiment.num_steps,
+    }

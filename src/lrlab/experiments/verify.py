@@ -1,0 +1,127 @@
+"""Whether a run can be repeated on this machine: a stretch of it is made again and compared to the byte."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrlab.config import merge, parse_config, to_toml
+from lrlab.experiments.run import Experiment
+from lrlab.experiments.state import MODEL, STATE
+from lrlab.runs import Checkpoint, Run, RunError, read_run, sound_checkpoints
+from lrlab.runs.storage import CHECKPOINTS, CONFIG, INFO, write_json, write_whole
+from lrlab.training.checkpoint import load_state
+
+_CLOCK = ("seconds", "evaluation_seconds")
+"""What differs from one repetition to the next and means nothing."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came of repeating a stretch of a run."""
+
+    first: int
+    """Update of the checkpoint that it began at."""
+    last: int
+    """Update of the checkpoint that it was compared with."""
+    differences: list[str]
+    """What was not the same."""
+
+    @property
+    def sentence(self) -> str:
+        """Say it in words."""
+        stretch = f"updates {self.first + 1:,} to {self.last:,}"
+        if self.differences:
+            return f"{stretch} came out otherwise: {'; '.join(self.differences)}"
+        return f"{stretch} repeated: weights, state, rows, evaluations and decisions are the same to the bit"
+
+
+def verify_run(directory: Path) -> Verification:
+    """Repeat the stretch between the last two sound checkpoints of a run, in a copy of it, and compare.
+
+    The copy goes on as `lrlab resume` does, so what is tried is the resuming itself. The run is not touched.
+
+    Raises: RunError if it has no two sound checkpoints; what `Experiment` and its `run` raise.
+    """
+    made = read_run(directory)
+    checkpoints = sound_checkpoints(directory)
+    if len(checkpoints) < 2:
+        raise RunError(
+            f"{directory}: to verify a run takes two sound checkpoints, and it has {len(checkpoints)}. "
+            "It gets more with --set checkpoint.every=N."
+        )
+    last, first = checkpoints[:2]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "run"
+        shutil.copytree(directory, copy, ignore=shutil.ignore_patterns(last.path.name, ".lock", "*.png", "*.html"))
+        # saved at that very update, which is the only one of the kind in the stretch
+        config = merge(dict(made.config), {"checkpoint": {"every": last.step}})
+        write_whole(copy / CONFIG, to_toml(parse_config(config)).encode())
+        write_json(copy / INFO, {**made.info, "status": "preempted"})  # one that is over would not go on
+        _go_on(copy, until=last.step)
+        again = next(one for one in sound_checkpoints(copy) if one.step == last.step)
+        return Verification(first.step, last.step, list(_differences(made, last, read_run(copy), again)))
+
+
+def _go_on(copy: Path, *, until: int) -> None:
+    events = Experiment(parse_config(dict(read_run(copy).config))).run(copy, resumes=True)
+    with closing(events):
+        for event in events:
+            if event.step > until:  # what came at that update, its evaluation and its checkpoint, is done
+                break
+
+
+def _differences(made: Run, one: Checkpoint, repeated: Run, other: Checkpoint) -> Iterator[str]:
+    if one.files[MODEL] != other.files[MODEL]:
+        yield f"{CHECKPOINTS}: {MODEL} ({_digest(one.files[MODEL])} and {_digest(other.files[MODEL])})"
+    yield from _state_differences(load_state(one.files[STATE]), load_state(other.files[STATE]), STATE)
+    for column in made.columns:
+        (steps, values), (steps_again, values_again) = (run.series(column) for run in (made, repeated))
+        within, within_again = steps <= one.step, steps_again <= one.step
+        if not np.array_equal(steps[within], steps_again[within_again]) or not np.array_equal(
+            values[within], values_again[within_again], equal_nan=True
+        ):
+            yield f"rows: {column}"
+    for what in ("evaluations", "decisions"):
+        records, again = ([_timeless(record) for record in getattr(run, what)()] for run in (made, repeated))
+        if [record for record in records if record["step"] <= one.step] != [
+            record for record in again if record["step"] <= one.step
+        ]:
+            yield what
+
+
+def _state_differences(one: Any, other: Any, place: str) -> Iterator[str]:
+    if isinstance(one, Mapping) and isinstance(other, Mapping) and one.keys() == other.keys():
+        for key in one:
+            if key not in _CLOCK:
+                yield from _state_differences(one[key], other[key], f"{place}.{key}")
+    elif isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+        for position, (part, again) in enumerate(zip(one, other, strict=True)):
+            yield from _state_differences(part, again, f"{place}[{position}]")
+    elif isinstance(one, Tensor) and isinstance(other, Tensor):
+        if one.dtype != other.dtype or one.shape != other.shape or _bits(one) != _bits(other):
+            yield place
+    elif one != other:
+        yield place
+
+
+def _bits(tensor: Tensor) -> bytes:
+    return tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()  # a nan, and a zero's sign, count too
+
+
+def _timeless(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in _CLOCK}
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]

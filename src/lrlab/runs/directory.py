@@ -1,0 +1,74 @@
+"""Whether a run can begin in a directory, or go on in it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+from lrlab.config import ConfigError, RunConfig, changes_that_matter, read_toml
+from lrlab.runs import storage
+from lrlab.runs.checkpoints import checkpoint_paths
+from lrlab.runs.reader import read_info
+
+
+def check_vacant(directory: Path) -> None:
+    """Check that a run can be made in a directory: it is not there yet, or empty.
+
+    Raises: RunError.
+    """
+    names = _names(directory)
+    if storage.INFO in names:
+        raise storage.RunError(f"{directory} already holds a run. Choose another directory with --run, or delete it.")
+    if names:
+        raise storage.RunError(f"{directory} is not empty and holds no run. Choose another directory with --run.")
+
+
+def check_resumable(directory: Path, config: RunConfig) -> None:
+    """Check that the run in a directory can go on: it is not over, and its configuration is the same where it matters.
+
+    A directory that is empty, or that a process left before its first word, will do: there the run begins.
+
+    Raises: RunError.
+    """
+    names = _names(directory)
+    if storage.INFO not in names:
+        if not all(name == storage.CONFIG or name.endswith(".tmp") for name in names):
+            raise storage.RunError(f"{directory} is not empty and holds no run. Choose another directory with --run.")
+        return
+    status = read_info(directory)["status"]
+    if status == "diverged":
+        raise storage.RunError(
+            f"{directory}: the run diverged, and would again. Train anew with another configuration."
+        )
+    made = read_toml(directory / storage.CONFIG)
+    if status == "complete" and (made.get("steps"), made.get("epochs")) == (config.steps, config.epochs):
+        raise storage.RunError(f"{directory}: the run is complete. Give it more --epochs or --steps to go on.")
+    if paths := checkpoint_paths(directory):  # it was made with what lies beside the weights, whatever was edited since
+        with contextlib.suppress(ConfigError):  # a damaged one is noticed when it is read
+            made = read_toml(paths[0] / storage.CONFIG)
+    if changed := changes_that_matter(made, config):
+        raise storage.RunError(
+            f"{directory}: it was begun with another configuration ({'; '.join(changed)}). "
+            "Undo that, or train anew in another directory."
+        )
+
+
+def _names(directory: Path) -> set[str]:
+    if not directory.exists():
+        return set()
+    with storage.storage_errors(directory):
+        return {path.name for path in directory.iterdir()} - {storage.LOCK}
+
+
+def clear(directory: Path) -> None:
+    """Delete what a directory holds, but not its lock, which this process has.
+
+    run.json goes last: should this be cut short as well, the directory is still known for a run.
+    """
+    with storage.storage_errors(directory):
+        for path in sorted(directory.iterdir(), key=lambda path: path.name == storage.INFO):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != storage.LOCK:
+                path.unlink()
