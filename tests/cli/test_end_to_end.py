@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -119,10 +120,52 @@ def test_a_signal_stops_a_run_with_its_rows_kept(tmp_path: Path, number: signal.
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert err == "lrlab: stopped; what was recorded so far is kept.\n"
+    assert err.splitlines() == [
+        "lrlab: stopping once the update under way is saved; again to stop at once",
+        "lrlab: stopped; what was recorded so far is kept.",
+    ]
     run = read_run(tmp_path / "run")
     assert run.status == "preempted"
     assert len(run.series("train/loss")[0]) == run.result["steps"] > 0
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")] == [
+        f"step-{run.result['steps']:06d}"
+    ]
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    code = """
+        import os, signal
+        from lrlab.cli.signals import stop_requests
+        with stop_requests() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            print(stop.number, flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+            print("still here", flush=True)
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (143, "2\n")
+
+
+def test_a_run_that_was_stopped_goes_on_and_can_be_verified(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lrlab", "train", *TINY, "--steps", "300", "--run", "run",
+               "--set", "telemetry.flush_every=10", "--set", "checkpoint.every=250"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("run/metrics/part-*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert out.splitlines()[-1] == "go on with: lrlab resume run"
+    ended = lrlab(tmp_path, "resume", "run", "--json")
+    assert (ended.returncode, json.loads(ended.stdout)["status"]) == (0, "complete")
+    assert list(read_run(tmp_path / "run").series("train/loss")[0]) == list(range(1, 301))
+    verified = lrlab(tmp_path, "verify", "run")
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert verified.stdout.startswith("updates 251 to 300 repeated: weights, state, rows")
+    again = lrlab(tmp_path, "resume", "run")
+    assert (again.returncode, again.stderr) == (
+        2, "lrlab: run: the run is complete. Give it more --epochs or --steps to go on.\n"
+    )  # fmt: skip
 
 
 STUDY = """

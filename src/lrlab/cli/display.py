@@ -51,6 +51,8 @@ class Display:
         found += "" if mirrored is None else f"with mirror images {mirrored:.2%}, "
         self.say(f"{ended.status}: {found}{result['steps']:,} updates, {result['train_seconds']:.1f} s of training")
         self.say(f"figures and page: {write_report(directory)}")
+        if ended.status in ("preempted", "failed"):
+            self.say(f"go on with: lrlab resume {directory}")
         self.document({"run": str(directory), "status": ended.status, "result": dict(result)})
 
     def follow(self, experiment: Experiment, events: Generator[Event, None, None]) -> None:

@@ -14,37 +14,43 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lrlab.runs import storage
-from lrlab.runs.checkpoints import checkpoint_paths
+from lrlab.runs.checkpoints import checkpoint_paths, checkpoint_step
+from lrlab.runs.events import EVENTS_PREFIX
 
 
-def rewind(run: Path, step: int, *, event_sizes: Mapping[str, int]) -> None:
-    """Delete what a run recorded after an update. It may be cut short and done again.
+def rewind(run: Path, step: int, *, sizes: Mapping[str, int]) -> None:
+    """Delete what a run recorded after a checkpoint. It may be cut short and done again.
 
     Args:
         run: the run's directory, whose lock this process has.
-        step: the last update that stays, with its evaluation.
-        event_sizes: TensorBoard's files at that update, name -> bytes; others go.
-    Raises: StorageError.
+        step: the last update that stays.
+        sizes: of the files that grow, name -> bytes at the checkpoint; those that are not among them go.
+    Raises: StorageError, if one of them is shorter than it was for instance.
     """
     for part in sorted((run / storage.METRICS).glob("*.parquet")):
         _cut_part(part, step)
-    for name in (storage.EVALUATIONS, storage.DECISIONS):
-        _cut_lines(run / name, step)
     with storage.storage_errors(run):
+        for path in (run / storage.EVALUATIONS, run / storage.DECISIONS, *run.glob(f"{EVENTS_PREFIX}*")):
+            _cut_file(path, sizes.get(path.name, 0))
         for picture in (run / storage.CONFUSION).glob("step-*.png"):
             number = re.fullmatch(r"step-(\d+)", picture.stem)
             if number and int(number.group(1)) > step:
                 picture.unlink()
-        for events in run.glob("events.out.tfevents.*"):
-            if events.name not in event_sizes:
-                events.unlink()
-            elif events.stat().st_size > event_sizes[events.name]:
-                os.truncate(events, event_sizes[events.name])
         for path in checkpoint_paths(run):
-            if path.name > f"step-{step:06d}" and int(path.name.removeprefix("step-")) > step:
+            if checkpoint_step(path) > step:
                 shutil.rmtree(path)
         for left in (*run.glob(".*.tmp"), *run.glob("*/.*.tmp")):  # by a process that was killed
             shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _cut_file(path: Path, size: int) -> None:
+    found = path.stat().st_size if path.exists() else 0
+    if found < size:
+        raise storage.StorageError(f"{path}: damaged, it has {found} bytes and had {size} at the checkpoint.")
+    if not size:
+        path.unlink(missing_ok=True)
+    elif found > size:
+        os.truncate(path, size)
 
 
 def _cut_part(part: Path, step: int) -> None:
@@ -58,9 +64,3 @@ def _cut_part(part: Path, step: int) -> None:
             part.unlink()
     elif len(kept) < len(rows):
         storage.write_part(part, kept)
-
-
-def _cut_lines(path: Path, step: int) -> None:
-    records = storage.read_json_lines(path)  # a line without its end is none
-    if path.exists():
-        storage.write_json_lines(path, [record for record in records if record["step"] <= step])

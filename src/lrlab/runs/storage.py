@@ -106,18 +106,9 @@ def append_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
     if not records:
         return
     with storage_errors(path), path.open("ab") as file:
-        file.write(_json_lines(records))
+        file.write("".join(json.dumps(_plain(record), allow_nan=False) + "\n" for record in records).encode())
         file.flush()
         os.fsync(file.fileno())
-
-
-def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
-    """Write a file of one line a record whole, in place of what it was."""
-    write_whole(path, _json_lines(records))
-
-
-def _json_lines(records: list[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(_plain(record), allow_nan=False) + "\n" for record in records).encode()
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -24,13 +24,13 @@ from lrlab.runs.background import Background
 from lrlab.runs.checkpoints import Checkpoint, newest_sound, write_checkpoint
 from lrlab.runs.directory import check_resumable, check_vacant, clear
 from lrlab.runs.environment import describe_environment
-from lrlab.runs.events import EventWriter
+from lrlab.runs.events import EVENTS_PREFIX, EventWriter
 from lrlab.runs.lock import lock_run
 from lrlab.runs.reader import read_info
 from lrlab.runs.rewind import rewind
 
-EVENTS = "events.json"
-"""In a checkpoint: how far TensorBoard's files were written when it was made."""
+POSITION = "position.json"
+"""In a checkpoint: how far the files that grow were written when it was made."""
 
 Status = Literal["running", "complete", "preempted", "diverged", "failed"]
 
@@ -104,8 +104,8 @@ class RunWriter:
 
     def _take_up(self, config: RunConfig, checkpoint: Checkpoint) -> Mapping[str, int]:
         """Go back to a checkpoint; return which curves of TensorBoard's are written how far."""
-        position = json.loads(checkpoint.files[EVENTS])
-        rewind(self.directory, checkpoint.step, event_sizes=position["sizes"])
+        position = json.loads(checkpoint.files[POSITION])
+        rewind(self.directory, checkpoint.step, sizes=position["sizes"])
         before = self.before = read_info(self.directory)
         went_on = [*before.get("resumed", []), {"step": checkpoint.step, "status": before["status"]}]
         self._info = {**before, **_begun(), "resumed": went_on}
@@ -176,16 +176,23 @@ class RunWriter:
             keep: checkpoints to leave, this one counted.
         Raises: StorageError if earlier rows could not be written.
         """
-        self._background.submit(partial(self._write_checkpoint, step, files, keep=keep))
+        sizes = self._sizes(storage.EVALUATIONS, storage.DECISIONS)  # now: they may be longer once it is written
+        self._background.submit(partial(self._write_checkpoint, step, files, sizes=sizes, keep=keep))
 
-    def _write_checkpoint(self, step: int, files: Mapping[str, bytes], *, keep: int) -> None:
+    def _write_checkpoint(self, step: int, files: Mapping[str, bytes], *, sizes: Mapping[str, int], keep: int) -> None:
         config = (self.directory / storage.CONFIG).read_bytes()
-        position = json.dumps(self._events.position()).encode()
+        sizes = {**sizes, **self._sizes(f"{EVENTS_PREFIX}*")}
+        position = json.dumps({"sizes": sizes, "last": self._events.last}).encode()
         try:
-            write_checkpoint(self.directory, step, {**files, storage.CONFIG: config, EVENTS: position}, keep=keep)
+            write_checkpoint(self.directory, step, {**files, storage.CONFIG: config, POSITION: position}, keep=keep)
             self.checkpoint_problem = None
         except storage.StorageError as error:
             self.checkpoint_problem = error
+
+    def _sizes(self, *patterns: str) -> dict[str, int]:
+        with storage.storage_errors(self.directory):
+            found = [path for pattern in patterns for path in self.directory.glob(pattern)]
+            return {path.name: path.stat().st_size for path in found}
 
     def finish(self, status: Status, result: Mapping[str, Any]) -> None:
         """Say how the run ended, once its rows are on disk; a complete one has them merged into one file.
