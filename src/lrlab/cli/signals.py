@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -34,7 +34,8 @@ class StopRequest:
         if self.number is not None:
             os._exit(128 + number)
         self.number = number
-        os.write(sys.stderr.fileno(), b"lrlab: stopping once the update under way is saved; again to stop at once\n")
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            os.write(2, b"lrlab: stopping once the update under way is saved; again to stop at once\n")
 
 
 @contextmanager
