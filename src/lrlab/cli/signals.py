@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -11,6 +12,8 @@ from types import FrameType
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+
+STOPPING = b"lrlab: stopping once the update under way is saved; again to stop at once\n"
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -34,7 +37,8 @@ class StopRequest:
         if self.number is not None:
             os._exit(128 + number)
         self.number = number
-        os.write(sys.stderr.fileno(), b"lrlab: stopping once the update under way is saved; again to stop at once\n")
+        with contextlib.suppress(OSError):  # nobody may be reading
+            os.write(sys.stderr.fileno(), STOPPING)
 
 
 @contextmanager

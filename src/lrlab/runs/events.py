@@ -44,7 +44,8 @@ class EventWriter:
         self._stretch = math.ceil((num_steps or 1) / MAX_POINTS)  # updates
         self._last = dict(last or {})  # stretch that a quantity was written for last
         now = time.time()
-        self._path = directory / f"events.out.tfevents.{int(now):010d}.{socket.gethostname()}.{os.getpid()}.0"
+        began = max([int(now), *(_began(path) + 1 for path in directory.glob("events.out.tfevents.*"))])
+        self._path = directory / f"events.out.tfevents.{began:010d}.{socket.gethostname()}.{os.getpid()}.0"
         with storage_errors(self._path):
             self._file = self._path.open("ab", buffering=0)
         self._write([Event(wall_time=now, file_version="brain.Event:2")])
@@ -72,8 +73,9 @@ class EventWriter:
         self._write([Event(step=step, wall_time=at, summary=Summary(value=values))])
 
     def position(self) -> dict[str, dict[str, int]]:
-        """Say how far the run's files are written, in bytes, and for which stretch each quantity was last."""
+        """Say how far the run's files are on disk, in bytes, and for which stretch each quantity was last."""
         with storage_errors(self._path):
+            os.fsync(self._file.fileno())
             sizes = {path.name: path.stat().st_size for path in self._path.parent.glob("events.out.tfevents.*")}
         return {"sizes": sizes, "last": dict(self._last)}
 
@@ -104,6 +106,12 @@ class EventWriter:
             except OSError:
                 self._file.truncate(size)
                 raise
+
+
+def _began(path: Path) -> int:
+    """Second in a file's name, by which TensorBoard puts files in order, though a clock may have been set back."""
+    second = path.name.split(".")[3]
+    return int(second) if second.isdecimal() else 0
 
 
 def _events(names: list[str], steps: Array, times: Array, values: Array, due: Array) -> Iterator[Event]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,25 +14,27 @@ import pyarrow.parquet as pq
 
 from lrlab.runs import storage
 from lrlab.runs.checkpoints import checkpoint_paths
+from lrlab.runs.storage import delete
 
 
-def rewind(run: Path, step: int, *, event_sizes: Mapping[str, int]) -> None:
+def rewind(run: Path, step: int, *, evaluated_at: int, event_sizes: Mapping[str, int]) -> None:
     """Delete what a run recorded after an update. It may be cut short and done again.
 
     Args:
         run: the run's directory, whose lock this process has.
-        step: the last update that stays, with its evaluation.
+        step: the last update that stays.
+        evaluated_at: update of the last evaluation that stays: one of `step` may have come after the checkpoint.
         event_sizes: TensorBoard's files at that update, name -> bytes; others go.
     Raises: StorageError.
     """
     for part in sorted((run / storage.METRICS).glob("*.parquet")):
         _cut_part(part, step)
-    for name in (storage.EVALUATIONS, storage.DECISIONS):
-        _cut_lines(run / name, step)
+    _cut_lines(run / storage.EVALUATIONS, evaluated_at)
+    _cut_lines(run / storage.DECISIONS, step)
     with storage.storage_errors(run):
         for picture in (run / storage.CONFUSION).glob("step-*.png"):
             number = re.fullmatch(r"step-(\d+)", picture.stem)
-            if number and int(number.group(1)) > step:
+            if number and int(number.group(1)) > evaluated_at:
                 picture.unlink()
         for events in run.glob("events.out.tfevents.*"):
             if events.name not in event_sizes:
@@ -41,10 +42,10 @@ def rewind(run: Path, step: int, *, event_sizes: Mapping[str, int]) -> None:
             elif events.stat().st_size > event_sizes[events.name]:
                 os.truncate(events, event_sizes[events.name])
         for path in checkpoint_paths(run):
-            if path.name > f"step-{step:06d}" and int(path.name.removeprefix("step-")) > step:
-                shutil.rmtree(path)
+            if int(path.name.removeprefix("step-")) > step:
+                delete(path)
         for left in (*run.glob(".*.tmp"), *run.glob("*/.*.tmp")):  # by a process that was killed
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+            delete(left)
 
 
 def _cut_part(part: Path, step: int) -> None:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from lrlab.config import RunConfig, to_toml
 from lrlab.runs import storage
 from lrlab.runs.background import Background
-from lrlab.runs.checkpoints import Checkpoint, newest_sound, write_checkpoint
+from lrlab.runs.checkpoints import Checkpoint, DamagedError, newest_sound, write_checkpoint
 from lrlab.runs.directory import check_resumable, check_vacant, clear
 from lrlab.runs.environment import describe_environment
 from lrlab.runs.events import EventWriter
@@ -66,6 +66,7 @@ class RunWriter:
         """What run.json said of a run that is taken up."""
         self.checkpoint_problem: storage.StorageError | None = None
         """Why the last checkpoint could not be written; None if it was."""
+        self._evaluated_at = 0  # update
         if not resumes:  # leaves no lock behind in a folder that is not ours
             check_vacant(directory)
         with contextlib.ExitStack() as stack:
@@ -104,15 +105,19 @@ class RunWriter:
 
     def _take_up(self, config: RunConfig, checkpoint: Checkpoint) -> Mapping[str, int]:
         """Go back to a checkpoint; return which curves of TensorBoard's are written how far."""
-        position = json.loads(checkpoint.files[EVENTS])
-        rewind(self.directory, checkpoint.step, event_sizes=position["sizes"])
+        try:
+            position = json.loads(checkpoint.files[EVENTS])
+            self._evaluated_at, sizes, last = (position[name] for name in ("evaluated_at", "sizes", "last"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedError(f"{checkpoint.path}: {EVENTS} is not what lrlab writes.") from error
+        rewind(self.directory, checkpoint.step, evaluated_at=self._evaluated_at, event_sizes=sizes)
         before = self.before = read_info(self.directory)
         went_on = [*before.get("resumed", []), {"step": checkpoint.step, "status": before["status"]}]
         self._info = {**before, **_begun(), "resumed": went_on}
         storage.write_whole(self.directory / storage.CONFIG, to_toml(config).encode())
         self._write_info()
         self._make_folders()
-        return dict(position["last"])
+        return dict(last)
 
     def _make_folders(self) -> None:
         with storage.storage_errors(self.directory):
@@ -153,6 +158,7 @@ class RunWriter:
         """Write one evaluation and the picture of its confusion matrix."""
         step, split = int(record["step"]), record["split"]
         storage.append_json_lines(self.directory / storage.EVALUATIONS, [record])
+        self._evaluated_at = step
         storage.write_whole(self.directory / storage.CONFUSION / f"step-{step:06d}.png", png)
         scalars = {f"{split}/{name}": record[name] for name in ("loss", "accuracy")}
         if "mirror" in record:
@@ -176,13 +182,18 @@ class RunWriter:
             keep: checkpoints to leave, this one counted.
         Raises: StorageError if earlier rows could not be written.
         """
-        self._background.submit(partial(self._write_checkpoint, step, files, keep=keep))
+        # as far as it has come now: when the thread gets there, there may be one more
+        self._background.submit(partial(self._write_checkpoint, step, files, self._evaluated_at, keep=keep))
 
-    def _write_checkpoint(self, step: int, files: Mapping[str, bytes], *, keep: int) -> None:
-        config = (self.directory / storage.CONFIG).read_bytes()
-        position = json.dumps(self._events.position()).encode()
+    def _write_checkpoint(self, step: int, files: Mapping[str, bytes], evaluated_at: int, *, keep: int) -> None:
         try:
-            write_checkpoint(self.directory, step, {**files, storage.CONFIG: config, EVENTS: position}, keep=keep)
+            for folder in (self.directory, self.directory / storage.METRICS):
+                storage.sync_directory(folder)  # rows that the disk forgets would not be made again
+            position = {**self._events.position(), "evaluated_at": evaluated_at}
+            with storage.storage_errors(self.directory):
+                config = (self.directory / storage.CONFIG).read_bytes()
+            files = {**files, storage.CONFIG: config, EVENTS: json.dumps(position).encode()}
+            write_checkpoint(self.directory, step, files, keep=keep)
             self.checkpoint_problem = None
         except storage.StorageError as error:
             self.checkpoint_problem = error
