@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -30,10 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return int(app(sys.argv[1:] if arguments is None else list(arguments)) or 0)
         except CycloptsError as error:
-            sys.stderr.write(explain(error, app) + "\n")
+            _complain(explain(error, app) + "\n")
             return USAGE
         except KeyboardInterrupt as stop:
-            sys.stderr.write("lrlab: stopped; what was recorded so far is kept.\n")
+            _complain("lrlab: stopped; what was recorded so far is kept.\n")
             return stop.exit_code if isinstance(stop, Stopped) else INTERRUPTED
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; Python flushes in peace
@@ -42,9 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = getattr(error, "exit_code", None)
             if code is None:
                 raise
-            sys.stderr.write("".join(f"lrlab: {line}\n" for line in str(error).splitlines()))
+            _complain("".join(f"lrlab: {line}\n" for line in str(error).splitlines()))
             return int(code)
 
 
 def _show_warning(message: Warning | str, *where: object) -> None:
-    sys.stderr.write(f"lrlab: warning: {message}\n")
+    _complain(f"lrlab: warning: {message}\n")
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(BrokenPipeError):  # nobody reads it, which is no reason to end otherwise
+        sys.stderr.write(text)

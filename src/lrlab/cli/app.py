@@ -125,11 +125,12 @@ def resume(
 ) -> int:
     """Go on with a run, from its newest sound checkpoint, as if it had never stopped."""
     from lrlab.cli.options import read_config
-    from lrlab.runs import check_resumable, read_run
+    from lrlab.runs import check_resumable, lock_run, read_run
 
     made = read_run(path)
     checked = read_config(made.directory / "config.toml", {"epochs": epochs, "steps": steps}, settings)
-    check_resumable(path, checked)
+    with lock_run(path):  # given back at once: that another process has it is better known before anything is loaded
+        check_resumable(path, checked)
 
     from lrlab.cli.display import Display
     from lrlab.experiments import Experiment

@@ -22,6 +22,14 @@ SECONDS_BETWEEN_LOOKS = 0.25
 """The loss is fetched from the device for the bar this often, and not at every update."""
 
 
+class _Console(Console):
+    """One that leaves it to `main` what a reader who has gone means."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise it; rich itself would end the program with exit code 1, that of a bug."""
+        raise BrokenPipeError
+
+
 class Display:
     """Shows what happens: the events of runs, one after another, and what came of them.
 
@@ -30,7 +38,7 @@ class Display:
     """
 
     def __init__(self, *, json: bool) -> None:
-        self._console = Console(stderr=json)
+        self._console = _Console(stderr=json)
         self._wants_document = json
 
     def say(self, text: str) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+
+STOPPING = b"lrlab: stopping once the update under way is saved; again to stop at once\n"
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -34,8 +37,8 @@ class StopRequest:
         if self.number is not None:
             os._exit(128 + number)
         self.number = number
-        with contextlib.suppress(OSError):  # nobody reads it any more
-            os.write(2, b"lrlab: stopping once the update under way is saved; again to stop at once\n")
+        with contextlib.suppress(OSError):  # nobody may be reading
+            os.write(sys.stderr.fileno(), STOPPING)
 
 
 @contextmanager

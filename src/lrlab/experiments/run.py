@@ -27,6 +27,7 @@ from lrlab.training import (
     choose_engine,
     estimate_statistics,
     evaluate,
+    memory_errors,
 )
 
 NUM_IMAGES_FOR_STATISTICS = 2_000
@@ -99,7 +100,8 @@ class Experiment:
                 if it had never stopped; where the machine has changed so that it cannot, a warning says so.
         Raises: DivergedError before an update whose loss or gradient is not finite; RunError, LockedError and
             StorageError of the directory; CheckpointError, DataError for a checkpoint or images of another run;
-            RuntimeError if this experiment was run before, since its weights are no longer the initial ones.
+            OutOfMemoryError; RuntimeError if this experiment was run before, since its weights are no longer the
+            initial ones.
         """
         if self.status is not None:
             raise RuntimeError("This experiment was run before: make a new Experiment for another run.")
@@ -110,7 +112,8 @@ class Experiment:
                 if writer.checkpoint is not None:
                     session.go_on(writer.checkpoint)
                 writer.describe(**describe(self))
-                yield from session.updates()
+                with memory_errors(self._memory_advice()):
+                    yield from session.updates()
             except BaseException as error:  # whatever it was, what was recorded so far is kept
                 self.status = _status_after(error)
                 if isinstance(error, DivergedError):
@@ -155,6 +158,14 @@ class Experiment:
             engine=self.engine,
             num_classes=len(self.data.classes),
             mirror=self.config.evaluate.mirror,
+        )
+
+    def _memory_advice(self) -> str:
+        config = self.config
+        return (
+            f"updates of {config.batch_size} images and evaluations of {config.evaluate.batch_size}, at width "
+            f"{config.model.width}, do not fit. Lower batch_size, evaluate.batch_size or model.width, or free memory. "
+            "The checkpoints are as they were."
         )
 
     def _warn_of_a_rule_that_never_looks(self) -> None:

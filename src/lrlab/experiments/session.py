@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import warnings
 from collections.abc import Iterator
@@ -120,26 +119,30 @@ class Session:
             waits: until it is on disk. Else the training goes on, and one that cannot be written is warned of later.
         Raises: StorageError, of the rows, and with `waits` of the checkpoint.
         """
-        if self._step == self._saved_at:
-            return
-        if (problem := self._writer.checkpoint_problem) is not None and not waits:
-            warnings.warn(f"the last checkpoint could not be written ({problem}); trying again.", stacklevel=2)
-        if self._evaluated_at < self._step:
-            self._experiment.settle_average(self._step)
-        files = checkpoint_files(self._experiment, self._state())
-        self._writer.write_checkpoint(self._step, files, keep=self._experiment.config.checkpoint.keep)
-        self._saved, self._saved_at = time.monotonic(), self._step
-        if waits:
+        if self._step != self._saved_at:
+            if (problem := self._writer.checkpoint_problem) is not None and not waits:
+                warnings.warn(f"the last checkpoint could not be written ({problem}); trying again.", stacklevel=2)
+            if self._evaluated_at < self._step:
+                self._experiment.settle_average(self._step)
+            files = checkpoint_files(self._experiment, self._state())
+            self._writer.write_checkpoint(self._step, files, keep=self._experiment.config.checkpoint.keep)
+            self._saved, self._saved_at = time.monotonic(), self._step
+        if waits:  # for one that was under way already, too
             self._writer.wait()
             if self._writer.checkpoint_problem is not None:
                 raise self._writer.checkpoint_problem
 
     def end_early(self, *, saves: bool) -> None:
         """Write what is there to be written, where that is possible; save it too if it stands between two updates."""
-        with contextlib.suppress(DivergedError, StorageError):
+        try:
             self.flush()
             if saves:
                 self.save(waits=True)
+        except DivergedError:
+            pass
+        except StorageError as error:
+            if saves:  # else there is an error already, and this one is mostly the same
+                warnings.warn(f"the run could not be saved where it stands ({error})", stacklevel=2)
 
     def flush(self) -> None:
         """Write the rows and decisions since the last time; what could not be written stays for the next.

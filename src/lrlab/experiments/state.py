@@ -60,5 +60,5 @@ def restore(experiment: Experiment, files: Mapping[str, bytes]) -> dict[str, Any
         for probe, learnt in zip(experiment.probes, state["probes"], strict=True):
             probe.load_state_dict(learnt)
         return dict(state["session"])
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"The checkpoint is not of this run: {error}") from error
+    except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"The checkpoint is not of this run: {error!r}") from error

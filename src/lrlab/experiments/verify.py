@@ -76,7 +76,7 @@ def verify_run(directory: Path) -> Verification:
         write_json(copy / INFO, {**made.info, "status": "preempted"})  # one that is over would not go on
         _go_on(copy, until=last.step)
         again = next(one for one in sound_checkpoints(copy) if one.step == last.step)
-        return Verification(first.step, last.step, list(_differences(made, last, read_run(copy), again)))
+        return Verification(first.step, last.step, list(differences(made, last, read_run(copy), again)))
 
 
 def _go_on(copy: Path, *, until: int) -> None:
@@ -87,7 +87,15 @@ def _go_on(copy: Path, *, until: int) -> None:
                 break
 
 
-def _differences(made: Run, one: Checkpoint, repeated: Run, other: Checkpoint) -> Iterator[str]:
+def differences(made: Run, one: Checkpoint, repeated: Run, other: Checkpoint) -> Iterator[str]:
+    """Yield what is not the same, to the bit, of two runs up to an update of which both have a checkpoint.
+
+    Args:
+        made: one run.
+        one: its checkpoint.
+        repeated: the other run.
+        other: its checkpoint.
+    """
     if one.files[MODEL] != other.files[MODEL]:
         yield f"{CHECKPOINTS}: {MODEL} ({_digest(one.files[MODEL])} and {_digest(other.files[MODEL])})"
     yield from _state_differences(load_state(one.files[STATE]), load_state(other.files[STATE]), STATE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -86,24 +87,24 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Raises: DamagedError that says what is wrong; StorageError.
     """
-    with storage.storage_errors(path):
-        if path.is_symlink() or any(file.is_symlink() or not file.is_file() for file in path.iterdir()):
-            raise DamagedError(f"{path}: holds something that is not a plain file.")
-        contents = {file.name: file.read_bytes() for file in path.iterdir()}
+    contents = _contents(path)
     manifest = contents.pop(MANIFEST, None)
     if manifest is None:
         raise DamagedError(f"{path}: has no {MANIFEST}.")
     version = _version(manifest)
+    if version == 1:
+        raise DamagedError(f"{path}: an older lrlab wrote it, and the weights alone. No training goes on from those.")
     if version is not None and version != CHECKPOINT_VERSION:
         raise DamagedError(
-            f"{path}: its format_version is {version}, this lrlab goes on from {CHECKPOINT_VERSION}. "
+            f"{path}: its format_version is {version!r:.20}, this lrlab goes on from {CHECKPOINT_VERSION}. "
             "Use the lrlab that wrote it."
         )
     wrong = [
         name for name in _listed(manifest) if name not in contents or _facts(contents[name]) != _listed(manifest)[name]
     ]
     if wrong:
-        raise DamagedError(f"{path}: {', '.join(sorted(wrong))} is not what was written.")
+        names = ", ".join(sorted(name if name.isprintable() else ascii(name) for name in wrong))
+        raise DamagedError(f"{path}: {names:.200} is not what was written.")
     if manifest != _manifest(
         checkpoint_step(path), contents
     ):  # to the byte, so that nothing in it can be changed unnoticed
@@ -137,13 +138,32 @@ def sound_checkpoints(run: Path) -> list[Checkpoint]:
     return found
 
 
+def _contents(path: Path) -> dict[str, bytes]:
+    if path.is_symlink() or not path.is_dir():
+        raise DamagedError(f"{path}: is not a plain folder.")
+    with storage.storage_errors(path):
+        files = list(path.iterdir())
+        if any(file.is_symlink() or not file.is_file() for file in files):
+            raise DamagedError(f"{path}: holds something that is not a plain file.")
+        return {file.name: _content(file) for file in files}
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        if error.errno == errno.EIO:  # the disk itself says that it has lost it
+            raise DamagedError(f"{file}: cannot be read ({error.strerror}).") from error
+        raise
+
+
 def _prune(run: Path, *, keep: int) -> None:
     """Delete all but the newest `keep` that are sound: a damaged one is no reason to delete another."""
     num_sound = 0
     for path in checkpoint_paths(run):
         if num_sound >= keep:
             with storage.storage_errors(path):
-                shutil.rmtree(path)
+                storage.delete(path)
             continue
         try:
             read_checkpoint(path)

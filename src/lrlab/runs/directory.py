@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import tomllib
 from pathlib import Path
+from typing import Any
 
-from lrlab.config import ConfigError, RunConfig, changes_that_matter, read_toml
+from lrlab.config import RunConfig, changes_that_matter, read_toml
 from lrlab.runs import storage
-from lrlab.runs.checkpoints import checkpoint_paths
+from lrlab.runs.checkpoints import DamagedError, checkpoint_paths, read_checkpoint
 from lrlab.runs.reader import read_info
 
 
@@ -47,20 +48,30 @@ def check_resumable(directory: Path, config: RunConfig) -> None:
     made = read_toml(directory / storage.CONFIG)
     if status == "complete" and (made.get("steps"), made.get("epochs")) == (config.steps, config.epochs):
         raise storage.RunError(f"{directory}: the run is complete. Give it more --epochs or --steps to go on.")
-    if paths := checkpoint_paths(directory):  # it was made with what lies beside the weights, whatever was edited since
-        with contextlib.suppress(ConfigError):  # a damaged one is noticed when it is read
-            made = read_toml(paths[0] / storage.CONFIG)
-    if changed := changes_that_matter(made, config):
+    if status == "complete" and not checkpoint_paths(directory):  # it would begin anew, and what is there be lost
+        raise storage.RunError(
+            f"{directory}: the run is complete and its checkpoints are gone. Copy one back, or train anew in another "
+            "directory."
+        )
+    if changed := changes_that_matter(_beside_the_weights(directory) or made, config):
         raise storage.RunError(
             f"{directory}: it was begun with another configuration ({'; '.join(changed)}). "
             "Undo that, or train anew in another directory."
         )
 
 
+def _beside_the_weights(directory: Path) -> dict[str, Any] | None:
+    """The configuration in the newest sound checkpoint, whatever was edited since; None without one."""
+    for path in checkpoint_paths(directory):
+        with contextlib.suppress(DamagedError, KeyError, ValueError):  # said when the run goes on
+            return tomllib.loads(read_checkpoint(path).files[storage.CONFIG].decode())
+    return None
+
+
 def _names(directory: Path) -> set[str]:
-    if not directory.exists():
-        return set()
     with storage.storage_errors(directory):
+        if not directory.exists():
+            return set()
         return {path.name for path in directory.iterdir()} - {storage.LOCK}
 
 
@@ -71,7 +82,5 @@ def clear(directory: Path) -> None:
     """
     with storage.storage_errors(directory):
         for path in sorted(directory.iterdir(), key=lambda path: path.name == storage.INFO):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != storage.LOCK:
-                path.unlink()
+            if path.name != storage.LOCK:
+                storage.delete(path)

@@ -46,7 +46,8 @@ class EventWriter:
         self._stretch = math.ceil((num_steps or 1) / MAX_POINTS)  # updates
         self._last = dict(last or {})  # stretch that a quantity was written for last
         now = time.time()
-        self._path = directory / f"{EVENTS_PREFIX}{int(now):010d}.{socket.gethostname()}.{os.getpid()}.0"
+        began = max([int(now), *(_began(path) + 1 for path in directory.glob(f"{EVENTS_PREFIX}*"))])
+        self._path = directory / f"{EVENTS_PREFIX}{began:010d}.{socket.gethostname()}.{os.getpid()}.0"
         with storage_errors(self._path):
             self._file = self._path.open("ab", buffering=0)
         self._write([Event(wall_time=now, file_version="brain.Event:2")])
@@ -78,6 +79,11 @@ class EventWriter:
         """For which stretch each quantity was written last: what a run that goes on must know."""
         return dict(self._last)
 
+    def sync(self) -> None:
+        """Bring what was written to the disk."""
+        with storage_errors(self._path):
+            os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """End the file."""
         with storage_errors(self._path):
@@ -105,6 +111,12 @@ class EventWriter:
             except OSError:
                 self._file.truncate(size)
                 raise
+
+
+def _began(path: Path) -> int:
+    """Second in a file's name, by which TensorBoard puts files in order, though a clock may have been set back."""
+    second = path.name.split(".")[3]
+    return int(second) if second.isdecimal() else 0
 
 
 def _events(names: list[str], steps: Array, times: Array, values: Array, due: Array) -> Iterator[Event]:

@@ -119,14 +119,17 @@ def read_run(directory: Path) -> Run:
 def read_info(directory: Path) -> Mapping[str, Any]:
     """Read run.json alone, which is there from the first moment of a run to the last of its directory.
 
-    Raises: RunError if there is none, or one of another format.
+    Raises: RunError if there is none, or one of another format; StorageError if it may not be read.
     """
+    with storage.storage_errors(directory):
+        try:
+            content = (directory / storage.INFO).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise storage.RunError(f"{directory} holds no run: there is no {storage.INFO} in it.") from None
     try:
-        info = json.loads((directory / storage.INFO).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise storage.RunError(f"{directory} holds no run: there is no {storage.INFO} in it.") from None
-    except (OSError, ValueError) as error:
-        raise storage.RunError(f"{directory / storage.INFO}: cannot be read ({error}).") from error
+        info = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise storage.RunError(f"{directory / storage.INFO}: damaged ({error}).") from error
     if not isinstance(info, dict):
         raise storage.RunError(f"{directory / storage.INFO}: damaged, it must be a JSON object.")
     if info.get("format_version") != storage.FORMAT_VERSION:

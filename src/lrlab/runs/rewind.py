@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,12 +24,15 @@ def rewind(run: Path, step: int, *, sizes: Mapping[str, int]) -> None:
         run: the run's directory, whose lock this process has.
         step: the last update that stays.
         sizes: of the files that grow, name -> bytes at the checkpoint; those that are not among them go.
-    Raises: StorageError, if one of them is shorter than it was for instance.
+    Raises: StorageError, if one that cannot be made again is shorter than it was for instance.
     """
     for part in sorted((run / storage.METRICS).glob("*.parquet")):
         _cut_part(part, step)
     with storage.storage_errors(run):
-        for path in (run / storage.EVALUATIONS, run / storage.DECISIONS, *run.glob(f"{EVENTS_PREFIX}*")):
+        for path in (run / storage.EVALUATIONS, run / storage.DECISIONS):
+            _check_length(path, sizes.get(path.name, 0))
+            _cut_file(path, sizes.get(path.name, 0))
+        for path in run.glob(f"{EVENTS_PREFIX}*"):
             _cut_file(path, sizes.get(path.name, 0))
         for picture in (run / storage.CONFUSION).glob("step-*.png"):
             number = re.fullmatch(r"step-(\d+)", picture.stem)
@@ -38,18 +40,21 @@ def rewind(run: Path, step: int, *, sizes: Mapping[str, int]) -> None:
                 picture.unlink()
         for path in checkpoint_paths(run):
             if checkpoint_step(path) > step:
-                shutil.rmtree(path)
+                storage.delete(path)
         for left in (*run.glob(".*.tmp"), *run.glob("*/.*.tmp")):  # by a process that was killed
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+            storage.delete(left)
 
 
-def _cut_file(path: Path, size: int) -> None:
+def _check_length(path: Path, size: int) -> None:
     found = path.stat().st_size if path.exists() else 0
     if found < size:
         raise storage.StorageError(f"{path}: damaged, it has {found} bytes and had {size} at the checkpoint.")
+
+
+def _cut_file(path: Path, size: int) -> None:
     if not size:
         path.unlink(missing_ok=True)
-    elif found > size:
+    elif path.stat().st_size > size:
         os.truncate(path, size)
 
 

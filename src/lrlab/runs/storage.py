@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,20 +65,31 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two processes that share a study may meet here
     with storage_errors(path):
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
+        try:
+            with aside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                aside.unlink()  # the space is better used by what may still fit
+            raise
+
+
+def delete(path: Path) -> None:
+    """Delete a file, a folder with all in it, or a link and not what it leads to."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def sync_directory(path: Path) -> None:
     """Bring the names in a directory to the disk: without that, a renamed file may be gone after a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_part(path: Path, rows: pa.Table) -> None:
@@ -102,13 +115,21 @@ def _plain(value: Any) -> Any:
 
 
 def append_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
-    """Append one line a record, in one write; numbers that are not finite become null."""
+    """Append one line a record, all of them or none; numbers that are not finite become null."""
     if not records:
         return
-    with storage_errors(path), path.open("ab") as file:
-        file.write("".join(json.dumps(_plain(record), allow_nan=False) + "\n" for record in records).encode())
-        file.flush()
-        os.fsync(file.fileno())
+    with storage_errors(path), path.open("ab", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        lines = "".join(json.dumps(_plain(record), allow_nan=False) + "\n" for record in records)
+        left = memoryview(lines.encode())
+        try:
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(size)  # what is appended later would end a line that a full disk cut short
+            raise
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from lrlab.config import RunConfig, to_toml
 from lrlab.runs import storage
 from lrlab.runs.background import Background
-from lrlab.runs.checkpoints import Checkpoint, newest_sound, write_checkpoint
+from lrlab.runs.checkpoints import Checkpoint, DamagedError, newest_sound, write_checkpoint
 from lrlab.runs.directory import check_resumable, check_vacant, clear
 from lrlab.runs.environment import describe_environment
 from lrlab.runs.events import EVENTS_PREFIX, EventWriter
@@ -104,15 +104,19 @@ class RunWriter:
 
     def _take_up(self, config: RunConfig, checkpoint: Checkpoint) -> Mapping[str, int]:
         """Go back to a checkpoint; return which curves of TensorBoard's are written how far."""
-        position = json.loads(checkpoint.files[POSITION])
-        rewind(self.directory, checkpoint.step, sizes=position["sizes"])
+        try:
+            position = json.loads(checkpoint.files[POSITION])
+            sizes, last = position["sizes"], position["last"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedError(f"{checkpoint.path}: {POSITION} is not what lrlab writes.") from error
+        rewind(self.directory, checkpoint.step, sizes=sizes)
         before = self.before = read_info(self.directory)
         went_on = [*before.get("resumed", []), {"step": checkpoint.step, "status": before["status"]}]
         self._info = {**before, **_begun(), "resumed": went_on}
         storage.write_whole(self.directory / storage.CONFIG, to_toml(config).encode())
         self._write_info()
         self._make_folders()
-        return dict(position["last"])
+        return dict(last)
 
     def _make_folders(self) -> None:
         with storage.storage_errors(self.directory):
@@ -180,11 +184,15 @@ class RunWriter:
         self._background.submit(partial(self._write_checkpoint, step, files, sizes=sizes, keep=keep))
 
     def _write_checkpoint(self, step: int, files: Mapping[str, bytes], *, sizes: Mapping[str, int], keep: int) -> None:
-        config = (self.directory / storage.CONFIG).read_bytes()
-        sizes = {**sizes, **self._sizes(f"{EVENTS_PREFIX}*")}
-        position = json.dumps({"sizes": sizes, "last": self._events.last}).encode()
         try:
-            write_checkpoint(self.directory, step, {**files, storage.CONFIG: config, POSITION: position}, keep=keep)
+            for folder in (self.directory, self.directory / storage.METRICS):
+                storage.sync_directory(folder)  # rows that the disk forgets would not be made again
+            self._events.sync()
+            position = {"sizes": {**sizes, **self._sizes(f"{EVENTS_PREFIX}*")}, "last": self._events.last}
+            with storage.storage_errors(self.directory):
+                config = (self.directory / storage.CONFIG).read_bytes()
+            files = {**files, storage.CONFIG: config, POSITION: json.dumps(position).encode()}
+            write_checkpoint(self.directory, step, files, keep=keep)
             self.checkpoint_problem = None
         except storage.StorageError as error:
             self.checkpoint_problem = error

@@ -4,6 +4,7 @@ from lrlab.training.divergence import DivergedError
 from lrlab.training.engine import Engine, EngineError, choose_engine
 from lrlab.training.evaluate import Evaluation, Score, estimate_statistics, evaluate
 from lrlab.training.loop import Update, train
+from lrlab.training.memory import OutOfMemoryError, memory_errors
 from lrlab.training.network import Network
 from lrlab.training.records import Recorder, Rows, divergence
 
@@ -13,6 +14,7 @@ __all__ = [
     "EngineError",
     "Evaluation",
     "Network",
+    "OutOfMemoryError",
     "Recorder",
     "Rows",
     "Score",
@@ -21,5 +23,6 @@ __all__ = [
     "divergence",
     "estimate_statistics",
     "evaluate",
+    "memory_errors",
     "train",
 ]
