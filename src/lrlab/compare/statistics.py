@@ -18,8 +18,8 @@ LEVEL: Final = 1 - CONFIDENCE
 """Share of false alarms that a test may make."""
 POWER: Final = 0.8
 """Share of studies that must find a difference before it counts as one that they could have shown."""
-NUM_RESAMPLES: Final = 19_999
-"""Of a bootstrap and of a sign-flip test; the latter is exact where all flips are fewer, up to 14 seeds."""
+NUM_RESAMPLES: Final = 9_999
+"""Of a bootstrap and of a sign-flip test; the latter is exact where all flips are fewer, up to 13 seeds."""
 MOST_SEEDS: Final = 10_000
 """Beyond it the number of seeds needed is not counted."""
 
@@ -64,7 +64,7 @@ def bootstrap_interval(differences: Array, confidence: float = CONFIDENCE) -> In
 def sign_flip_p(differences: Array) -> float:
     """Two-sided p of the test that each difference is as likely to have the other sign, by scipy.
 
-    It assumes no distribution. Exact up to 14 seeds, by random flips beyond.
+    It assumes no distribution. Exact up to 13 seeds, by random flips beyond.
 
     Args:
         differences: (n,), n >= 2.
