@@ -245,8 +245,8 @@ def page(found: dict[str, Any]) -> str:
     return (
         f"Per cent of the simulated studies, in brackets the exact 95 % interval.\n\n"
         f"**One schedule against itself**: studies in which any pair is called different, by the whole "
-        f"comparison in {num_studies:,} studies, and by its tests alone in {10 * num_draws:,} (arms x seeds); at most 5 is "
-        f"promised.\n\n{alarms}\n\n"
+        f"comparison in {num_studies:,} studies, and by its tests alone in {10 * num_draws:,} (arms x seeds); at most "
+        f"5 is promised.\n\n{alarms}\n\n"
         f"**A difference planted**: normal differences, {10 * num_draws:,} studies a row, one pair.\n\n{power}\n\n"
         f"**95 % intervals that hold the true difference**, {num_draws:,} studies a cell, {10 * num_draws:,} for "
         f"Student's; the median width for each number of seeds.\n\n{intervals}\n\n"

@@ -70,14 +70,14 @@ def _show_pairs(output: Output, pairs: Sequence[Difference], comparison: Compari
             _interval(found.interval, measure),
             _p(found.p),
             *([_p(found.p_holm)] if adjusted else []),
-            f"{found.num_ahead}/{found.num_seeds}",
+            f"{found.num_above}/{found.num_seeds}",
         )
         for found in pairs
     ]
     output.say("")
     holm = [f"Holm, {comparison.num_tested}"] if adjusted else []
     output.table(
-        ("difference" + measure.unit.replace(" ", ", "), "n", "mean", "95 % interval", "p", *holm, "ahead"), rows
+        ("difference" + measure.unit.replace(" ", ", "), "n", "mean", "95 % interval", "p", *holm, "above"), rows
     )
     rows = [
         (

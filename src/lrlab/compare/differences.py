@@ -68,7 +68,7 @@ class Difference:
         return len(self.seeds)
 
     @property
-    def num_ahead(self) -> int:
+    def num_above(self) -> int:
         """Seeds in which the arm has the larger value."""
         return sum(difference > 0 for difference in self.differences)
 

@@ -41,7 +41,7 @@ def _difference(found: Difference) -> dict[str, Any]:
         described |= {f"{name}_low": low, f"{name}_high": high}
     return described | {
         "num_seeds": found.num_seeds,
-        "num_ahead": found.num_ahead,
+        "num_above": found.num_above,
         "sign_flip_exact": is_sign_flip_exact(found.num_seeds),
         "sign_flip_floor": sign_flip_floor(found.num_seeds) if found.num_seeds else None,
     }

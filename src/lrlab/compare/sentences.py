@@ -68,7 +68,7 @@ def _what_was_possible(found: Difference, measure: Measure) -> str:
     shown = f"{measure.size_text(found.detectable)}{measure.unit}"
     needed = f"{found.seeds_needed:,}" if found.seeds_needed else "more than 10,000"
     return (
-        f" Four in five studies of {found.num_seeds} seeds find a difference of {shown}; one as small as this needs "
+        f" Four in five studies of {found.num_seeds} seeds would find one of {shown}; one as small as this needs "
         f"{needed} seeds."
     )
 
@@ -78,6 +78,8 @@ def _doubts(found: Difference) -> list[str]:
     doubts = []
     if found.verdict == "no evidence" and found.p is not None and found.p <= LEVEL:
         doubts.append("By itself this pair would count as different; among so many pairs one such is to be expected.")
+    if found.verdict == "no evidence" and found.num_above in (0, found.num_seeds) and all(found.differences):
+        doubts.append(f"All {found.num_seeds} seeds point the same way, which is not enough by itself.")
     flip = found.p_sign_flip_holm
     if flip is None or found.interval is None:
         return doubts
