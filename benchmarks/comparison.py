@@ -50,6 +50,8 @@ NOISE: dict[str, Draw] = {
     "360 images": in_steps,
 }
 """How accuracies of one arm scatter over seeds."""
+WHOLE = ("normal", "360 images")
+"""Those that go through the whole comparison, which takes longer than its tests."""
 
 DIFFERENCES: dict[str, Draw] = {
     "normal": lambda generator, shape: generator.normal(size=shape),
@@ -188,21 +190,21 @@ def median_coverage(num_seeds: int, horizon: float, *, num_studies: int) -> dict
 def measure(*, num_studies: int, num_draws: int) -> dict[str, Any]:
     """Everything, by what it is."""
     return {
-        "false_alarms": [{"noise": noise} | false_alarms(noise, num_studies=num_studies) for noise in NOISE],
+        "false_alarms": [{"noise": noise} | false_alarms(noise, num_studies=num_studies) for noise in WHOLE],
         "false_alarms_of_tests": [
             {"noise": noise, "num_arms": num_arms, "num_seeds": num_seeds}
-            | false_alarms_of_tests(noise, num_arms=num_arms, num_seeds=num_seeds, num_studies=10 * num_draws)
+            | false_alarms_of_tests(noise, num_arms=num_arms, num_seeds=num_seeds, num_studies=20 * num_draws)
             for noise in NOISE
             for num_arms, num_seeds in ((2, 2), (2, 3), (2, 5), (2, 20), (5, 5), (5, 20))
         ],
         "power": [
-            {"size": size, "num_seeds": num_seeds} | found_and_predicted(size, num_seeds, num_studies=10 * num_draws)
+            {"size": size, "num_seeds": num_seeds} | found_and_predicted(size, num_seeds, num_studies=20 * num_draws)
             for num_seeds in SEEDS
             for size in (0.5, 1.0, statistics.detectable_difference(num_seeds), 2.0)
         ],
         "coverage": [
             {"interval": name, "scatter": scatter, "num_seeds": num_seeds}
-            | coverage(name, scatter, num_seeds, num_studies=num_draws * (10 if name == "Student" else 1))
+            | coverage(name, scatter, num_seeds, num_studies=num_draws * (20 if name == "Student" else 1))
             for scatter in DIFFERENCES
             for name in INTERVALS
             for num_seeds in SEEDS
@@ -218,10 +220,11 @@ def measure(*, num_studies: int, num_draws: int) -> dict[str, Any]:
 def page(found: dict[str, Any]) -> str:
     """The tables."""
     cells = {noise: [one for one in found["false_alarms_of_tests"] if one["noise"] == noise] for noise in NOISE}
+    whole = {one["noise"]: written(one) for one in found["false_alarms"]}
     columns = [f"{one['num_arms']} x {one['num_seeds']}" for one in next(iter(cells.values()))]
     alarms = table(
-        ["seeds alone scatter", "3 arms x 5 seeds, all of it", *columns],
-        [[one["noise"], written(one), *map(written, cells[one["noise"]])] for one in found["false_alarms"]],
+        ["seeds alone scatter", *columns, "3 x 5, all of it"],
+        [[noise, *map(written, cells[noise]), whole.get(noise, "")] for noise in NOISE],
     )
     power = table(
         ["seeds", "difference / std", "found, %", "predicted, %"],
@@ -241,14 +244,14 @@ def page(found: dict[str, Any]) -> str:
         ["seeds", "all get there", "a quarter does not"],
         [[str(n), *(written(one) for one in found["median_time"] if one["num_seeds"] == n)] for n in SEEDS],
     )
-    num_studies, num_draws = found["false_alarms"][0]["total"], found["power"][0]["total"] // 10
+    num_studies, num_draws = found["false_alarms"][0]["total"], found["power"][0]["total"] // 20
     return (
         f"Per cent of the simulated studies, in brackets the exact 95 % interval.\n\n"
         f"**One schedule against itself**: studies in which any pair is called different, by the whole "
-        f"comparison in {num_studies:,} studies, and by its tests alone in {10 * num_draws:,} (arms x seeds); at most "
+        f"comparison in {num_studies:,} studies, and by its tests alone in {20 * num_draws:,} (arms x seeds); at most "
         f"5 is promised.\n\n{alarms}\n\n"
-        f"**A difference planted**: normal differences, {10 * num_draws:,} studies a row, one pair.\n\n{power}\n\n"
-        f"**95 % intervals that hold the true difference**, {num_draws:,} studies a cell, {10 * num_draws:,} for "
+        f"**A difference planted**: normal differences, {20 * num_draws:,} studies a row, one pair.\n\n{power}\n\n"
+        f"**95 % intervals that hold the true difference**, {num_draws:,} studies a cell, {20 * num_draws:,} for "
         f"Student's; the median width for each number of seeds.\n\n{intervals}\n\n"
         f"**95 % intervals that hold the true median time to a target**, {num_studies:,} studies a cell.\n\n{medians}"
     )
@@ -260,7 +263,7 @@ def main() -> None:
         "--quick", action="store_true", help="few studies, to see that the script works; nothing is written"
     )
     options = made.parse_args()
-    sizes = {"num_studies": 4, "num_draws": 10} if options.quick else {"num_studies": 1_000, "num_draws": 2_000}
+    sizes = {"num_studies": 4, "num_draws": 10} if options.quick else {"num_studies": 1_000, "num_draws": 1_000}
     facts = environment()
     found = measure(**sizes)
     print(page(found))

@@ -133,8 +133,8 @@ def power(difference: npt.ArrayLike, num_seeds: int, *, level: float = LEVEL) ->
     freedom = num_seeds - 1
     critical = stats.t.isf(level / 2, freedom)
     centre = np.minimum(np.abs(difference) * np.sqrt(num_seeds), 1e6)  # far beyond, scipy gives nan in place of 1
-    wrong_side = stats.nct.cdf(-critical, freedom, centre)  # nan where it is too small for a number
-    return stats.nct.sf(critical, freedom, centre) + np.nan_to_num(wrong_side)
+    wrong_side = special.nctdtr(freedom, centre, -critical)  # nan where it is too small for a number
+    return 1.0 - special.nctdtr(freedom, centre, critical) + np.nan_to_num(wrong_side)
 
 
 def detectable_difference(num_seeds: int, *, level: float = LEVEL) -> float:

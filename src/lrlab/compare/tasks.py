@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from lrlab.compare.measures import CompareError
@@ -109,8 +110,13 @@ def _data(run: Run) -> dict[str, str | None]:
 
 def _settings(run: Run) -> Settings:
     # a key that the run does not have came after it, and what came after is off by default
-    complete = merge(to_table(parse_config({})), dict(run.config))
+    complete = merge(_defaults(), dict(run.config))
     return {name: value for name, value in _flat(complete) if not name.startswith(NO_MATTER)}
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return to_table(parse_config({}))
 
 
 def _differing(all_settings: Sequence[Settings]) -> list[str]:
