@@ -121,7 +121,7 @@ def test_a_pair_that_would_be_different_by_itself_is_said_to_be() -> None:
     comparison = compare_runs(make_arms({**arms, **others}))
     found = comparison.differences[0]
     assert found.p == pytest.approx(alone.p) and found.p_holm > 0.05
-    assert "By itself this pair would count as different; among so many pairs" in sentence(found, comparison)
+    assert "By itself this pair would count as different; among 15 pairs chance alone" in sentence(found, comparison)
 
 
 def test_where_the_exact_test_sees_more_than_students_it_is_said() -> None:

@@ -16,7 +16,7 @@ FEW_SEEDS = 5
 
 def sentence(found: Difference, comparison: Comparison) -> str:
     """Say what a pair shows, what it does not, and what is not in it."""
-    parts = [_finding(found, comparison), *_doubts(found), *_context(found)]
+    parts = [_finding(found, comparison), *_doubts(found, comparison.num_tested), *_context(found)]
     several = len({difference.task for difference in comparison.differences}) > 1
     return f"{found.task}: " * several + " ".join(parts)
 
@@ -59,7 +59,9 @@ def p_text(p: float | None) -> str:
     """Write a p value as in a sentence."""
     if p is None:
         return "no p"
-    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}" if p < 0.1 else f"p = {p:.2f}"
+    if p < 0.0001:
+        return "p < 0.0001"
+    return f"p = {p:.2g}" if p < 0.01 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def _what_was_possible(found: Difference, measure: Measure) -> str:
@@ -73,11 +75,14 @@ def _what_was_possible(found: Difference, measure: Measure) -> str:
     )
 
 
-def _doubts(found: Difference) -> list[str]:
+def _doubts(found: Difference, num_tested: int) -> list[str]:
     """Say where another way to look at the same numbers would say something else."""
     doubts = []
     if found.verdict == "no evidence" and found.p is not None and found.p <= LEVEL:
-        doubts.append("By itself this pair would count as different; among so many pairs one such is to be expected.")
+        doubts.append(
+            f"By itself this pair would count as different; among {num_tested} pairs chance alone brings such a one in "
+            "more than 5 % of studies."
+        )
     if found.verdict == "no evidence" and found.num_above in (0, found.num_seeds) and all(found.differences):
         doubts.append(f"All {found.num_seeds} seeds point the same way, which is not enough by itself.")
     flip = found.p_sign_flip_holm
