@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "probes": {"gradients"},
     "training": {"gradients", "schedulers", "probes", "data"},
     "runs": {"config"},
+    "compare": {"config", "runs"},
     "report": {"runs", "compare"},
     "integrations": {"schedulers", "probes", "runs"},
     "experiments": {
@@ -39,7 +40,7 @@ MAY_IMPORT = {
 }
 """docs/decisions/0001 says where this differs from the first design."""
 
-NO_TORCH = ("config", "runs", "report", "cli")
+NO_TORCH = ("config", "runs", "compare", "report", "cli")
 OPTIONAL = {"lightning", "pytorch_lightning", "transformers", "accelerate"}
 TORCH_ONLY = ("schedulers", "probes", "gradients", "schedules")
 
@@ -101,7 +102,7 @@ def test_importing_lrlab_loads_neither_torch_nor_pyarrow() -> None:
     assert not {"torch", "pyarrow", "pydantic"} & loaded_by("import lrlab")
 
 
-@pytest.mark.parametrize("package", ["runs", "report"])
+@pytest.mark.parametrize("package", ["runs", "compare", "report"])
 def test_reading_runs_loads_no_torch(package: str) -> None:
     assert "torch" not in loaded_by(f"import lrlab.{package}")
 

@@ -9,7 +9,7 @@ PUBLIC = {
     "lrlab": {
         "ArticleLR", "Experiment", "GradientProbe", "GreedyLR", "LayerwiseLR", "OutputGradientProbe", "PhasesLR",
         "PlateauLR", "RefinedLR", "Run", "RunConfig", "SlopeLR", "SnrLR", "StationarityLR", "__version__",
-        "find_runs", "layer_groups", "parse_config", "read_run", "write_report",
+        "compare_runs", "find_runs", "layer_groups", "parse_config", "read_run", "write_report",
     },
     "lrlab.models": {"LayerGroups", "ResNet", "layer_groups", "resnet18", "resnet34"},
     "lrlab.probes": {"GradientProbe", "OutputGradientProbe", "Probe"},
@@ -24,6 +24,10 @@ PUBLIC = {
     "lrlab.runs": {
         "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError", "check_vacant", "find_runs",
         "lock_run", "read_info", "read_run",
+    },
+    "lrlab.compare": {
+        "Arm", "ArmTime", "CompareError", "Comparison", "Difference", "LeftOut", "Measure", "Median", "PairRace",
+        "Profile", "Race", "compare_runs", "notes", "race_sentence", "sentence", "to_document", "write_csv",
     },
     "lrlab.report": {"confusion_png", "write_figures", "write_replay", "write_report"},
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the README and the page on schedules show works as it stands there."""
+"""What the README and the pages on schedules and on comparing show works as it stands there."""
 
 import re
 import shlex
@@ -18,6 +18,7 @@ from lrlab.schedulers import LayerwiseLR
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SCHEDULES = (ROOT / "docs" / "schedules.md").read_text()
+COMPARING = (ROOT / "docs" / "comparing.md").read_text()
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -43,7 +44,7 @@ def test_the_loop_of_ones_own_runs() -> None:
 
 COMMANDS = [
     line.removeprefix("$ ")
-    for text in (README, SCHEDULES)
+    for text in (README, SCHEDULES, COMPARING)
     for block in blocks("console", text)
     for line in block.splitlines()
 ]

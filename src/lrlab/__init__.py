@@ -23,6 +23,7 @@ _HOMES = {
     "SlopeLR": "lrlab.schedulers",
     "SnrLR": "lrlab.schedulers",
     "StationarityLR": "lrlab.schedulers",
+    "compare_runs": "lrlab.compare",
     "find_runs": "lrlab.runs",
     "layer_groups": "lrlab.models",
     "parse_config": "lrlab.config",

@@ -125,7 +125,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = said(capsys, "--help")
     assert code == 0
-    assert all(re.search(rf"^  {verb} ", out, re.M) for verb in ("train", "study", "report", "data", "preview"))
+    assert all(
+        re.search(rf"^  {verb} ", out, re.M) for verb in ("train", "study", "report", "compare", "data", "preview")
+    )
 
 
 GROUPS = ("stem", "layer1", "layer2", "layer3", "layer4", "linear")

@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 from lrlab import __version__
 from lrlab.cli.ask import calibrate, data_app, preview, refine, replay
 from lrlab.cli.parameters import (
+    COMPARED,
     LENGTH,
     MACHINE,
     RECORDS,
@@ -202,6 +203,47 @@ def report(
     from lrlab.report import write_report
 
     sys.stdout.write(f"{write_report(path)}\n")
+    return 0
+
+
+@app.command(group=TRAIN)
+def compare(
+    path: Annotated[Path, Parameter(name="PATH", help="A study, or runs; several studies are several tasks.")],
+    /,
+    *paths: Annotated[Path, Parameter(name="PATH...", help="Further ones.")],
+    control: Annotated[
+        str | None, Parameter(metavar="ARM", group=COMPARED, help="Compare all others with it alone [every pair].")
+    ] = None,
+    measure: Annotated[
+        str | None, Parameter(metavar="NAME", group=COMPARED, help="As in a run's result [test_accuracy].")
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        Parameter(
+            metavar="X",
+            group=COMPARED,
+            help="Value to reach, of all studies, or of one as STUDY=X.",
+        ),
+    ] = None,
+    csv: Annotated[
+        Path | None, Parameter(metavar="FILE.csv", group=RECORDS, help="Also write a row for each pair.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Compare arms by paired seeds: intervals, tests, and what they cannot show."""
+    from lrlab.cli.compare import show_comparison
+    from lrlab.cli.output import Output
+    from lrlab.compare import compare_runs, to_document, write_csv
+    from lrlab.runs import find_runs
+
+    runs = [run for folder in (path, *paths) for run in find_runs(folder)]
+    comparison = compare_runs(runs, control=control, measure=measure, targets=target or ())
+    output = Output(json=json)
+    show_comparison(output, comparison)
+    if csv is not None:
+        write_csv(csv, comparison)
+        output.say(f"table: {csv}")
+    output.document(to_document(comparison))
     return 0
 
 

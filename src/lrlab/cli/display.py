@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json as json_module
-import sys
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from lrlab.cli.output import Output
 from lrlab.cli.signals import stop_requests
 from lrlab.experiments import Ended, Evaluated, Event, Experiment, Member, Started, StudyEvent, Update
 from lrlab.report import write_report
@@ -22,33 +19,8 @@ SECONDS_BETWEEN_LOOKS = 0.25
 """The loss is fetched from the device for the bar this often, and not at every update."""
 
 
-class _Console(Console):
-    """One that leaves it to `main` what a reader who has gone means."""
-
-    def on_broken_pipe(self) -> None:
-        """Raise it; rich itself would end the program with exit code 1, that of a bug."""
-        raise BrokenPipeError
-
-
-class Display:
-    """Shows what happens: the events of runs, one after another, and what came of them.
-
-    Args:
-        json: whether a JSON document is wanted on stdout; all else then goes to stderr.
-    """
-
-    def __init__(self, *, json: bool) -> None:
-        self._console = _Console(stderr=json)
-        self._wants_document = json
-
-    def say(self, text: str) -> None:
-        """Print a line as it is: names in it are not markup."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def document(self, document: dict[str, Any]) -> None:
-        """Print a JSON document on stdout, where one is wanted."""
-        if self._wants_document:
-            sys.stdout.write(json_module.dumps(document, allow_nan=False) + "\n")
+class Display(Output):
+    """Shows what happens: the events of runs, one after another, and what came of them."""
 
     def conclude(self, directory: Path) -> None:
         """Write the report of a run that is over, however it ended, and say where to look."""

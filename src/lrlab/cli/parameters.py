@@ -13,6 +13,7 @@ WHAT = Group.create_ordered("What to train")
 RATE = Group.create_ordered("Learning rate")
 LENGTH = Group.create_ordered("How long (one of the two)", validator=at_most_one)
 MACHINE = Group.create_ordered("Machine")
+COMPARED = Group.create_ordered("What to compare")
 RECORDS = Group.create_ordered("Records")
 
 Settings = Annotated[

@@ -102,16 +102,16 @@ def write_part(path: Path, rows: pa.Table) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON document whole; numbers that are not finite become null."""
-    write_whole(path, (json.dumps(_plain(value), indent=2, allow_nan=False) + "\n").encode())
+    write_whole(path, (json.dumps(plain(value), indent=2, allow_nan=False) + "\n").encode())
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value as JSON can hold it: it has no nan and no infinity, so what is not finite becomes null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def append_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
@@ -120,7 +120,7 @@ def append_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
         return
     with storage_errors(path), path.open("ab", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        lines = "".join(json.dumps(_plain(record), allow_nan=False) + "\n" for record in records)
+        lines = "".join(json.dumps(plain(record), allow_nan=False) + "\n" for record in records)
         left = memoryview(lines.encode())
         try:
             while left:
