@@ -7,8 +7,8 @@ Importing PyTorch takes a second; a fork of a process that has done so takes non
 minutes. Started as a program this file is the warm process: it reads a job a line and answers with a line, in JSON.
 
 A job names what is done, `run` (a directory, with `config`: the run is made in it, or goes on, and a warning is an
-error) or `lrlab` (arguments of the command line, in the directory `folder`), and what goes wrong meanwhile. Pictures are
-small ones, and no page is drawn: that takes longer than all else.
+error) or `lrlab` (arguments of the command line, in the directory `folder`), and what goes wrong meanwhile. Pictures
+are small ones, and no page is drawn: that takes longer than all else.
 
 kill        {"number": n, "how": "before" | "after" | "torn", "within": text}: SIGKILL at the n-th call that changes the
             file system and that holds the text, as "fsync .../run.json" does; torn: some of the file is lost first, as
@@ -106,14 +106,14 @@ def serve() -> None:
 
 
 def _warm_up() -> Any:
-    import lrlab.cli
-    import lrlab.cli.display
     from lrlab.cli.options import read_config
     from lrlab.data import load_digits_data
+    from lrlab.experiments import Experiment
 
-    with contextlib.suppress(ValueError):
-        read_config(None, {"steps": 0}, [])  # what is imported late is there too, for a user who may not read it
-    return load_digits_data()
+    data = load_digits_data()
+    # what is imported late is there too, a third of a short run, and for a user who may not read it
+    Experiment(read_config(None, {"model.width": 1, "schedule.name": "constant"}, []), data=data)
+    return data
 
 
 def _fork(job: Job, data: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Runs in which something goes wrong, forked from a process that has PyTorch loaded already; see benchmarks/crashing.py."""
+"""Runs in which something goes wrong, forked from a process that has PyTorch loaded: benchmarks/crashing.py."""
 
 import os
 import shutil

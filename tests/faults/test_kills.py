@@ -1,4 +1,4 @@
-"""A run that is killed and goes on ends as one that was never stopped. benchmarks/kills.py does it two hundred times."""
+"""A run that is killed and goes on ends as one that was never stopped; benchmarks/kills.py does it many times."""
 
 from pathlib import Path
 
