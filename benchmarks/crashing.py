@@ -25,6 +25,7 @@ closed      ["stdout", "stderr"]: what nobody reads any longer
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import itertools
 import json
@@ -111,6 +112,7 @@ def _warm_up() -> Any:
     from lrlab.experiments import Experiment
 
     data = load_digits_data()
+    importlib.import_module("lrlab.cli.display")
     # what is imported late is there too, a third of a short run, and for a user who may not read it
     Experiment(read_config(None, {"model.width": 1, "schedule.name": "constant"}, []), data=data)
     return data
