@@ -6,11 +6,13 @@
 Importing PyTorch takes a second; a fork of a process that has done so takes none, so hundreds of runs can be killed in
 minutes. Started as a program this file is the warm process: it reads a job a line and answers with a line, in JSON.
 
-A job names what is done, `run` (a directory, with `config`: the run is made in it, or goes on) or `lrlab` (arguments of
-the command line), and what goes wrong meanwhile:
+A job names what is done, `run` (a directory, with `config`: the run is made in it, or goes on, and a warning is an
+error) or `lrlab` (arguments of the command line, in the directory `folder`), and what goes wrong meanwhile. Pictures
+are small ones, and no page is drawn: that takes longer than all else.
 
 kill        {"number": n, "how": "before" | "after" | "torn", "within": text}: SIGKILL at the n-th call that changes the
-            file system and whose path holds the text; torn: half of the file is lost first, as if it were still written
+            file system and that holds the text, as "fsync .../run.json" does; torn: some of the file is lost first, as
+            if it were still being written
 kill_after  seconds after which SIGKILL comes, wherever the job is
 signals     [seconds, number]: a signal that comes so late
 max_file    bytes that a file may have, EFBIG beyond, as on a full disk; with max_file_until, up to the n-th call alone
@@ -23,6 +25,7 @@ closed      ["stdout", "stderr"]: what nobody reads any longer
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import itertools
 import json
@@ -31,6 +34,7 @@ import random
 import resource
 import select
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -103,14 +107,15 @@ def serve() -> None:
 
 
 def _warm_up() -> Any:
-    import lrlab.cli
-    import lrlab.cli.display
-    import lrlab.experiments
-    import lrlab.report
+    from lrlab.cli.options import read_config
     from lrlab.data import load_digits_data
+    from lrlab.experiments import Experiment
 
-    lrlab.report.confusion_png([[1]], ["one"], title="")  # matplotlib looks for its fonts
-    return load_digits_data()
+    data = load_digits_data()
+    importlib.import_module("lrlab.cli.display")
+    # what is imported late is there too, a third of a short run, and for a user who may not read it
+    Experiment(read_config(None, {"model.width": 1, "schedule.name": "constant"}, []), data=data)
+    return data
 
 
 def _fork(job: Job, data: Any) -> dict[str, Any]:
@@ -196,16 +201,16 @@ def _let_go_wrong(job: Job) -> None:
 
 
 def _work(job: Job, data: Any) -> int:
-    if "lrlab" in job:
-        from lrlab.cli import main
-
-        os.chdir(job.get("folder", "."))
-        return main(job["lrlab"])
+    import lrlab.cli.display
     import lrlab.experiments.session
     from lrlab.config import parse_config
     from lrlab.experiments import Experiment
 
     lrlab.experiments.session.confusion_png = _small_picture
+    lrlab.cli.display.write_report = lambda directory: directory / "report.html"
+    if "lrlab" in job:
+        os.chdir(job["folder"])
+        return lrlab.cli.main(job["lrlab"])
     warnings.simplefilter("error")  # a kill is no reason to warn of anything
     for _ in Experiment(parse_config(job["config"]), data=data).run(Path(job["run"]), resumes=True):
         pass
@@ -213,7 +218,7 @@ def _work(job: Job, data: Any) -> int:
 
 
 def _small_picture(confusion: list[list[int]], *_: Any, **options: Any) -> bytes:
-    """Draw the counts alone: the whole picture would take two thirds of so short a run."""
+    """Draw the counts alone."""
     from PIL import Image
 
     png = io.BytesIO()
@@ -236,32 +241,41 @@ class _Calls:
 
     def _hooked(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def hooked(*arguments: Any, **options: Any) -> Any:
-            is_chosen = self._is_chosen(_path(arguments, options))
+            what = f"{name} {_path(arguments, options)}"
+            is_chosen = self._is_chosen(what)
             kill = self._kill or {}
             if is_chosen and kill["how"] != "after":
-                if kill["how"] == "torn" and name == "fsync" and (size := os.fstat(arguments[0]).st_size):
-                    os.ftruncate(arguments[0], size // 2)
-                self._end(f"{kill['how']} {name}", _path(arguments, options))
+                if kill["how"] == "torn" and name == "fsync":
+                    _tear(arguments[0])
+                self._end(f"{kill['how']} {what}")
             done = call(*arguments, **options)
             if is_chosen:
-                self._end(f"after {name}", _path(arguments, options))
+                self._end(f"after {what}")
             return done
 
         return hooked
 
-    def _is_chosen(self, path: str) -> bool:
+    def _is_chosen(self, what: str) -> bool:
         with self._lock:
             self.made += 1
             if self.made == self._lifts:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-            if self._kill is None or self._kill.get("within", "") not in path:
+            if self._kill is None or self._kill.get("within", "") not in what:
                 return False
             self._matching += 1
             return bool(self._matching == self._kill["number"])
 
-    def _end(self, how: str, path: str) -> None:
-        os.write(self._notes, f"killed {how} {path}\n".encode())
+    def _end(self, moment: str) -> None:
+        os.write(self._notes, f"killed {moment}\n".encode())
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _tear(descriptor: int) -> None:
+    """Lose some of what was written last: half of a file that is written whole, the end of one that is appended to."""
+    facts = os.fstat(descriptor)
+    if stat.S_ISREG(facts.st_mode):
+        is_whole = ".tmp" in _of_descriptor(descriptor)
+        os.ftruncate(descriptor, facts.st_size // 2 if is_whole else max(0, facts.st_size - 10))
 
 
 def _path(arguments: tuple[Any, ...], options: Mapping[str, Any]) -> str:

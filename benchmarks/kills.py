@@ -3,7 +3,7 @@
     python benchmarks/kills.py
 
 Many short trainings on the digits, each killed up to five times by SIGKILL: half of the kills come after a random
-time, half at a random call that changes the file system (before it, after it, or with half of the file lost), so in the
+time, half at a random call that changes the file system (before it, after it, or with some of the file lost), so in the
 middle of saves, of flushes, of evaluations and of resuming itself. Then the run goes on to its end, and is compared
 with one of the same configuration that was never stopped: weights, the state of optimizer, scheduler and probes, every
 row, every evaluation, every decision, every TensorBoard event, each of them once.

@@ -71,7 +71,7 @@ def write_checkpoint(run: Path, step: int, files: Mapping[str, bytes], *, keep: 
             shutil.rmtree(aside, ignore_errors=True)  # the space is better used by rows
             raise
     storage.write_whole(target.parent / LATEST, f"{target.name}\n".encode())
-    _prune(run, keep=keep)
+    prune(run, keep=keep)
 
 
 def checkpoint_paths(run: Path) -> list[Path]:
@@ -157,8 +157,11 @@ def _content(file: Path) -> bytes:
         raise
 
 
-def _prune(run: Path, *, keep: int) -> None:
-    """Delete all but the newest `keep` that are sound: a damaged one is no reason to delete another."""
+def prune(run: Path, *, keep: int) -> None:
+    """Delete all but the newest `keep` that are sound: a damaged one is no reason to delete another.
+
+    Raises: StorageError.
+    """
     num_sound = 0
     for path in checkpoint_paths(run):
         if num_sound >= keep:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from lrlab.config import RunConfig, to_toml
 from lrlab.runs import storage
 from lrlab.runs.background import Background
-from lrlab.runs.checkpoints import Checkpoint, DamagedError, newest_sound, write_checkpoint
+from lrlab.runs.checkpoints import Checkpoint, DamagedError, newest_sound, prune, write_checkpoint
 from lrlab.runs.directory import check_resumable, check_vacant, clear
 from lrlab.runs.environment import describe_environment
 from lrlab.runs.events import EVENTS_PREFIX, EventWriter
@@ -110,6 +110,7 @@ class RunWriter:
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedError(f"{checkpoint.path}: {POSITION} is not what lrlab writes.") from error
         rewind(self.directory, checkpoint.step, sizes=sizes)
+        prune(self.directory, keep=config.checkpoint.keep)  # which a killed process may have left undone
         before = self.before = read_info(self.directory)
         went_on = [*before.get("resumed", []), {"step": checkpoint.step, "status": before["status"]}]
         self._info = {**before, **_begun(), "resumed": went_on}
