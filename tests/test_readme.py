@@ -1,4 +1,4 @@
-"""What the README and the pages on schedules and on comparing show works as it stands there."""
+"""What the README and the pages on schedules, studies and comparing show works as it stands there."""
 
 import re
 import shlex
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lrlab.cli.app import app
-from lrlab.config import parse_config
+from lrlab.config import parse_config, read_study
 from lrlab.experiments.build_scheduler import build_scheduler
 from lrlab.models import resnet18
 from lrlab.schedulers import LayerwiseLR
@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SCHEDULES = (ROOT / "docs" / "schedules.md").read_text()
 COMPARING = (ROOT / "docs" / "comparing.md").read_text()
+STUDIES = (ROOT / "docs" / "studies.md").read_text()
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -44,7 +45,7 @@ def test_the_loop_of_ones_own_runs() -> None:
 
 COMMANDS = [
     line.removeprefix("$ ")
-    for text in (README, SCHEDULES, COMPARING)
+    for text in (README, SCHEDULES, STUDIES, COMPARING)
     for block in blocks("console", text)
     for line in block.splitlines()
 ]
@@ -62,6 +63,13 @@ def test_the_tables_of_the_page_on_schedules_are_a_configuration() -> None:
     assert set(config.layer_rates) == {"stem", "layer[34]", "linear"}
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "name": name} for name in ("stem", "layer3", "linear")]
     assert isinstance(build_scheduler(config, torch.optim.Adam(groups), num_steps=1000), LayerwiseLR)
+
+
+def test_the_study_of_the_page_on_studies_is_one(tmp_path: Path) -> None:
+    (text,) = blocks("toml", STUDIES)
+    (tmp_path / "schedules.toml").write_text(text)
+    study = read_study(tmp_path / "schedules.toml")
+    assert (len(study.tuning_configs()), len(study.seeds) * len(study.arms)) == (9, 15)
 
 
 def test_the_tree_names_every_folder_of_the_package() -> None:

@@ -1,7 +1,9 @@
 """The program as it is typed, in processes of its own, on real digits and on real CIFAR-10."""
 
+import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -195,6 +197,40 @@ def test_a_study_lays_its_arms_over_each_other_and_is_safe_to_repeat(tmp_path: P
     again = lrlab(tmp_path, "study", "pair.toml", "--json")
     assert json.loads(again.stdout) == {"study": "runs/pair", "outcomes": {"complete": 4}}
     assert again.stderr.count("(already there)") == 4
+
+
+def test_a_study_is_tuned_and_run_by_workers(tmp_path: Path) -> None:
+    tune = "[tune]\nrates = [1e-9, 1e-2]\nseeds = [1000]\n"
+    (tmp_path / "pair.toml").write_text(STUDY.replace("seeds = [0, 1]", "seeds = [0]") + tune)
+    ended = lrlab(tmp_path, "study", "pair.toml", "--workers", "2", "--json")
+    assert ended.returncode == 0
+    rates = {"multiplier-0.5": 0.01, "multiplier-0.2": 0.01}
+    assert json.loads(ended.stdout) == {"study": "runs/pair", "outcomes": {"complete": 2}, "rates": rates}
+    assert ended.stderr.startswith(
+        "study pair: 2 arms x 1 seeds = 2 runs, after 2 arms x 2 rates x 1 seeds = 4 runs that find the arms' rates "
+        "on 10% of the training images\n"
+    )
+    assert re.search(r"\[tuning 4/4\] multiplier-0.\d at \S+ seed 1000: complete, validation accuracy", ended.stderr)
+    assert "; 2 runs, 40 updates, " in ended.stderr
+    assert ended.stderr.count("the best rate may lie beyond the grid, of which this is the highest") == 2
+    share = max(1, len(os.sched_getaffinity(0)) // 2)  # of the processors, for each of two workers
+    threads = int(os.environ.get("OMP_NUM_THREADS", share))
+    assert [run.info["engine"]["threads"] for run in find_runs(tmp_path / "runs" / "pair")] == [threads] * 2
+
+
+def test_a_terminal_shows_a_table_of_the_runs(tmp_path: Path) -> None:
+    (tmp_path / "pair.toml").write_text(STUDY.replace("seeds = [0, 1]", "seeds = [0]"))
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "lrlab", "study", "pair.toml"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"})
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
+        while part := os.read(ours, 65536):
+            shown += part
+    os.close(ours)
+    assert process.wait(timeout=60) == 0
+    assert all(word in shown.decode() for word in ("mean accuracy", "multiplier-0.5 seed 0", "images/s", "left"))
 
 
 def test_report_can_be_made_again_from_the_directory_alone(tmp_path: Path) -> None:

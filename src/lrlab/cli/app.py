@@ -23,7 +23,7 @@ from lrlab.cli.parameters import (
     ScheduleName,
     Settings,
 )
-from lrlab.cli.parsing import make_app
+from lrlab.cli.parsing import at_least_one, make_app
 
 RUNS = Path("runs")
 SOME_FAILED = 7
@@ -170,6 +170,16 @@ def study(
     file: Annotated[Path, Parameter(name="FILE.toml", help="A study file: base, arms and seeds.")],
     /,
     *,
+    workers: Annotated[
+        int | None,
+        Parameter(
+            metavar="N",
+            validator=at_least_one,
+            group=MACHINE,
+            help="Processes that train side by side, each with its share of the processor's threads "
+            "[none: one run after another in this one].",
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Run what is missing of a study, and report; safe to repeat."""
@@ -177,21 +187,23 @@ def study(
 
     plan = read_study(file)
 
-    from lrlab.cli.display import Display
-    from lrlab.experiments import run_study, study_members
-    from lrlab.report import write_report
+    from lrlab.cli.follow import describe_plan, follow_study
+    from lrlab.cli.output import Output
+    from lrlab.studies import run_study
 
-    display = Display(json=json)
-    members = study_members(plan, RUNS)
-    display.say(f"study {plan.name}: {len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(members)} runs")
-    outcomes = display.follow_study(run_study(plan, file, root=RUNS), num_members=len(members))
-    folder = RUNS / plan.name
-    if outcomes.get("locked"):
-        display.say(f"{outcomes['locked']} of the runs are with another process; study again shows them when they end")
-    if outcomes.keys() & {"complete", "diverged"}:
-        display.say(f"figures and page: {write_report(folder)}")
-    display.document({"study": str(folder), "outcomes": outcomes})
-    return SOME_FAILED if outcomes.get("failed") else 0
+    screen = Output(json=json)
+    screen.say(describe_plan(plan))
+    followed = follow_study(screen, plan, run_study(plan, file, root=RUNS, workers=workers))
+    folder, outcomes = RUNS / plan.name, followed.outcomes
+    if outcomes["locked"]:
+        screen.say(f"{outcomes['locked']} of the runs are with another process; study again shows them when they end")
+    if outcomes["complete"] or outcomes["diverged"]:
+        from lrlab.report import write_report
+
+        screen.say(f"figures and page: {write_report(folder)}")
+    rates = {"rates": followed.rates} if plan.tune else {}
+    screen.document({"study": str(folder), "outcomes": dict(outcomes), **rates})
+    return SOME_FAILED if outcomes["failed"] else 0
 
 
 @app.command(group=TRAIN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
@@ -29,16 +29,16 @@ class Output:
     """
 
     def __init__(self, *, json: bool) -> None:
-        self._console = _Console(stderr=json)
+        self.console = _Console(stderr=json)
         self._wants_document = json
 
     def say(self, text: str) -> None:
         """Print a line as it is: names in it are not markup."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def say_wrapped(self, text: str) -> None:
         """Print a paragraph, broken between words at the width of the terminal."""
-        self._console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, num_names: int = 1) -> None:
         """Print rows of text under a header.
@@ -55,9 +55,17 @@ class Output:
             shown.add_column(Text(name), justify="left" if is_name else "right", overflow="fold", no_wrap=not is_name)
         for row in rows:
             shown.add_row(*map(Text, row))
-        self._console.print(shown)
+        self.console.print(shown)
 
     def document(self, document: dict[str, Any]) -> None:
         """Print a JSON document on stdout, where one is wanted."""
         if self._wants_document:
             sys.stdout.write(json_module.dumps(document, allow_nan=False) + "\n")
+
+
+def class_rows(accuracies: Iterable[tuple[str, float | None]], *, num_columns: int = 5) -> list[str]:
+    """Lay the accuracies of classes out in columns; of one without examples it is not known."""
+    cells = [f"{name[:14]} {'n/a' if share is None else format(share, '.0%')}" for name, share in accuracies]
+    width = max(map(len, cells), default=0) + 2
+    rows = (cells[start : start + num_columns] for start in range(0, len(cells), num_columns))
+    return ["  " + "".join(cell.ljust(width) for cell in row).rstrip() for row in rows]

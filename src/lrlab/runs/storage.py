@@ -30,6 +30,7 @@ CONFUSION = "confusion"
 CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
 STUDY = "study.toml"
+TUNING_RESULT = "tuning.json"
 
 PROMOTION = "permissive"
 """How parts of rows are put together: a float64 quantity is float32 in a part where it was not measured at all."""
@@ -112,6 +113,21 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(part) for key, part in value.items()}
     return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON document; None if it is not there.
+
+    Raises: StorageError.
+    """
+    if not path.exists():
+        return None
+    with storage_errors(path):
+        text = path.read_bytes()
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise StorageError(f"{path}: damaged, it is not JSON ({error}).") from error
 
 
 def append_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
