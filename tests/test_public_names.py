@@ -18,12 +18,12 @@ PUBLIC = {
         "SignalScheduler", "SlopeLR", "SnrLR", "StationarityLR", "WeakGradients", "refined_multipliers",
     },
     "lrlab.training": {
-        "DivergedError", "Engine", "EngineError", "Evaluation", "Network", "Recorder", "Rows", "Score", "Update",
-        "choose_engine", "divergence", "estimate_statistics", "evaluate", "train",
+        "DivergedError", "Engine", "EngineError", "Evaluation", "Network", "OutOfMemoryError", "Recorder", "Rows", "Score",
+        "Update", "choose_engine", "divergence", "estimate_statistics", "evaluate", "memory_errors", "train",
     },
     "lrlab.runs": {
-        "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError", "check_vacant", "find_runs",
-        "lock_run", "read_info", "read_run",
+        "Checkpoint", "DamagedError", "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError",
+        "check_resumable", "check_vacant", "find_runs", "lock_run", "read_info", "read_run", "sound_checkpoints",
     },
     "lrlab.compare": {
         "Arm", "ArmTime", "CompareError", "Comparison", "Difference", "LeftOut", "Measure", "Median", "PairRace",
