@@ -18,8 +18,8 @@ PUBLIC = {
         "SignalScheduler", "SlopeLR", "SnrLR", "StationarityLR", "WeakGradients", "refined_multipliers",
     },
     "lrlab.training": {
-        "DivergedError", "Engine", "EngineError", "Evaluation", "Network", "OutOfMemoryError", "Recorder", "Rows", "Score",
-        "Update", "choose_engine", "divergence", "estimate_statistics", "evaluate", "memory_errors", "train",
+        "DivergedError", "Engine", "EngineError", "Evaluation", "Network", "OutOfMemoryError", "Recorder", "Rows",
+        "Score", "Update", "choose_engine", "divergence", "estimate_statistics", "evaluate", "memory_errors", "train",
     },
     "lrlab.runs": {
         "Checkpoint", "DamagedError", "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError",
