@@ -13,7 +13,19 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from lrlab.experiments import Ended, Evaluated, Event, Experiment, Member, Started, StudyEvent, Update
+from lrlab.experiments import (
+    Ended,
+    Evaluated,
+    Event,
+    Experiment,
+    Member,
+    RangeTest,
+    RangeTestPlan,
+    Started,
+    StudyEvent,
+    Sweep,
+    Update,
+)
 from lrlab.report import write_report
 from lrlab.runs import read_run
 
@@ -84,6 +96,21 @@ class Display:
                         bar.show(event)
         return outcomes
 
+    def follow_range_test(self, plan: RangeTestPlan, events: Iterator[Update | Sweep]) -> RangeTest:
+        """Show a range test to its end, a line a sweep."""
+        sweeps: list[Sweep] = []
+        with self._bar() as bar:
+            for event in events:
+                if isinstance(event, Sweep):
+                    sweeps.append(event)
+                    self.say(describe_sweep(event))
+                    continue
+                if event.step == 1:
+                    title = f"[{len(sweeps) + 1}/{len(plan.seeds)}]"
+                    bar.start(title, num_steps=plan.rates.num_steps, batch_size=plan.config.batch_size)
+                bar.show(event)
+        return RangeTest(plan.rates, tuple(sweeps))
+
     @contextmanager
     def _bar(self) -> Iterator[_Bar]:
         columns = (
@@ -141,6 +168,16 @@ def describe_end(member: Member, ended: Ended, evaluated: Evaluated | None) -> s
     text += " (already there)" if ended.was_there else ""
     text += f": {ended.message}" if ended.message else f", test accuracy {ended.test_accuracy:.2%}"
     return "\n".join([text, *(_class_rows(evaluated) if evaluated else [])])
+
+
+def describe_sweep(sweep: Sweep) -> str:
+    """Say what one sweep suggests, or why nothing, and where it diverged."""
+    text = f"seed {sweep.seed}: "
+    if sweep.suggestion is None:
+        text += f"no suggestion: {sweep.reason}"
+    else:
+        text += f"{sweep.suggestion:.2e}, a tenth of the rate with the least loss ({min(sweep.smoothed):.3f})"
+    return text + (f"; diverged at {sweep.diverged_at:.2e}" if sweep.diverged_at is not None else "")
 
 
 def _class_rows(event: Evaluated, *, num_columns: int = 5) -> list[str]:

@@ -1,10 +1,13 @@
-"""Training: the loop, how a step is computed, the evaluation, and the rows that come of it."""
+"""Training: the loop, how a step is computed, the evaluation, the rows that come of it, and the range test."""
 
 from lrlab.training.engine import Engine, EngineError, choose_engine
 from lrlab.training.evaluate import Evaluation, Score, estimate_statistics, evaluate
 from lrlab.training.loop import Update, train
 from lrlab.training.network import Network
+from lrlab.training.range_test import range_test
 from lrlab.training.records import DivergedError, Recorder, Rows, divergence
+from lrlab.training.restore import restored
+from lrlab.training.sweep import RangeTest, RateRange, Sweep, SweepRecorder
 
 __all__ = [
     "DivergedError",
@@ -12,13 +15,19 @@ __all__ = [
     "EngineError",
     "Evaluation",
     "Network",
+    "RangeTest",
+    "RateRange",
     "Recorder",
     "Rows",
     "Score",
+    "Sweep",
+    "SweepRecorder",
     "Update",
     "choose_engine",
     "divergence",
     "estimate_statistics",
     "evaluate",
+    "range_test",
+    "restored",
     "train",
 ]
