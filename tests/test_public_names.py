@@ -9,7 +9,7 @@ PUBLIC = {
     "lrlab": {
         "ArticleLR", "Experiment", "GradientProbe", "GreedyLR", "LayerwiseLR", "OutputGradientProbe", "PhasesLR",
         "PlateauLR", "RefinedLR", "Run", "RunConfig", "SlopeLR", "SnrLR", "StationarityLR", "__version__",
-        "compare_runs", "find_runs", "layer_groups", "parse_config", "read_run", "write_report",
+        "compare_runs", "find_runs", "layer_groups", "parse_config", "range_test", "read_run", "write_report",
     },
     "lrlab.models": {"LayerGroups", "ResNet", "layer_groups", "resnet18", "resnet34"},
     "lrlab.probes": {"GradientProbe", "OutputGradientProbe", "Probe"},
@@ -18,8 +18,9 @@ PUBLIC = {
         "SignalScheduler", "SlopeLR", "SnrLR", "StationarityLR", "WeakGradients", "refined_multipliers",
     },
     "lrlab.training": {
-        "DivergedError", "Engine", "EngineError", "Evaluation", "Network", "OutOfMemoryError", "Recorder", "Rows",
-        "Score", "Update", "choose_engine", "divergence", "estimate_statistics", "evaluate", "memory_errors", "train",
+        "DivergedError", "Engine", "EngineError", "Evaluation", "Network", "OutOfMemoryError", "RangeTest", "RateRange",
+        "Recorder", "Rows", "Score", "Sweep", "SweepRecorder", "Update", "choose_engine", "divergence",
+        "estimate_statistics", "evaluate", "memory_errors", "range_test", "restored", "train",
     },
     "lrlab.runs": {
         "Checkpoint", "DamagedError", "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError",
@@ -29,7 +30,7 @@ PUBLIC = {
         "Arm", "ArmTime", "CompareError", "Comparison", "Difference", "LeftOut", "Measure", "Median", "PairRace",
         "Profile", "Race", "compare_runs", "notes", "race_sentence", "sentence", "to_document", "write_csv",
     },
-    "lrlab.report": {"confusion_png", "write_figures", "write_replay", "write_report"},
+    "lrlab.report": {"confusion_png", "write_figures", "write_range_test", "write_replay", "write_report"},
 }  # fmt: skip
 
 

@@ -43,6 +43,22 @@ def test_the_loop_of_ones_own_runs() -> None:
     assert rows[25]["grad_l2/stem"] > 0
 
 
+def test_the_range_test_of_the_page_on_schedules_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks("python", SCHEDULES)
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    inputs = torch.randn(64, 4)
+    names = {
+        "model": model,
+        "optimizer": torch.optim.Adam(model.parameters()),
+        "criterion": nn.CrossEntropyLoss(),
+        "loader": [(inputs, inputs.argmax(1) % 3)] * 3,
+    }
+    exec(compile(code, "schedules.md", "exec"), names)
+    suggestion, *_ = capsys.readouterr().out.split()
+    assert 1e-5 < float(suggestion) < 1.0
+
+
 COMMANDS = [
     line.removeprefix("$ ")
     for text in (README, SCHEDULES, STUDIES, COMPARING)

@@ -27,6 +27,7 @@ _HOMES = {
     "find_runs": "lrlab.runs",
     "layer_groups": "lrlab.models",
     "parse_config": "lrlab.config",
+    "range_test": "lrlab.training",
     "read_run": "lrlab.runs",
     "write_report": "lrlab.report",
 }

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Group, Parameter
 
 from lrlab import __version__
-from lrlab.cli.ask import calibrate, data_app, preview, refine, replay
+from lrlab.cli.ask import calibrate, data_app, lr_find, preview, refine, replay
 from lrlab.cli.parameters import (
     COMPARED,
     LENGTH,
     MACHINE,
     RECORDS,
-    WHAT,
+    BatchSize,
     ConfigFile,
+    Data,
     DataDir,
+    Device,
     Json,
+    Model,
+    Precision,
     Rate,
     ScheduleName,
     Settings,
+    Width,
 )
 from lrlab.cli.parsing import at_least_one, make_app
 from lrlab.cli.resume import resume, verify
@@ -44,16 +49,11 @@ app["--help"].group = app["--version"].group = OPTIONS
 @app.command(group=TRAIN)
 def train(
     *,
-    data: Annotated[
-        str | None, Parameter(metavar="NAME", group=WHAT, help="cifar10, cifar100, digits or folder:DIR [digits].")
-    ] = None,
+    data: Data = None,
     data_dir: DataDir = None,
-    model: Annotated[
-        Literal["resnet18", "resnet34"] | None,
-        Parameter(metavar="resnet18|resnet34", group=WHAT, help="Network [resnet18]."),
-    ] = None,
-    width: Annotated[int | None, Parameter(metavar="N", group=WHAT, help="Planes of its first stage [64].")] = None,
-    batch_size: Annotated[int | None, Parameter(metavar="N", group=WHAT, help="Images in one update [128].")] = None,
+    model: Model = None,
+    width: Width = None,
+    batch_size: BatchSize = None,
     schedule: ScheduleName = None,
     lr: Rate = None,
     settings: Settings = None,
@@ -62,14 +62,8 @@ def train(
     seed: Annotated[
         int | None, Parameter(metavar="N", group=MACHINE, help="Seed of weights, order and augmentation [0].")
     ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"] | None,
-        Parameter(metavar="auto|cpu|cuda", group=MACHINE, help="Where to compute [auto]."),
-    ] = None,
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"] | None,
-        Parameter(metavar="auto|fp32|bf16", group=MACHINE, help="Arithmetic of the forward pass [fp32]."),
-    ] = None,
+    device: Device = None,
+    precision: Precision = None,
     config: ConfigFile = None,
     run: Annotated[
         Path | None, Parameter(metavar="DIR", group=RECORDS, help="Run directory to make [runs/<what it is>].")
@@ -212,7 +206,7 @@ def compare(
     return 0
 
 
-for verb in (preview, replay, calibrate, refine):
+for verb in (preview, lr_find, replay, calibrate, refine):
     app.command(verb, group=ASK)
 data_app.group = (ASK,)
 app.command(data_app)

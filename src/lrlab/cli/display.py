@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from lrlab.cli.output import Output, class_rows
 from lrlab.cli.signals import stop_requests
-from lrlab.experiments import Evaluated, Event, Experiment
+from lrlab.experiments import Evaluated, Event, Experiment, RangeTest, RangeTestPlan, Sweep, Update
 from lrlab.experiments.pace import Look, Pace
 from lrlab.report import write_report
 from lrlab.runs import read_run
@@ -38,7 +38,7 @@ class Display(Output):
         Raises: Stopped after a signal, the run being saved.
         """
         with stop_requests() as stop, closing(events), self._bar() as bar:
-            bar.start(num_steps=experiment.num_steps, batch_size=experiment.config.batch_size)
+            bar.start("", num_steps=experiment.num_steps, batch_size=experiment.config.batch_size)
             for event in events:
                 if isinstance(event, Evaluated):
                     self.say(describe(event))
@@ -46,9 +46,25 @@ class Display(Output):
                 if stop.number is not None:
                     break
 
+    def follow_range_test(self, plan: RangeTestPlan, events: Iterator[Update | Sweep]) -> RangeTest:
+        """Show a range test to its end, a line a sweep."""
+        sweeps: list[Sweep] = []
+        with self._bar() as bar:
+            for event in events:
+                if isinstance(event, Sweep):
+                    sweeps.append(event)
+                    self.say(describe_sweep(event))
+                    continue
+                if event.step == 1:
+                    title = f"[{len(sweeps) + 1}/{len(plan.seeds)}]"
+                    bar.start(title, num_steps=plan.rates.num_steps, batch_size=plan.config.batch_size)
+                bar.show(event)
+        return RangeTest(plan.rates, tuple(sweeps))
+
     @contextmanager
     def _bar(self) -> Iterator[_Bar]:
         columns = (
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[state]}", markup=False),
@@ -65,9 +81,9 @@ class _Bar:
         self._progress = progress
         self._task = task
 
-    def start(self, *, num_steps: int, batch_size: int) -> None:
+    def start(self, title: str, *, num_steps: int, batch_size: int) -> None:
         """Begin with a run."""
-        self._progress.reset(self._task, total=num_steps, state="")
+        self._progress.reset(self._task, total=num_steps, description=title, state="")
         self._pace = Pace(batch_size=batch_size)
 
     def show(self, event: Event) -> None:
@@ -88,6 +104,16 @@ def describe(event: Evaluated) -> str:
     head += f"accuracy {found.accuracy:.2%}"
     head += f", with mirror images {found.mirror.accuracy:.2%}" if found.mirror else ""
     return "\n".join([head, *class_rows(zip(event.classes, found.class_accuracy, strict=True))])
+
+
+def describe_sweep(sweep: Sweep) -> str:
+    """Say what one sweep suggests, or why nothing, and where it diverged."""
+    text = f"seed {sweep.seed}: "
+    if sweep.suggestion is None:
+        text += f"no suggestion: {sweep.reason}"
+    else:
+        text += f"{sweep.suggestion:.2e}, a tenth of the rate with the least loss ({min(sweep.smoothed):.3f})"
+    return text + (f"; diverged at {sweep.diverged_at:.2e}" if sweep.diverged_at is not None else "")
 
 
 def rate_charts(rates: Mapping[str, Sequence[float]]) -> str:
