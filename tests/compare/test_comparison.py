@@ -74,6 +74,14 @@ def test_one_run_of_each_proves_nothing() -> None:
     assert notes(comparison) == ["1 seed is too few for: an interval or a test of any kind."]
 
 
+@pytest.mark.parametrize("num_seeds", range(2, 13))
+@pytest.mark.parametrize("gain", [1 / 360, 0.5])
+def test_one_seed_that_differs_is_no_evidence_with_however_many(num_seeds: int, gain: float) -> None:
+    found, _ = only(compare_runs(make_arms({"a": [0.5] * num_seeds, "b": [0.5] * (num_seeds - 1) + [0.5 + gain]})))
+    assert found.verdict == "no evidence" and found.p_sign_flip == 1
+    assert found.detectable > abs(found.mean) and found.seeds_needed > num_seeds
+
+
 def test_arms_that_do_the_same_are_identical() -> None:
     found, text = only(compare_runs(make_arms({"a": BASE, "b": BASE})))
     assert (found.verdict, found.interval, found.p) == ("identical", None, 1.0)

@@ -158,8 +158,8 @@ def test_seeds_needed_of_next_to_nothing_and_of_anything(difference: float, foun
     assert statistics.seeds_needed(difference) == found
 
 
-@pytest.mark.parametrize("num_seeds", [2, 3, 5, 20])
-@pytest.mark.parametrize("level", [0.05, 0.05 / 45])
+@pytest.mark.parametrize("num_seeds", [*range(2, 31), 100])
+@pytest.mark.parametrize("level", [0.05, 0.05 / 3, 0.05 / 45])
 def test_the_detectable_difference_has_a_power_of_80_percent(num_seeds: int, level: float) -> None:
     size = statistics.detectable_difference(num_seeds, level=level)
     assert statistics.power(size, num_seeds, level=level) == pytest.approx(0.8)
@@ -175,6 +175,12 @@ def test_power_is_that_of_scipys_simulation() -> None:
         n_resamples=10_000,
     ).power
     assert statistics.power(1.0, 8) == pytest.approx(simulated, abs=5 * np.sqrt(0.25 / 10_000))
+
+
+@pytest.mark.parametrize("num_seeds", [2, 5, 7, 30, 1000])
+def test_power_rises_to_one_however_large_the_difference(num_seeds: int) -> None:
+    powers = statistics.power(np.geomspace(0.01, 1e9, 500), num_seeds)
+    assert (np.diff(powers) >= -1e-7).all() and powers[-1] == 1
 
 
 def test_without_a_difference_power_is_the_level() -> None:

@@ -132,9 +132,10 @@ def power(difference: npt.ArrayLike, num_seeds: int, *, level: float = LEVEL) ->
     """
     freedom = num_seeds - 1
     critical = stats.t.isf(level / 2, freedom)
-    centre = np.minimum(np.abs(difference) * np.sqrt(num_seeds), 1e6)  # far beyond, scipy gives nan in place of 1
-    wrong_side = special.nctdtr(freedom, centre, -critical)  # nan where it is too small for a number
-    return 1.0 - special.nctdtr(freedom, centre, critical) + np.nan_to_num(wrong_side)
+    centre = np.minimum(np.abs(difference) * np.sqrt(num_seeds), 1e6)
+    # noncentral t up to either end; scipy has nan where it is below about 1e-8
+    below, missed = (np.nan_to_num(special.nctdtr(freedom, centre, end)) for end in (-critical, critical))
+    return 1.0 - missed + below
 
 
 def detectable_difference(num_seeds: int, *, level: float = LEVEL) -> float:
