@@ -43,7 +43,7 @@ def test_an_arm_is_one_configuration() -> None:
 
 
 def test_where_a_run_was_made_does_not_matter() -> None:
-    runs = [make_run("a", 0, 0.5), make_run("a", 1, 0.5, device="cpu", engine={"threads": 3}, telemetry={"every": 9})]
+    runs = [make_run("a", 0, 0.5), make_run("a", 1, 0.5, device="cpu", engine={"threads": 3}, checkpoint={"every": 9})]
     assert places(group_runs(runs)) == {"runs": {"a": [0, 1]}}
 
 
