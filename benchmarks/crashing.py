@@ -15,7 +15,8 @@ kill        {"number": n, "how": "before" | "after" | "torn", "within": text}: S
             if it were still being written
 kill_after  seconds after which SIGKILL comes, wherever the job is
 signals     [seconds, number]: a signal that comes so late
-max_file    bytes that a file may have, EFBIG beyond, as on a full disk; with max_file_until, up to the n-th call alone
+signal_at   {"within": text, "signal": number}: a signal before the first call that holds the text
+max_file    bytes that a file may have, EFBIG beyond, as on a full disk; until a call holds the text of max_file_until
 max_memory  bytes that the process may take, beyond what it has
 uid         user that the job is done as
 clock       seconds by which time.time() jumps, in turns, at each call
@@ -170,7 +171,7 @@ def _child(job: Job, data: Any, out: int, err: int, notes: int) -> int:
         reading, writing = os.pipe()
         os.close(reading)
         os.dup2(writing, {"stdout": 1, "stderr": 2}[name])
-    calls = _Calls(job.get("kill"), notes, lifts=job.get("max_file_until"))
+    calls = _Calls(job, notes)
     try:
         _let_go_wrong(job)
         code = _work(job, data)
@@ -229,12 +230,13 @@ def _small_picture(confusion: list[list[int]], *_: Any, **options: Any) -> bytes
 class _Calls:
     """Counts the calls that change the file system, and ends the process at the one that was chosen."""
 
-    def __init__(self, kill: Mapping[str, Any] | None, notes: int, *, lifts: int | None) -> None:
+    def __init__(self, job: Job, notes: int) -> None:
         self.made = 0
         self._matching = 0
-        self._kill = kill
+        self._kill = job.get("kill")
+        self._signal = job.get("signal_at")
+        self._lifts = job.get("max_file_until")
         self._notes = notes
-        self._lifts = lifts
         self._lock = threading.Lock()  # two threads write
         for name in CALLS:
             setattr(os, name, self._hooked(name, getattr(os, name)))
@@ -258,7 +260,10 @@ class _Calls:
     def _is_chosen(self, what: str) -> bool:
         with self._lock:
             self.made += 1
-            if self.made == self._lifts:
+            if self._signal is not None and self._signal["within"] in what:
+                os.kill(os.getpid(), self._signal["signal"])
+                self._signal = None
+            if self._lifts is not None and self._lifts in what:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             if self._kill is None or self._kill.get("within", "") not in what:
                 return False

@@ -27,7 +27,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from crashing import Ended, Warm, moments
 from lrlab.experiments.verify import differences
-from lrlab.runs import read_run, sound_checkpoints
+from lrlab.runs import RunError, read_run, sound_checkpoints
 from measuring import environment, parser, publish, table
 
 TITLE = "Runs that were killed"
@@ -152,6 +152,14 @@ def place(ended: Ended) -> str:
     return next((where for part, where in places.items() if part in ended.killed_at), "elsewhere in the directory")
 
 
+def is_complete(directory: Path) -> bool:
+    """Say whether there is a run that is over."""
+    try:
+        return read_run(directory).status == "complete"
+    except RunError:  # killed before its first word
+        return False
+
+
 class Killing:
     """Kills runs until it has killed enough, and keeps count."""
 
@@ -181,8 +189,10 @@ class Killing:
             ended = self._warm.do({**job, **(next(chosen) if len(kills) < wanted else {})})
             if ended.code == -9:
                 kills.append(place(ended))
+                if is_complete(directory):  # it had said so before the kill came
+                    break
         self._left -= len(kills)
-        found = compare(self._path(kind), directory) if ended.code == 0 else [ended.err.splitlines()[-1]]
+        found = compare(self._path(kind), directory) if ended.code in (0, -9) else [ended.err.splitlines()[-1]]
         made = {"kind": kind, "kills": kills, "differences": found}
         self.runs.append(made)
         return made

@@ -35,6 +35,11 @@ def warm() -> Iterator[Warm]:
 
 
 @pytest.fixture
+def config() -> dict[str, Any]:
+    return CONFIG
+
+
+@pytest.fixture
 def do(warm: Warm, tmp_path: Path) -> Do:
     """Do a job in the test's folder: make or resume the run `run`, or call the command line."""
 

@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; Python flushes in peace
             return CLOSED_PIPE
+        except MemoryError:  # outside of the updates, which say more
+            _complain("lrlab: out of memory: the machine has too little left for this. Free some, or take less data.\n")
+            return USAGE
         except Exception as error:
             code = getattr(error, "exit_code", None)
             if code is None:

@@ -149,11 +149,14 @@ def read_info(directory: Path) -> Mapping[str, Any]:
 def find_runs(path: Path) -> list[Run]:
     """Return the run at a path, or all the runs of the study at it, by arm and seed.
 
-    Raises: RunError if there is neither.
+    Raises: RunError if there is neither; StorageError if they may not be read.
     """
-    if (path / storage.INFO).exists():
+    with storage.storage_errors(path):
+        is_run = (path / storage.INFO).exists()
+        infos = [] if is_run else list(path.glob(f"*/seed*/{storage.INFO}"))
+    if is_run:
         return [read_run(path)]
-    runs = [read_run(info.parent) for info in path.glob(f"*/seed*/{storage.INFO}")]
+    runs = [read_run(info.parent) for info in infos]
     if not runs:
         raise storage.RunError(f"{path}: no run and no study here. Name a directory that lrlab train or study made.")
     return sorted(runs, key=lambda run: (run.arm, run.seed))

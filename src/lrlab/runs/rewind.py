@@ -8,9 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lrlab.runs import storage
 from lrlab.runs.checkpoints import checkpoint_paths, checkpoint_step
@@ -59,10 +57,7 @@ def _cut_file(path: Path, size: int) -> None:
 
 
 def _cut_part(part: Path, step: int) -> None:
-    try:
-        rows = pq.read_table(part)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise storage.StorageError(f"{part}: damaged ({error}).") from error
+    rows = storage.read_part(part)
     kept = rows.filter(pc.less_equal(rows["step"], step))
     if not len(kept):
         with storage.storage_errors(part), contextlib.suppress(FileNotFoundError):

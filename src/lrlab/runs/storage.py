@@ -101,6 +101,17 @@ def write_part(path: Path, rows: pa.Table) -> None:
     write_whole(path, buffer.getvalue().to_pybytes())
 
 
+def read_part(path: Path) -> pa.Table:
+    """Read one Parquet file of rows, in this thread: one that memory is lacking for would be waited for without end.
+
+    Raises: StorageError if it is damaged.
+    """
+    try:
+        return pq.read_table(path, use_threads=False, pre_buffer=False)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StorageError(f"{path}: damaged ({error}).") from error
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON document whole; numbers that are not finite become null."""
     write_whole(path, (json.dumps(plain(value), indent=2, allow_nan=False) + "\n").encode())

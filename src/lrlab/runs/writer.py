@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lrlab.config import RunConfig, to_toml
 from lrlab.runs import storage
@@ -234,7 +233,7 @@ class RunWriter:
             return
         # written over the first part before the others go: a reader in between drops the rows that it has twice
         tables: list[pa.Table] = []
-        for table in map(pq.read_table, parts):
+        for table in map(storage.read_part, parts):
             # the first part holds all the others where a process was killed below
             last = pc.max(tables[-1]["step"]).as_py() if tables else 0
             if len(rows := table.filter(pc.greater(table["step"], last))):
