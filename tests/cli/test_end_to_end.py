@@ -1,9 +1,7 @@
 """The program as it is typed, in processes of its own, on real digits and on real CIFAR-10."""
 
-import contextlib
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -216,21 +214,6 @@ def test_a_study_is_tuned_and_run_by_workers(tmp_path: Path) -> None:
     share = max(1, len(os.sched_getaffinity(0)) // 2)  # of the processors, for each of two workers
     threads = int(os.environ.get("OMP_NUM_THREADS", share))
     assert [run.info["engine"]["threads"] for run in find_runs(tmp_path / "runs" / "pair")] == [threads] * 2
-
-
-def test_a_terminal_shows_a_table_of_the_runs(tmp_path: Path) -> None:
-    (tmp_path / "pair.toml").write_text(STUDY.replace("seeds = [0, 1]", "seeds = [0]"))
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "lrlab", "study", "pair.toml"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"})
-    os.close(theirs)
-    shown = b""
-    with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
-        while part := os.read(ours, 65536):
-            shown += part
-    os.close(ours)
-    assert process.wait(timeout=60) == 0
-    assert all(word in shown.decode() for word in ("mean accuracy", "multiplier-0.5 seed 0", "images/s", "left"))
 
 
 def test_report_can_be_made_again_from_the_directory_alone(tmp_path: Path) -> None:
