@@ -5,10 +5,10 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+from lrlab.cli.screen import Screen
 from rich.console import Console
 
 from lrlab.cli.follow import describe_choice, describe_plan, follow_study
-from lrlab.cli.screen import Screen
 from lrlab.config import StudyConfig, TuneConfig, parse_config
 from lrlab.studies import Choice, Died, Ended, Member, Progress
 from lrlab.studies.study import Happening

@@ -104,7 +104,7 @@ def nothing(model: nn.Module, optimizer: Optimizer, batches: Any) -> None:
 
 
 def range_test_between(model: nn.Module, optimizer: Optimizer, batches: Any) -> None:
-    found = range_test(make_update(model, optimizer), batches, model, optimizer, num_steps=40, seeds=(0, 1))
+    found = range_test(make_update(model, optimizer), batches, model, optimizer, num_steps=20, seeds=(0, 1))
     assert len({sweep.losses for sweep in found.sweeps}) == 2  # another seed is another order
 
 

@@ -201,8 +201,9 @@ def suggest(lrs: Array, losses: Array, half_window: int, *, diverged: bool) -> t
         half_window: see `smooth`.
         diverged: whether the sweep was ended since it diverged.
     Source: fastai's `minimum` suggestion (Howard and Gugger, 2020, arXiv:2002.04688); the test itself is that of
-        Smith, 2017, arXiv:1506.01186, section 3.3. The rate of the steepest fall, Lightning's and fastai's former
-        choice, is that of a derivative, and scatters more from seed to seed: docs/schedules.md has the figures.
+        Smith, 2017, arXiv:1506.01186, section 3.3. The other usual choice, the rate of the steepest fall (Lightning), is
+        read off a derivative: over five seeds of CIFAR-10 it scattered by a factor of 3.3, this one by 1.7
+        (docs/schedules.md).
     """
     width = 2 * half_window + 1
     if len(losses) <= width:
