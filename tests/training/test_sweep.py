@@ -109,7 +109,7 @@ def test_a_loss_that_fell_until_it_diverged_suggests_a_rate() -> None:
 def test_a_sweep_that_diverges_at_once_suggests_nothing(bad: float) -> None:
     found = record([bad])
     assert (found.suggestion, found.diverged_at, found.losses) == (None, 1e-6, ())
-    assert found.reason == "it diverged within 1 updates: begin with a lower rate"
+    assert found.reason == "it diverged almost at once: begin with a lower rate"
 
 
 def test_it_ends_once_the_mean_of_the_last_losses_is_four_times_the_least_and_above_the_first() -> None:

@@ -178,8 +178,8 @@ class SweepRecorder:
 def smooth(losses: Array, half_window: int) -> Array:
     """Return the mean of each loss and those around it, (N,): as many before as after, fewer towards the ends.
 
-    Unlike an exponential moving average it does not lag behind, which on an axis of rates is a bias: fastai's, with
-    0.98 over 100 updates, rests on losses of the half of the sweep before.
+    Unlike an exponential moving average it does not lag behind, which on an axis of rates is a bias: a value of
+    fastai's, with 0.98, rests on the 50 updates before it, of the 100 of its sweep.
     """
     sums = np.concatenate([[0.0], np.cumsum(losses)])
     index = np.arange(len(losses))
@@ -201,13 +201,13 @@ def suggest(lrs: Array, losses: Array, half_window: int, *, diverged: bool) -> t
         half_window: see `smooth`.
         diverged: whether the sweep was ended since it diverged.
     Source: fastai's `minimum` suggestion (Howard and Gugger, 2020, arXiv:2002.04688); the test itself is that of
-        Smith, 2017, arXiv:1506.01186, section 3.3. The other usual choice, the rate of the steepest fall (Lightning), is
-        read off a derivative: over five seeds of CIFAR-10 it scattered by a factor of 3.3, this one by 1.7
+        Smith, 2017, arXiv:1506.01186, section 3.3. The other usual choice, the rate of the steepest fall (Lightning),
+        is read off a derivative: over five seeds of CIFAR-10 it scattered by a factor of 3.3, this one by 1.7
         (docs/schedules.md).
     """
     width = 2 * half_window + 1
     if len(losses) <= width:
-        return None, f"it diverged within {len(losses) + 1} updates: begin with a lower rate"
+        return None, "it diverged almost at once: begin with a lower rate"
     smoothed = smooth(losses, half_window)
     last = len(losses) - 1 - half_window
     least = half_window + int(smoothed[half_window : last + 1].argmin())
