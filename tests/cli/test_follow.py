@@ -5,10 +5,10 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from lrlab.cli.screen import Screen
 from rich.console import Console
 
 from lrlab.cli.follow import describe_choice, describe_plan, follow_study
+from lrlab.cli.output import Output
 from lrlab.config import StudyConfig, TuneConfig, parse_config
 from lrlab.studies import Choice, Died, Ended, Member, Progress
 from lrlab.studies.study import Happening
@@ -35,7 +35,7 @@ def happenings() -> Generator[Happening, None, None]:
 
 
 def shown(*, is_terminal: bool) -> str:
-    screen, text = Screen(json=False), io.StringIO()
+    screen, text = Output(json=False), io.StringIO()
     screen.console = Console(file=text, force_terminal=is_terminal, width=100, color_system=None)
     followed = follow_study(screen, STUDY, happenings())
     assert followed.outcomes == {"complete": 2, "failed": 1}  # that of tuning is not one of the study's
