@@ -31,6 +31,8 @@ format: $(READY)  ## put the code into shape
 bench: $(BENCH_READY)  ## every benchmark in turn, on CIFAR-10 in DATA=data: hours on a processor; benchmarks/README.md
 	$(BENCH) benchmarks/startup.py
 	$(BENCH) benchmarks/schedulers.py
+	$(BENCH) benchmarks/comparison.py
+	$(BENCH) benchmarks/studies.py
 	$(BENCH) benchmarks/telemetry.py --data-dir $(DATA)
 	$(BENCH) benchmarks/throughput.py --data-dir $(DATA)
 	LRLAB_DATA_DIR=$(DATA) .venv-bench/bin/lrlab study studies/precision.toml

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from lrlab.config import merge, parse_config, read_study, to_table
-from lrlab.experiments import Evaluated, Experiment, study_members
+from lrlab.experiments import Evaluated, Experiment
 from lrlab.runs import Run, RunError, find_runs, read_run
 from lrlab.runs.storage import STUDY, write_whole
+from lrlab.studies import study_members
 from lrlab.training import DivergedError
 from measuring import digits, environment, publish, spread, table, with_range
 
@@ -158,7 +159,7 @@ def advance(study_file: Path, options: argparse.Namespace) -> Path:
         deadline = time.perf_counter() + 60 * options.max_minutes
         with (
             contextlib.suppress(DivergedError),
-            contextlib.closing(experiment.run(member.directory, again=True)) as events,
+            contextlib.closing(experiment.run(member.directory, resumes=True)) as events,
         ):
             for event in events:
                 if isinstance(event, Evaluated):

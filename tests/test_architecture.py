@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "probes": {"gradients"},
     "training": {"gradients", "schedulers", "probes", "data"},
     "runs": {"config"},
+    "compare": {"config", "runs"},
     "report": {"runs", "compare"},
     "integrations": {"schedulers", "probes", "runs"},
     "experiments": {
@@ -33,13 +34,14 @@ MAY_IMPORT = {
         "runs",
         "report",
     },
-    "cli": {"config", "experiments", "runs", "compare", "report", "integrations"},
+    "studies": {"config", "data", "experiments", "training", "runs"},
+    "cli": {"config", "experiments", "studies", "runs", "compare", "report", "integrations"},
     "__main__": {"cli"},
     "__init__": set(),
 }
 """docs/decisions/0001 says where this differs from the first design."""
 
-NO_TORCH = ("config", "runs", "report", "cli")
+NO_TORCH = ("config", "runs", "compare", "report", "studies", "cli")
 OPTIONAL = {"lightning", "pytorch_lightning", "transformers", "accelerate"}
 TORCH_ONLY = ("schedulers", "probes", "gradients", "schedules")
 
@@ -101,8 +103,8 @@ def test_importing_lrlab_loads_neither_torch_nor_pyarrow() -> None:
     assert not {"torch", "pyarrow", "pydantic"} & loaded_by("import lrlab")
 
 
-@pytest.mark.parametrize("package", ["runs", "report"])
-def test_reading_runs_loads_no_torch(package: str) -> None:
+@pytest.mark.parametrize("package", ["runs", "compare", "report", "studies", "studies.messages", "cli.follow"])
+def test_reading_runs_and_having_others_make_them_loads_no_torch(package: str) -> None:
     assert "torch" not in loaded_by(f"import lrlab.{package}")
 
 

@@ -21,6 +21,7 @@ import measuring
 import precision
 import schedulers
 import startup
+import studies
 import telemetry
 import throughput
 import time_to_accuracy
@@ -285,3 +286,14 @@ def test_the_cost_of_bfloat16_by_hand() -> None:
         (1 - 4.303 * 2 / 3**0.5, 1 + 4.303 * 2 / 3**0.5), rel=1e-3
     )
     assert figures["std_of_seeds_fp32"] == pytest.approx(1.0)
+
+
+def test_a_study_by_workers_is_measured_beside_its_runs_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text(studies.PLAN.format(seeds=[0], steps=5))
+    found = studies.measure(path, 2)
+    assert (found["runs"], found["complete"], found["differing"]) == (2, 2, {})
+    assert 0 < found["train_seconds"] < 2 * found["seconds"]
+    assert "2 of 2" in studies.page([found], 2, 5)
+    runs = tmp_path / "runs" / "tiny"
+    assert "train/loss" in studies.differences(runs / "cosine" / "seed0", runs / "constant" / "seed0")

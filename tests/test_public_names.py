@@ -9,7 +9,7 @@ PUBLIC = {
     "lrlab": {
         "ArticleLR", "Experiment", "GradientProbe", "GreedyLR", "LayerwiseLR", "OutputGradientProbe", "PhasesLR",
         "PlateauLR", "RefinedLR", "Run", "RunConfig", "SlopeLR", "SnrLR", "StationarityLR", "__version__",
-        "find_runs", "layer_groups", "parse_config", "read_run", "write_report",
+        "compare_runs", "find_runs", "layer_groups", "parse_config", "range_test", "read_run", "write_report",
     },
     "lrlab.models": {"LayerGroups", "ResNet", "layer_groups", "resnet18", "resnet34"},
     "lrlab.probes": {"GradientProbe", "OutputGradientProbe", "Probe"},
@@ -18,14 +18,19 @@ PUBLIC = {
         "SignalScheduler", "SlopeLR", "SnrLR", "StationarityLR", "WeakGradients", "refined_multipliers",
     },
     "lrlab.training": {
-        "DivergedError", "Engine", "EngineError", "Evaluation", "Network", "Recorder", "Rows", "Score", "Update",
-        "choose_engine", "divergence", "estimate_statistics", "evaluate", "train",
+        "DivergedError", "Engine", "EngineError", "Evaluation", "Network", "OutOfMemoryError", "RangeTest", "RateRange",
+        "Recorder", "Rows", "Score", "Sweep", "SweepRecorder", "Update", "choose_engine", "divergence",
+        "estimate_statistics", "evaluate", "memory_errors", "range_test", "restored", "train",
     },
     "lrlab.runs": {
-        "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError", "check_vacant", "find_runs",
-        "lock_run", "read_info", "read_run",
+        "Checkpoint", "DamagedError", "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError",
+        "check_resumable", "check_vacant", "find_runs", "lock_run", "read_info", "read_run", "sound_checkpoints",
     },
-    "lrlab.report": {"confusion_png", "write_figures", "write_replay", "write_report"},
+    "lrlab.compare": {
+        "Arm", "ArmTime", "CompareError", "Comparison", "Difference", "LeftOut", "Measure", "Median", "PairRace",
+        "Profile", "Race", "compare_runs", "notes", "race_sentence", "sentence", "to_document", "write_csv",
+    },
+    "lrlab.report": {"confusion_png", "write_figures", "write_range_test", "write_replay", "write_report"},
 }  # fmt: skip
 
 

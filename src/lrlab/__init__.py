@@ -23,9 +23,11 @@ _HOMES = {
     "SlopeLR": "lrlab.schedulers",
     "SnrLR": "lrlab.schedulers",
     "StationarityLR": "lrlab.schedulers",
+    "compare_runs": "lrlab.compare",
     "find_runs": "lrlab.runs",
     "layer_groups": "lrlab.models",
     "parse_config": "lrlab.config",
+    "range_test": "lrlab.training",
     "read_run": "lrlab.runs",
     "write_report": "lrlab.report",
 }

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -119,10 +120,52 @@ def test_a_signal_stops_a_run_with_its_rows_kept(tmp_path: Path, number: signal.
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert err == "lrlab: stopped; what was recorded so far is kept.\n"
+    assert err.splitlines() == [
+        "lrlab: stopping once the update under way is saved; again to stop at once",
+        "lrlab: stopped; what was recorded so far is kept.",
+    ]
     run = read_run(tmp_path / "run")
     assert run.status == "preempted"
     assert len(run.series("train/loss")[0]) == run.result["steps"] > 0
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")] == [
+        f"step-{run.result['steps']:06d}"
+    ]
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    code = """
+        import os, signal
+        from lrlab.cli.signals import stop_requests
+        with stop_requests() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            print(stop.number, flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+            print("still here", flush=True)
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (143, "2\n")
+
+
+def test_a_run_that_was_stopped_goes_on_and_can_be_verified(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lrlab", "train", *TINY, "--steps", "300", "--run", "run",
+               "--set", "telemetry.flush_every=10", "--set", "checkpoint.every=250"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("run/metrics/part-*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert out.splitlines()[-1] == "go on with: lrlab resume run"
+    ended = lrlab(tmp_path, "resume", "run", "--json")
+    assert (ended.returncode, json.loads(ended.stdout)["status"]) == (0, "complete")
+    assert list(read_run(tmp_path / "run").series("train/loss")[0]) == list(range(1, 301))
+    verified = lrlab(tmp_path, "verify", "run")
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert verified.stdout.startswith("updates 251 to 300 repeated: weights, state, rows")
+    again = lrlab(tmp_path, "resume", "run")
+    assert (again.returncode, again.stderr) == (
+        2, "lrlab: run: the run is complete. Give it more --epochs or --steps to go on.\n"
+    )  # fmt: skip
 
 
 STUDY = """
@@ -152,6 +195,28 @@ def test_a_study_lays_its_arms_over_each_other_and_is_safe_to_repeat(tmp_path: P
     again = lrlab(tmp_path, "study", "pair.toml", "--json")
     assert json.loads(again.stdout) == {"study": "runs/pair", "outcomes": {"complete": 4}}
     assert again.stderr.count("(already there)") == 4
+
+
+def test_a_study_is_tuned_and_run_by_workers(tmp_path: Path) -> None:
+    tune = "[tune]\nrates = [1e-3, 1e-2]\nseeds = [1000]\n"
+    (tmp_path / "pair.toml").write_text(STUDY.replace("seeds = [0, 1]", "seeds = [0]") + tune)
+    ended = lrlab(tmp_path, "study", "pair.toml", "--workers", "2", "--json")
+    assert ended.returncode == 0
+    document = json.loads(ended.stdout)
+    assert (document["study"], document["outcomes"]) == ("runs/pair", {"complete": 2})
+    found = {run.arm: run.config["optimizer"]["lr"] for run in find_runs(tmp_path / "runs" / "pair")}
+    assert document["rates"] == found
+    assert set(found.values()) <= {1e-3, 1e-2}
+    assert ended.stderr.startswith(
+        "study pair: 2 arms x 1 seeds = 2 runs, after 2 arms x 2 rates x 1 seeds = 4 runs that find the arms' rates "
+        "on 10% of the training images\n"
+    )
+    assert re.search(r"\[tuning 4/4\] multiplier-0.\d at \S+ seed 1000: complete, validation accuracy", ended.stderr)
+    assert "; 2 runs, 40 updates, " in ended.stderr
+    assert ended.stderr.count("the best rate may lie beyond the grid, of which this is the ") == 2  # of two, each
+    share = max(1, len(os.sched_getaffinity(0)) // 2)  # of the processors, for each of two workers
+    threads = int(os.environ.get("OMP_NUM_THREADS", share))
+    assert [run.info["engine"]["threads"] for run in find_runs(tmp_path / "runs" / "pair")] == [threads] * 2
 
 
 def test_report_can_be_made_again_from_the_directory_alone(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
         (["train", "--lr"], "--lr"),
         (["train", "digits"], "lrlab train: Unexpected argument 'digits'."),
         (["study"], "lrlab study: FILE.toml is missing."),
+        (["study", "a.toml", "--workers", "0"], "must be at least 1, got 0."),
         (["data", "chekc", "digits"], "lrlab data: Unknown command 'chekc'. Did you mean 'check'?"),
         (["report", "a\x1b[31mb\n", "c"], "Unexpected argument 'c'"),
     ],
@@ -125,7 +126,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = said(capsys, "--help")
     assert code == 0
-    assert all(re.search(rf"^  {verb} ", out, re.M) for verb in ("train", "study", "report", "data", "preview"))
+    assert all(
+        re.search(rf"^  {verb} ", out, re.M)
+        for verb in ("train", "resume", "verify", "study", "report", "compare", "data", "preview", "lr-find")
+    )
 
 
 GROUPS = ("stem", "layer1", "layer2", "layer3", "layer4", "linear")
@@ -221,6 +225,77 @@ def test_preview_of_a_rule_that_listens_is_refused(capsys: pytest.CaptureFixture
     code, _, err = said(capsys, "preview", "--schedule", "article", "--steps", "5")
     assert code == 2
     assert "no rate to know before it" in err
+
+
+FIND = ("lr-find", "--width", "2", "--batch-size", "32", "--set", "optimizer.name=sgd", "--seeds", "2", "--steps", "60")
+
+
+def test_lr_find_says_what_each_seed_suggests_and_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = said(capsys, *FIND, "--start", "1e-4", "--end", "1e4")
+    assert (code, err) == (0, "")
+    what, *seeds, found, train, picture = out.splitlines()
+    assert what == (
+        "digits: resnet18 of width 2, sgd; the rate from 0.0001 to 10000 in 60 updates of 32 images, 2 seeds"
+    )
+    number = r"\d\.\d\de[-+]\d\d"
+    pattern = rf"seed \d: ({number}), a tenth of the rate with the least loss \(\d\.\d{{3}}\); diverged at {number}"
+    rates = sorted(float(match[1]) for seed in seeds if (match := re.fullmatch(pattern, seed)))
+    assert len(rates) == 2
+    match = re.fullmatch(rf"learning rate ({number}): median of 2 seeds, least ({number}), largest ({number})", found)
+    assert match and [float(match[2]), float(match[3])] == rates
+    assert float(match[1]) == pytest.approx((rates[0] * rates[1]) ** 0.5, rel=0.02)
+    assert float(train.removeprefix("train with it: --lr ")) == pytest.approx(float(match[1]), rel=0.1)
+    assert picture == "picture: lr-find.png"
+    assert [path.name for path in tmp_path.iterdir()] == ["lr-find.png"]  # and no run
+
+    code, again, err = said(capsys, *FIND, "--start", "1e-4", "--end", "1e4", "--json", "--figure", "b.png")
+    document = json.loads(again)
+    assert (code, document["figure"], document["steps"]) == (0, "b.png", 60)
+    assert [f"{document[key]:.2e}" for key in ("suggestion", "least", "largest")] == [match[1], match[2], match[3]]
+    assert [sweep["seed"] for sweep in document["sweeps"]] == [0, 1]
+    assert all(len(sweep["lr"]) == len(sweep["loss"]) == len(sweep["smoothed"]) for sweep in document["sweeps"])
+    assert err.splitlines()[:-1] == out.splitlines()[:-1]  # all else, on stderr
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "lr-find.png").read_bytes()
+
+
+def test_lr_find_that_finds_nothing_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = said(capsys, *FIND, "--start", "1e-9", "--end", "1e-8")
+    assert code == 0
+    assert "seed 1: no suggestion: the loss never fell by more than its noise: try more updates, other rates" in out
+    assert "no rate to suggest: none of the sweeps shows one" in out
+    code, out, _ = said(capsys, *FIND, "--start", "1e-9", "--end", "1e-8", "--json")
+    assert json.loads(out)["suggestion"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--start", "1", "--end", "1"), 2, "lrlab: A sweep needs 0 < start < end, both finite, got 1 and 1."),
+        (("--steps", "10"), 2, "lrlab: A sweep needs at least 20 updates, got 10."),
+        (("--seeds", "0"), 2, "at least one seed"),
+        (("--figure", "none/a.png"), 5, "none: no such folder"),
+        (("--set", "optimizer.name=sgdd"), 2, "optimizer.name: must be"),
+        (("--batch-size", "5000"), 2, "batch_size must be at most the number of training images"),
+    ],
+)
+def test_lr_find_refuses_before_any_update(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended, out, err = said(capsys, "lr-find", *arguments)
+    assert (ended, message in err, "seed 0" in out) == (code, True, False), err
+    assert list(tmp_path.iterdir()) == []
 
 
 def write_losses(path: Path) -> None:

@@ -50,6 +50,53 @@ def test_a_plan_that_cannot_be_is_refused_with_its_file_named(tmp_path: Path, ol
     assert str(path) in str(error.value)
 
 
+TUNED = (
+    PLAN.replace("b = {", "b = { optimizer.weight_decay = 0, ")
+    + """
+[tune]
+rates = [1e-3, 1e-2]
+seeds = [1000, 1001]
+"""
+)
+
+
+def test_every_arm_is_tuned_at_every_rate_with_every_seed_on_images_set_aside(tmp_path: Path) -> None:
+    study = read_study(write(tmp_path, TUNED))
+    configs = study.tuning_configs()
+    assert len(configs) == 2 * 2 * 2
+    assert {(config.optimizer.lr, config.seed) for (arm, _, _), config in configs.items() if arm == "a"} == {
+        (1e-3, 1000), (1e-2, 1000), (1e-3, 1001), (1e-2, 1001)
+    }  # fmt: skip
+    assert {config.data.validation_fraction for config in configs.values()} == {0.1}
+    tuned = study.configs({"a": 1e-2, "b": 1e-3})
+    assert [(arm, config.optimizer.lr) for (arm, _), config in tuned.items()] == [("a", 1e-2), ("b", 1e-3)] * 2
+    assert {config.data.validation_fraction for config in tuned.values()} == {None}
+    assert tuned["b", 0].optimizer.weight_decay == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds = [1000, 1001]", "seeds = [1, 1000]", r"must be none of the study's seeds, got \[1\] in both"),
+        ("seeds = [1000, 1001]", "seeds = [7, 7]", r"tune.seeds: each must stand once, got \[7\]"),
+        ("seeds = [1000, 1001]", "", "tune.seeds: must be given"),
+        ("rates = [1e-3, 1e-2]", "rates = [1e-3]", "tune.rates: .*at least 2"),
+        ("rates = [1e-3, 1e-2]", "rates = [1e-3, 0.001]", "tune.rates: each must stand once"),
+        ("rates = [1e-3, 1e-2]", "rates = [1e-3, -1]", "tune.rates.1: must be greater than 0"),
+        ("rates = [1e-3, 1e-2]", "rates = [1e-3, 1e-7]", "arm 'a' at optimizer.lr 1e-07: schedule.min_lr must"),
+        ("rates = [", "rats = [", "Unknown key 'tune.rats'. Known: tune.rates, .* Did you mean 'tune.rates'?"),
+        ("steps = 10", "steps = 10\noptimizer.lr = 1", r"base: optimizer.lr: \[tune\] chooses the rate"),
+        ("weight_decay = 0", "lr = 1", r"arm 'b': optimizer.lr: \[tune\] chooses the rate"),
+        ("steps = 10", "data.validation_fraction = 0.2", "base: data.validation_fraction: .*leave it out"),
+        ("a = {", "tuning = {", "arm 'tuning': that folder is for the runs of"),
+    ],
+)  # fmt: skip
+def test_a_tuning_that_cannot_be_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in TUNED
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
+        read_study(write(tmp_path, TUNED.replace(old, new)))
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none.toml: cannot be read \(No such file or directory\)"):
         read_study(tmp_path / "none.toml")

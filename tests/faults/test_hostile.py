@@ -84,7 +84,7 @@ SEALED: dict[str, tuple[dict[str, bytes | None], str]] = {
     "a pickle": ({STATE: None}, "state.pt is not what lrlab writes"),
     "weights that are none": ({MODEL: b"\xff" * 100}, "The weights are those of another model"),
     "another's state": ({STATE: state_bytes({"session": 3, "optimizer": 4})}, "The checkpoint is not of this run"),
-    "no position": ({"events.json": b"[]"}, "events.json is not what lrlab writes"),
+    "no position": ({"position.json": b"[]"}, "position.json is not what lrlab writes"),
 }
 
 

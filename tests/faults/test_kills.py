@@ -26,7 +26,7 @@ def test_five_kills_in_one_run_change_nothing(do, tmp_path: Path, whole: Path) -
 
 
 INSIDE = {
-    "before the manifest": ({"how": "after", "within": ".step-000020.tmp/events.json"}, [10]),
+    "before the manifest": ({"how": "after", "within": ".step-000020.tmp/position.json"}, [10]),
     "half a manifest": ({"how": "torn", "within": ".step-000020.tmp/manifest.json"}, [10]),
     "between manifest and rename": ({"how": "before", "within": "rename"}, [10]),
     "between rename and pruning": ({"how": "after", "within": "rename"}, [20, 10]),

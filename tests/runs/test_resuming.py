@@ -70,7 +70,7 @@ def test_the_order_of_checkpoints_is_that_of_their_numbers(tmp_path: Path) -> No
     for step in (999_999, 1_000_000, 999_998):
         write_checkpoint(run, step, STATE, keep=3)
     assert [path.name for path in checkpoint_paths(run)] == ["step-1000000", "step-999999", "step-999998"]
-    rewind(run, 999_999, evaluated_at=0, event_sizes={})
+    rewind(run, 999_999, sizes={})
     assert [path.name for path in checkpoint_paths(run)] == ["step-999999", "step-999998"]
 
 

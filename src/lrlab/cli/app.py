@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Group, Parameter
 
 from lrlab import __version__
-from lrlab.cli.ask import calibrate, data_app, preview, refine, replay
+from lrlab.cli.ask import calibrate, data_app, lr_find, preview, refine, replay
 from lrlab.cli.parameters import (
+    COMPARED,
     LENGTH,
     MACHINE,
     RECORDS,
-    WHAT,
+    BatchSize,
     ConfigFile,
+    Data,
     DataDir,
+    Device,
     Json,
+    Model,
+    Precision,
     Rate,
     ScheduleName,
     Settings,
+    Width,
 )
-from lrlab.cli.parsing import make_app
+from lrlab.cli.parsing import at_least_one, make_app
+from lrlab.cli.resume import resume, verify
 
 RUNS = Path("runs")
 SOME_FAILED = 7
-DIFFERS = 5
 
 TRAIN = Group.create_ordered("Train and compare")
 ASK = Group.create_ordered("Before and beside it")
@@ -43,16 +49,11 @@ app["--help"].group = app["--version"].group = OPTIONS
 @app.command(group=TRAIN)
 def train(
     *,
-    data: Annotated[
-        str | None, Parameter(metavar="NAME", group=WHAT, help="cifar10, cifar100, digits or folder:DIR [digits].")
-    ] = None,
+    data: Data = None,
     data_dir: DataDir = None,
-    model: Annotated[
-        Literal["resnet18", "resnet34"] | None,
-        Parameter(metavar="resnet18|resnet34", group=WHAT, help="Network [resnet18]."),
-    ] = None,
-    width: Annotated[int | None, Parameter(metavar="N", group=WHAT, help="Planes of its first stage [64].")] = None,
-    batch_size: Annotated[int | None, Parameter(metavar="N", group=WHAT, help="Images in one update [128].")] = None,
+    model: Model = None,
+    width: Width = None,
+    batch_size: BatchSize = None,
     schedule: ScheduleName = None,
     lr: Rate = None,
     settings: Settings = None,
@@ -61,14 +62,8 @@ def train(
     seed: Annotated[
         int | None, Parameter(metavar="N", group=MACHINE, help="Seed of weights, order and augmentation [0].")
     ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"] | None,
-        Parameter(metavar="auto|cpu|cuda", group=MACHINE, help="Where to compute [auto]."),
-    ] = None,
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"] | None,
-        Parameter(metavar="auto|fp32|bf16", group=MACHINE, help="Arithmetic of the forward pass [fp32]."),
-    ] = None,
+    device: Device = None,
+    precision: Precision = None,
     config: ConfigFile = None,
     run: Annotated[
         Path | None, Parameter(metavar="DIR", group=RECORDS, help="Run directory to make [runs/<what it is>].")
@@ -113,55 +108,8 @@ def train(
     return 0
 
 
-@app.command(group=TRAIN)
-def resume(
-    path: Annotated[Path, Parameter(name="RUN", help="A run that was stopped, or is to have more updates.")],
-    /,
-    *,
-    epochs: Annotated[int | None, Parameter(metavar="N", group=LENGTH, help="Passes over the images in all.")] = None,
-    steps: Annotated[int | None, Parameter(metavar="N", group=LENGTH, help="Optimizer updates in all.")] = None,
-    settings: Settings = None,
-    json: Json = False,
-) -> int:
-    """Go on with a run, from its newest sound checkpoint, as if it had never stopped."""
-    from lrlab.cli.options import read_config
-    from lrlab.runs import check_resumable, lock_run, read_run
-
-    made = read_run(path)
-    checked = read_config(made.directory / "config.toml", {"epochs": epochs, "steps": steps}, settings)
-    with lock_run(path):  # given back at once: that another process has it is better known before anything is loaded
-        check_resumable(path, checked)
-
-    from lrlab.cli.display import Display
-    from lrlab.experiments import Experiment
-
-    display = Display(json=json)
-    experiment = Experiment(checked)
-    display.say(experiment.summary())
-    try:
-        display.follow(experiment, experiment.run(path, resumes=True))
-    finally:
-        if experiment.status is not None:
-            display.conclude(path)
-    return 0
-
-
-@app.command(group=TRAIN)
-def verify(
-    path: Annotated[Path, Parameter(name="RUN", help="A run with two checkpoints.")],
-    /,
-    *,
-    json: Json = False,
-) -> int:
-    """Repeat the stretch between a run's last two checkpoints, and compare every byte."""
-    from lrlab.cli.display import Display
-    from lrlab.experiments import verify_run
-
-    display = Display(json=json)
-    found = verify_run(path)
-    display.say(found.sentence)
-    display.document({"run": str(path), "first": found.first, "last": found.last, "differences": found.differences})
-    return DIFFERS if found.differences else 0
+app.command(resume, group=TRAIN)
+app.command(verify, group=TRAIN)
 
 
 @app.command(group=TRAIN)
@@ -169,6 +117,16 @@ def study(
     file: Annotated[Path, Parameter(name="FILE.toml", help="A study file: base, arms and seeds.")],
     /,
     *,
+    workers: Annotated[
+        int | None,
+        Parameter(
+            metavar="N",
+            validator=at_least_one,
+            group=MACHINE,
+            help="Processes that train side by side, each with its share of the processor's threads "
+            "[none: one run after another in this one].",
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Run what is missing of a study, and report; safe to repeat."""
@@ -176,21 +134,23 @@ def study(
 
     plan = read_study(file)
 
-    from lrlab.cli.display import Display
-    from lrlab.experiments import run_study, study_members
-    from lrlab.report import write_report
+    from lrlab.cli.follow import describe_plan, follow_study
+    from lrlab.cli.output import Output
+    from lrlab.studies import run_study
 
-    display = Display(json=json)
-    members = study_members(plan, RUNS)
-    display.say(f"study {plan.name}: {len(plan.arms)} arms x {len(plan.seeds)} seeds = {len(members)} runs")
-    outcomes = display.follow_study(run_study(plan, file, root=RUNS), num_members=len(members))
-    folder = RUNS / plan.name
-    if outcomes.get("locked"):
-        display.say(f"{outcomes['locked']} of the runs are with another process; study again shows them when they end")
-    if outcomes.keys() & {"complete", "diverged"}:
-        display.say(f"figures and page: {write_report(folder)}")
-    display.document({"study": str(folder), "outcomes": outcomes})
-    return SOME_FAILED if outcomes.get("failed") else 0
+    screen = Output(json=json)
+    screen.say(describe_plan(plan))
+    followed = follow_study(screen, plan, run_study(plan, file, root=RUNS, workers=workers))
+    folder, outcomes = RUNS / plan.name, followed.outcomes
+    if outcomes["locked"]:
+        screen.say(f"{outcomes['locked']} of the runs are with another process; study again shows them when they end")
+    if outcomes["complete"] or outcomes["diverged"]:
+        from lrlab.report import write_report
+
+        screen.say(f"figures and page: {write_report(folder)}")
+    rates = {"rates": followed.rates} if plan.tune else {}
+    screen.document({"study": str(folder), "outcomes": dict(outcomes), **rates})
+    return SOME_FAILED if outcomes["failed"] else 0
 
 
 @app.command(group=TRAIN)
@@ -205,7 +165,48 @@ def report(
     return 0
 
 
-for verb in (preview, replay, calibrate, refine):
+@app.command(group=TRAIN)
+def compare(
+    path: Annotated[Path, Parameter(name="PATH", help="A study, or runs; several studies are several tasks.")],
+    /,
+    *paths: Annotated[Path, Parameter(name="PATH...", help="Further ones.")],
+    control: Annotated[
+        str | None, Parameter(metavar="ARM", group=COMPARED, help="Compare all others with it alone [every pair].")
+    ] = None,
+    measure: Annotated[
+        str | None, Parameter(metavar="NAME", group=COMPARED, help="As in a run's result [test_accuracy].")
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        Parameter(
+            metavar="X",
+            group=COMPARED,
+            help="Value to reach, of all studies, or of one as STUDY=X.",
+        ),
+    ] = None,
+    csv: Annotated[
+        Path | None, Parameter(metavar="FILE.csv", group=RECORDS, help="Also write a row for each pair.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Compare arms by paired seeds: intervals, tests, and what they cannot show."""
+    from lrlab.cli.compare import show_comparison
+    from lrlab.cli.output import Output
+    from lrlab.compare import compare_runs, to_document, write_csv
+    from lrlab.runs import find_runs
+
+    runs = [run for folder in (path, *paths) for run in find_runs(folder)]
+    comparison = compare_runs(runs, control=control, measure=measure, targets=target or ())
+    output = Output(json=json)
+    show_comparison(output, comparison)
+    if csv is not None:
+        write_csv(csv, comparison)
+        output.say(f"table: {csv}")
+    output.document(to_document(comparison))
+    return 0
+
+
+for verb in (preview, lr_find, replay, calibrate, refine):
     app.command(verb, group=ASK)
 data_app.group = (ASK,)
 app.command(data_app)

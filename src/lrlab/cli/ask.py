@@ -8,7 +8,25 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from lrlab.cli.parameters import LENGTH, RATE, RECORDS, DataDir, DataName, Json, Rate, ScheduleName, Settings
+from lrlab.cli.parameters import (
+    LENGTH,
+    RATE,
+    RECORDS,
+    SWEEP,
+    BatchSize,
+    ConfigFile,
+    Data,
+    DataDir,
+    DataName,
+    Device,
+    Json,
+    Model,
+    Precision,
+    Rate,
+    ScheduleName,
+    Settings,
+    Width,
+)
 from lrlab.cli.parsing import make_app
 
 SIMULATED = Group.create_ordered("Simulated losses")
@@ -36,6 +54,58 @@ def preview(
     display = Display(json=json)
     display.say(rate_charts(rates))
     display.document({"schedule": checked.schedule.name, "lr": rates})
+    return 0
+
+
+def lr_find(
+    *,
+    data: Data = None,
+    data_dir: DataDir = None,
+    model: Model = None,
+    width: Width = None,
+    batch_size: BatchSize = None,
+    start: Annotated[float, Parameter(metavar="X", group=SWEEP, help="Rate of the first update [1e-6].")] = 1e-6,
+    end: Annotated[float, Parameter(metavar="X", group=SWEEP, help="Rate of the last one [10].")] = 10.0,
+    steps: Annotated[int, Parameter(metavar="N", group=SWEEP, help="Optimizer updates of each sweep [200].")] = 200,
+    seeds: Annotated[
+        int, Parameter(metavar="N", group=SWEEP, help="Sweeps, each with other weights and another order [5].")
+    ] = 5,
+    settings: Settings = None,
+    device: Device = None,
+    precision: Precision = None,
+    config: ConfigFile = None,
+    figure: Annotated[
+        Path, Parameter(metavar="FILE.png", group=RECORDS, help="Picture to write [lr-find.png].")
+    ] = Path("lr-find.png"),
+    json: Json = False,
+) -> int:
+    """Find the rate to start with, by raising it from update to update."""
+    from lrlab.cli.options import check_folder, data_flags, read_config
+
+    flags = {
+        **data_flags(data, data_dir),
+        "model.name": model,
+        "model.width": width,
+        "batch_size": batch_size,
+        "device": device,
+        "engine.precision": precision,
+    }
+    checked = read_config(config, flags, settings)
+    check_folder(figure)
+
+    from lrlab.cli.display import Display
+    from lrlab.cli.rules import describe_range_test
+    from lrlab.experiments import plan_range_test, run_range_test
+    from lrlab.report import write_range_test
+
+    plan = plan_range_test(checked, start=start, end=end, num_steps=steps, num_seeds=seeds)
+    display = Display(json=json)
+    display.say(plan.summary())
+    found = display.follow_range_test(plan, run_range_test(plan))
+    display.say(describe_range_test(found))
+    write_range_test(figure, found.document(), title=plan.title())
+    display.say(f"picture: {figure}")
+    display.document({"figure": str(figure), **found.document()})
     return 0
 
 

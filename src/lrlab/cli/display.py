@@ -1,54 +1,23 @@
-"""What a person sees while runs go: a progress bar on a terminal, and a few lines for each evaluation or run."""
+"""What a person sees while a run goes: a progress bar on a terminal, and a few lines for each evaluation."""
 
 from __future__ import annotations
 
-import json as json_module
-import sys
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from lrlab.cli.output import Output, class_rows
 from lrlab.cli.signals import stop_requests
-from lrlab.experiments import Ended, Evaluated, Event, Experiment, Member, Started, StudyEvent, Update
+from lrlab.experiments import Evaluated, Event, Experiment, RangeTest, RangeTestPlan, Sweep, Update
+from lrlab.experiments.pace import Look, Pace
 from lrlab.report import write_report
 from lrlab.runs import read_run
 
-SECONDS_BETWEEN_LOOKS = 0.25
-"""The loss is fetched from the device for the bar this often, and not at every update."""
 
-
-class _Console(Console):
-    """One that leaves it to `main` what a reader who has gone means."""
-
-    def on_broken_pipe(self) -> None:
-        """Raise it; rich itself would end the program with exit code 1, that of a bug."""
-        raise BrokenPipeError
-
-
-class Display:
-    """Shows what happens: the events of runs, one after another, and what came of them.
-
-    Args:
-        json: whether a JSON document is wanted on stdout; all else then goes to stderr.
-    """
-
-    def __init__(self, *, json: bool) -> None:
-        self._console = _Console(stderr=json)
-        self._wants_document = json
-
-    def say(self, text: str) -> None:
-        """Print a line as it is: names in it are not markup."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def document(self, document: dict[str, Any]) -> None:
-        """Print a JSON document on stdout, where one is wanted."""
-        if self._wants_document:
-            sys.stdout.write(json_module.dumps(document, allow_nan=False) + "\n")
+class Display(Output):
+    """Shows what happens in a run, and what came of it."""
 
     def conclude(self, directory: Path) -> None:
         """Write the report of a run that is over, however it ended, and say where to look."""
@@ -59,6 +28,8 @@ class Display:
         found += "" if mirrored is None else f"with mirror images {mirrored:.2%}, "
         self.say(f"{ended.status}: {found}{result['steps']:,} updates, {result['train_seconds']:.1f} s of training")
         self.say(f"figures and page: {write_report(directory)}")
+        if ended.status in ("preempted", "failed"):
+            self.say(f"go on with: lrlab resume {directory}")
         self.document({"run": str(directory), "status": ended.status, "result": dict(result)})
 
     def follow(self, experiment: Experiment, events: Generator[Event, None, None]) -> None:
@@ -75,33 +46,20 @@ class Display:
                 if stop.number is not None:
                     break
 
-    def follow_study(
-        self, happenings: Generator[tuple[Member, StudyEvent], None, None], *, num_members: int
-    ) -> dict[str, int]:
-        """Show a study to its end, a few lines a run; return how many runs ended in which way.
-
-        Raises: Stopped after a signal, the run under way being saved.
-        """
-        outcomes: dict[str, int] = {}
-        evaluated: Evaluated | None = None
-        with stop_requests() as stop, closing(happenings), self._bar() as bar:
-            for member, event in happenings:
-                if stop.number is not None:
-                    break
-                number = f"[{sum(outcomes.values()) + 1}/{num_members}]"
-                match event:
-                    case Started():
-                        title = f"{number} {member.arm} seed {member.seed}"
-                        bar.start(title, num_steps=event.num_steps, batch_size=member.config.batch_size)
-                        evaluated = None
-                    case Ended():
-                        self.say(f"{number} {describe_end(member, event, evaluated)}")
-                        outcomes[event.outcome] = outcomes.get(event.outcome, 0) + 1
-                        evaluated = None
-                    case _:
-                        evaluated = event if isinstance(event, Evaluated) else evaluated
-                        bar.show(event)
-        return outcomes
+    def follow_range_test(self, plan: RangeTestPlan, events: Iterator[Update | Sweep]) -> RangeTest:
+        """Show a range test to its end, a line a sweep."""
+        sweeps: list[Sweep] = []
+        with self._bar() as bar:
+            for event in events:
+                if isinstance(event, Sweep):
+                    sweeps.append(event)
+                    self.say(describe_sweep(event))
+                    continue
+                if event.step == 1:
+                    title = f"[{len(sweeps) + 1}/{len(plan.seeds)}]"
+                    bar.start(title, num_steps=plan.rates.num_steps, batch_size=plan.config.batch_size)
+                bar.show(event)
+        return RangeTest(plan.rates, tuple(sweeps))
 
     @contextmanager
     def _bar(self) -> Iterator[_Bar]:
@@ -112,8 +70,7 @@ class Display:
             TextColumn("{task.fields[state]}", markup=False),
             TimeRemainingColumn(),
         )
-        shown = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
-        with shown:
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as shown:
             yield _Bar(shown, shown.add_task("", total=None, state=""))
 
 
@@ -127,23 +84,17 @@ class _Bar:
     def start(self, title: str, *, num_steps: int, batch_size: int) -> None:
         """Begin with a run."""
         self._progress.reset(self._task, total=num_steps, description=title, state="")
-        self._batch_size = batch_size
-        self._looked, self._step = time.monotonic(), 0
+        self._pace = Pace(batch_size=batch_size)
 
     def show(self, event: Event) -> None:
         """Take note of an event, and move the bar if the last look is long enough ago."""
-        seconds = time.monotonic() - self._looked
-        if isinstance(event, Evaluated):
-            self._looked, self._step = time.monotonic(), event.step  # an evaluation is no training time
-        elif seconds >= SECONDS_BETWEEN_LOOKS and not self._progress.disable:
-            speed = (event.step - self._step) * self._batch_size / seconds
-            self._progress.update(self._task, completed=event.step, state=_state(event, speed))
-            self._looked, self._step = time.monotonic(), event.step
+        if not self._progress.disable and (look := self._pace.look(event)) is not None:
+            self._progress.update(self._task, completed=look.step, state=_state(look))
 
 
-def _state(update: Update, images_per_second: float) -> str:
-    loss, lr = float(update.loss), max(map(float, update.lrs))  # waits for the device, a few times a second
-    return f"loss {loss:.3f}  lr {lr:.1e}  {images_per_second:,.0f} images/s"
+def _state(look: Look) -> str:
+    speed = "" if look.images_per_second is None else f"  {look.images_per_second:,.0f} images/s"
+    return f"loss {look.loss:.3f}  lr {look.lr:.1e}{speed}"
 
 
 def describe(event: Evaluated) -> str:
@@ -152,29 +103,17 @@ def describe(event: Evaluated) -> str:
     head = f"step {event.step:,} (epoch {event.epoch}): {event.split} loss {found.loss:.3f}, "
     head += f"accuracy {found.accuracy:.2%}"
     head += f", with mirror images {found.mirror.accuracy:.2%}" if found.mirror else ""
-    return "\n".join([head, *_class_rows(event)])
+    return "\n".join([head, *class_rows(zip(event.classes, found.class_accuracy, strict=True))])
 
 
-def describe_end(member: Member, ended: Ended, evaluated: Evaluated | None) -> str:
-    """Say how a run of a study ended, and what its last evaluation found in each class if it was made now."""
-    text = f"{member.arm} seed {member.seed}: {ended.outcome}"
-    text += " (already there)" if ended.was_there else ""
-    text += (
-        f": {ended.message}"
-        if ended.message
-        else f", {member.config.data.evaluated_split} accuracy {ended.accuracy:.2%}"
-    )
-    return "\n".join([text, *(_class_rows(evaluated) if evaluated else [])])
-
-
-def _class_rows(event: Evaluated, *, num_columns: int = 5) -> list[str]:
-    cells = [
-        f"{name[:14]} {'n/a' if share is None else format(share, '.0%')}"
-        for name, share in zip(event.classes, event.evaluation.class_accuracy, strict=True)
-    ]
-    width = max(map(len, cells)) + 2
-    rows = (cells[start : start + num_columns] for start in range(0, len(cells), num_columns))
-    return ["  " + "".join(cell.ljust(width) for cell in row).rstrip() for row in rows]
+def describe_sweep(sweep: Sweep) -> str:
+    """Say what one sweep suggests, or why nothing, and where it diverged."""
+    text = f"seed {sweep.seed}: "
+    if sweep.suggestion is None:
+        text += f"no suggestion: {sweep.reason}"
+    else:
+        text += f"{sweep.suggestion:.2e}, a tenth of the rate with the least loss ({min(sweep.smoothed):.3f})"
+    return text + (f"; diverged at {sweep.diverged_at:.2e}" if sweep.diverged_at is not None else "")
 
 
 def rate_charts(rates: Mapping[str, Sequence[float]]) -> str:

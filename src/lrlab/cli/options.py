@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lrlab.config import ConfigError, RunConfig, merge, parse_config, read_setting, read_toml
+from lrlab.runs import StorageError
 
 
 def read_config(file: Path | None, flags: dict[str, Any], settings: list[str] | None) -> RunConfig:
@@ -41,6 +42,15 @@ def data_flags(data: str | None, data_dir: Path | None) -> dict[str, Any]:
             raise ConfigError("A folder of images is named once, as --data folder:DIR, without --data-dir.")
         return {"data.name": "folder", "data.dir": str(Path(directory).absolute())}
     return {"data.name": data, "data.dir": str(data_dir.absolute()) if data_dir else None}
+
+
+def check_folder(figure: Path) -> None:
+    """See that a picture can be put where --figure says, before the work that it is to show.
+
+    Raises: StorageError.
+    """
+    if not figure.parent.is_dir():
+        raise StorageError(f"{figure.parent}: no such folder. Make it, or choose another with --figure.")
 
 
 def run_name(config: RunConfig) -> str:

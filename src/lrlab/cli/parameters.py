@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
 from lrlab.cli.parsing import at_most_one
 
 WHAT = Group.create_ordered("What to train")
+SWEEP = Group.create_ordered("Sweep")
 RATE = Group.create_ordered("Learning rate")
 LENGTH = Group.create_ordered("How long (one of the two)", validator=at_most_one)
 MACHINE = Group.create_ordered("Machine")
+COMPARED = Group.create_ordered("What to compare")
 RECORDS = Group.create_ordered("Records")
 
 Settings = Annotated[
@@ -36,8 +38,25 @@ ConfigFile = Annotated[
     Path | None,
     Parameter(metavar="FILE.toml", group=RECORDS, help="Configuration; the options given here go before it."),
 ]
+Data = Annotated[
+    str | None, Parameter(metavar="NAME", group=WHAT, help="cifar10, cifar100, digits or folder:DIR [digits].")
+]
 DataName = Annotated[str, Parameter(name="NAME", help="cifar10, cifar100, digits or folder:DIR.")]
 DataDir = Annotated[
     Path | None,
     Parameter(metavar="DIR", group=WHAT, help="Folder with its archive or files [a cache, downloaded to once]."),
+]
+Model = Annotated[
+    Literal["resnet18", "resnet34"] | None,
+    Parameter(metavar="resnet18|resnet34", group=WHAT, help="Network [resnet18]."),
+]
+Width = Annotated[int | None, Parameter(metavar="N", group=WHAT, help="Planes of its first stage [64].")]
+BatchSize = Annotated[int | None, Parameter(metavar="N", group=WHAT, help="Images in one update [128].")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"] | None,
+    Parameter(metavar="auto|cpu|cuda", group=MACHINE, help="Where to compute [auto]."),
+]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16"] | None,
+    Parameter(metavar="auto|fp32|bf16", group=MACHINE, help="Arithmetic of the forward pass [fp32]."),
 ]

@@ -80,6 +80,12 @@ def at_most_one(arguments: ArgumentCollection) -> None:
         raise ValueError(f"Give {' or '.join(given)}, not both.")
 
 
+def at_least_one(kind: type, value: int | None) -> None:
+    """Refuse a number of things that must be there."""
+    if value is not None and value < 1:
+        raise ValueError(f"must be at least 1, got {value}.")
+
+
 def explain(error: CycloptsError, app: App) -> str:
     """Say in two lines what was wrong with a command line and where its help is."""
     verb = " ".join(["lrlab", *(error.command_chain or ())])

@@ -1,15 +1,29 @@
-"""What a person reads of a replay and of a calibration."""
+"""What a person reads of a range test, of a replay and of a calibration."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lrlab.experiments import Calibration
+from lrlab.experiments import Calibration, RangeTest
 from lrlab.integrations.recorded import Recorded
 
 MOST_LINES: Final = 40
 _COMMON: Final = frozenset({"step", "rule", "decision", "lr_before", "lr_after"})
+
+
+def describe_range_test(found: RangeTest) -> str:
+    """Say which rate the sweeps suggest, and how far they are apart."""
+    rates, num_sweeps = found.suggestions, len(found.sweeps)
+    if found.suggestion is None:
+        return "no rate to suggest: none of the sweeps shows one"
+    text = f"learning rate {found.suggestion:.2e}"
+    if num_sweeps > 1:
+        seeds = (
+            f"{num_sweeps} seeds" if len(rates) == num_sweeps else f"the {len(rates)} of {num_sweeps} seeds with one"
+        )
+        text += f": median of {seeds}, least {rates[0]:.2e}, largest {rates[-1]:.2e}"
+    return f"{text}\ntrain with it: --lr {found.suggestion:.2g}"
 
 
 def describe_replay(recorded: Recorded, decisions: Sequence[Mapping[str, Any]]) -> str:

@@ -43,10 +43,11 @@ from lrlab.config.schedules import (
     TorchSchedule,
     WsdSchedule,
 )
-from lrlab.config.study import StudyConfig, read_study
+from lrlab.config.study import TUNING, StudyConfig, TuneConfig, read_study
 
 __all__ = [
     "SCHEDULES",
+    "TUNING",
     "ArticleSchedule",
     "AveragingConfig",
     "CheckpointConfig",
@@ -76,6 +77,7 @@ __all__ = [
     "StudyConfig",
     "TelemetryConfig",
     "TorchSchedule",
+    "TuneConfig",
     "WsdSchedule",
     "changes_that_matter",
     "differences",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
@@ -176,6 +176,9 @@ def _known_keys(part: type[BaseModel], parents: list[str], table: Table) -> list
             break
         else:
             annotation = part.model_fields[name].annotation
-            assert isinstance(annotation, type) and issubclass(annotation, BaseModel), name
-            part = annotation
+            (part,) = (
+                kind
+                for kind in (annotation, *get_args(annotation))  # a part, or a part that may be left out
+                if isinstance(kind, type) and issubclass(kind, BaseModel)
+            )
     return [".".join([*parents, name]) for name in part.model_fields]

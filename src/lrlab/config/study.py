@@ -1,15 +1,16 @@
-"""The plan of a study: arms times seeds on one base configuration."""
+"""The plan of a study: arms times seeds on one base configuration, and how the arms' rates are found before it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
 from lrlab.config.parse import check, merge, parse_config, read_toml
-from lrlab.config.parts import ConfigError, Part
+from lrlab.config.parts import ConfigError, Fraction, Part, Positive
 from lrlab.config.run import RunConfig
 
 
@@ -22,6 +23,25 @@ def _is_folder_name(name: str) -> str:
 
 
 FolderName = Annotated[str, AfterValidator(_is_folder_name)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+TUNING = "tuning"
+"""Folder of the runs by which rates are found, among those of the arms."""
+
+
+class TuneConfig(Part):
+    """How the rate of each arm is found before the study: every arm on the same grid, with the same seeds.
+
+    A rate is as good as the accuracy, averaged over the seeds, on training images set aside. The test images are left
+    alone.
+    """
+
+    rates: Annotated[list[Positive], Field(min_length=2)]
+    """Values of optimizer.lr, each of which every arm is trained with."""
+    seeds: Seeds
+    """Seeds of these runs; the study itself may have none of them."""
+    validation_fraction: Fraction = 0.1
+    """Share of the training images set aside in these runs; the study itself trains on all of them."""
 
 
 class StudyConfig(Part):
@@ -29,26 +49,52 @@ class StudyConfig(Part):
 
     name: FolderName
     """Name of the study and of its folder: letters, digits, '.', '_' and '-'."""
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    seeds: Seeds
     """Seeds; each arm is run once with each, and runs of one seed share weights, order and augmentation."""
     base: dict[str, Any] = Field(default_factory=dict)
     """Configuration that all runs have in common."""
     arms: Annotated[dict[FolderName, dict[str, Any]], Field(min_length=1)]
     """Name of an arm -> what its runs have besides, or instead."""
+    tune: TuneConfig | None = None
+    """How the rate of each arm is found before the study; without it, the base and the arms say which it is."""
 
-    def configs(self) -> dict[tuple[str, int], RunConfig]:
+    def configs(self, rates: Mapping[str, float] | None = None) -> dict[tuple[str, int], RunConfig]:
         """Return the configuration of each run by (arm, seed), seed by seed so that the arms advance together.
+
+        Args:
+            rates: optimizer.lr of each arm, where they are tuned.
+        Raises: ConfigError, naming the arm, for a configuration that cannot be.
+        """
+        return {
+            (arm, seed): self._config(arm, seed, rate=None if rates is None else rates[arm])
+            for seed in self.seeds
+            for arm in self.arms
+        }
+
+    def tuning_configs(self) -> dict[tuple[str, float, int], RunConfig]:
+        """Return the configuration of each run by which rates are found, by (arm, rate, seed); none without [tune].
 
         Raises: ConfigError, naming the arm, for a configuration that cannot be.
         """
-        found = {}
-        for seed in self.seeds:
-            for arm, table in self.arms.items():
-                try:
-                    found[arm, seed] = parse_config(merge(merge(self.base, table), {"seed": seed}))
-                except ConfigError as error:
-                    raise ConfigError("\n".join(f"arm '{arm}': {line}" for line in str(error).splitlines())) from None
-        return found
+        if self.tune is None:
+            return {}
+        aside = {"data": {"validation_fraction": self.tune.validation_fraction}}
+        return {
+            (arm, rate, seed): self._config(arm, seed, rate=rate, over=aside)
+            for seed in self.tune.seeds
+            for rate in self.tune.rates
+            for arm in self.arms
+        }
+
+    def _config(
+        self, arm: str, seed: int, *, rate: float | None = None, over: Mapping[str, Any] | None = None
+    ) -> RunConfig:
+        table = merge(merge(self.base, self.arms[arm]), {"seed": seed, **(over or {})})
+        try:
+            return parse_config(table if rate is None else merge(table, {"optimizer": {"lr": rate}}))
+        except ConfigError as error:
+            name = f"arm '{arm}'" + ("" if rate is None else f" at optimizer.lr {rate}")
+            raise ConfigError("\n".join(f"{name}: {line}" for line in str(error).splitlines())) from None
 
 
 def read_study(path: Path) -> StudyConfig:
@@ -60,15 +106,45 @@ def read_study(path: Path) -> StudyConfig:
     try:
         study = check(StudyConfig, table)
         _check_seeds(study)
-        study.configs()
+        if study.tune is None:
+            study.configs()
+        else:
+            _check_tune(study, study.tune)
+            study.tuning_configs()
+            for rate in study.tune.rates:
+                study.configs(dict.fromkeys(study.arms, rate))
     except ConfigError as error:
         raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
     return study
 
 
 def _check_seeds(study: StudyConfig) -> None:
-    doubled = sorted({seed for seed in study.seeds if study.seeds.count(seed) > 1})
-    if doubled:
-        raise ConfigError(f"seeds: each must stand once, got {doubled} more than once.")
+    _check_once("seeds", study.seeds)
     if "seed" in study.base or any("seed" in table for table in study.arms.values()):
         raise ConfigError("seed: write it into 'seeds', not into the base or an arm, so that the arms stay paired.")
+
+
+def _check_tune(study: StudyConfig, tune: TuneConfig) -> None:
+    _check_once("tune.rates", tune.rates)
+    _check_once("tune.seeds", tune.seeds)
+    if shared := sorted({*study.seeds} & {*tune.seeds}):
+        raise ConfigError(
+            f"tune.seeds: must be none of the study's seeds, got {shared} in both. A rate that was chosen by a seed "
+            "suits that seed; take others, as in tune.seeds = [1000]."
+        )
+    if TUNING in study.arms:
+        raise ConfigError(f"arm '{TUNING}': that folder is for the runs of [tune]; give the arm another name.")
+    tables = {"base": study.base, **{f"arm '{arm}'": table for arm, table in study.arms.items()}}
+    for name, table in tables.items():
+        for part, key, what in (
+            ("optimizer", "lr", "[tune] chooses the rate of every arm"),
+            ("data", "validation_fraction", "[tune] sets images aside, and the study itself trains on all of them"),
+        ):
+            if isinstance(table.get(part), dict) and key in table[part]:
+                raise ConfigError(f"{name}: {part}.{key}: {what}; leave it out.")
+
+
+def _check_once(name: str, values: Sequence[float]) -> None:
+    doubled = sorted({value for value in values if values.count(value) > 1})
+    if doubled:
+        raise ConfigError(f"{name}: each must stand once, got {doubled} more than once.")

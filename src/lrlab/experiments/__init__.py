@@ -1,26 +1,25 @@
-"""Experiments: names become objects, a configuration becomes a run, a plan becomes a study."""
+"""Experiments: names become objects, a configuration becomes a run."""
 
 from lrlab.experiments.build import build_data
 from lrlab.experiments.data_sets import check_data_set, fetch_data_set, list_data_sets
 from lrlab.experiments.preview import preview_rates
+from lrlab.experiments.range_test import RangeTestPlan, plan_range_test, run_range_test
 from lrlab.experiments.refine import refine_run
 from lrlab.experiments.replay import calibrate_rule, replay_rule
 from lrlab.experiments.run import Experiment
 from lrlab.experiments.session import Evaluated, Event
-from lrlab.experiments.study import Ended, Member, Started, StudyEvent, run_study, study_members
 from lrlab.experiments.verify import Verification, verify_run
 from lrlab.schedulers.simulate import Calibration
-from lrlab.training import Update
+from lrlab.training import RangeTest, Sweep, Update
 
 __all__ = [
     "Calibration",
-    "Ended",
     "Evaluated",
     "Event",
     "Experiment",
-    "Member",
-    "Started",
-    "StudyEvent",
+    "RangeTest",
+    "RangeTestPlan",
+    "Sweep",
     "Update",
     "Verification",
     "build_data",
@@ -28,10 +27,10 @@ __all__ = [
     "check_data_set",
     "fetch_data_set",
     "list_data_sets",
+    "plan_range_test",
     "preview_rates",
     "refine_run",
     "replay_rule",
-    "run_study",
-    "study_members",
+    "run_range_test",
     "verify_run",
 ]

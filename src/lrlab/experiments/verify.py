@@ -26,6 +26,10 @@ _CLOCK = ("seconds", "evaluation_seconds")
 """What differs from one repetition to the next and means nothing."""
 
 
+MOST_SHOWN = 8
+"""Differences that the sentence names."""
+
+
 @dataclass(frozen=True)
 class Verification:
     """What came of repeating a stretch of a run."""
@@ -42,7 +46,8 @@ class Verification:
         """Say it in words."""
         stretch = f"updates {self.first + 1:,} to {self.last:,}"
         if self.differences:
-            return f"{stretch} came out otherwise: {'; '.join(self.differences)}"
+            more = f"; and {len(self.differences) - MOST_SHOWN} more" if len(self.differences) > MOST_SHOWN else ""
+            return f"{stretch} came out otherwise: {'; '.join(self.differences[:MOST_SHOWN])}{more}"
         return f"{stretch} repeated: weights, state, rows, evaluations and decisions are the same to the bit"
 
 
@@ -64,8 +69,9 @@ def verify_run(directory: Path) -> Verification:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "run"
         shutil.copytree(directory, copy, ignore=shutil.ignore_patterns(last.path.name, ".lock", "*.png", "*.html"))
-        # saved at that very update, which is the only one of the kind in the stretch
-        config = merge(dict(made.config), {"checkpoint": {"every": last.step}})
+        # saved at that very update; computed with as many threads, on which the last bits depend
+        changed = {"checkpoint": {"every": last.step}, "engine": {"threads": made.info["engine"]["threads"]}}
+        config = merge(dict(made.config), changed)
         write_whole(copy / CONFIG, to_toml(parse_config(config)).encode())
         write_json(copy / INFO, {**made.info, "status": "preempted"})  # one that is over would not go on
         _go_on(copy, until=last.step)

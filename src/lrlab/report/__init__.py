@@ -3,6 +3,7 @@
 from lrlab.report.charts import write_figures
 from lrlab.report.confusion import confusion_png
 from lrlab.report.html import write_report
+from lrlab.report.range_test import write_range_test
 from lrlab.report.replay import write_replay
 
-__all__ = ["confusion_png", "write_figures", "write_replay", "write_report"]
+__all__ = ["confusion_png", "write_figures", "write_range_test", "write_replay", "write_report"]

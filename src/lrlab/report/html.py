@@ -18,6 +18,7 @@ from lrlab.report import tables
 from lrlab.report.charts import Chart, draw_charts, file_name, write_charts
 from lrlab.report.confusion import confusion_figure
 from lrlab.report.curves import by_arm
+from lrlab.report.tuning import tuning_remarks
 from lrlab.runs import Run, find_runs
 from lrlab.runs.storage import FIGURES, REPORT, write_whole
 
@@ -75,7 +76,7 @@ def write_report(path: Path) -> Path:
     pictures = [
         Picture(chart.title, chart.section, _data_uri(file)) for chart, file in zip(charts, written, strict=True)
     ]
-    facts = _facts_of_study(runs) if is_study else _facts_of_run(runs[0])
+    facts = _facts_of_study(path, runs) if is_study else _facts_of_run(runs[0])
     page = _render({"name": path.resolve().name, **facts, **_facts(runs), **_shown(pictures, confusions)})
     # a folder may have a name that is no text, half of a surrogate pair for instance
     write_whole(path / REPORT, page.encode("utf-8", "replace"))
@@ -112,7 +113,7 @@ def _facts_of_run(run: Run) -> dict[str, Any]:
     }
 
 
-def _facts_of_study(runs: Sequence[Run]) -> dict[str, Any]:
+def _facts_of_study(path: Path, runs: Sequence[Run]) -> dict[str, Any]:
     arms = by_arm(runs)
     statuses = [run.status for run in runs]
     counted = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
@@ -122,6 +123,7 @@ def _facts_of_study(runs: Sequence[Run]) -> dict[str, Any]:
     ]
     if any(sum(map(tables.is_counted, members)) == 1 for members in arms.values()):
         remarks.append("Where n = 1, one run proves nothing: with another seed it may come out otherwise.")
+    remarks += tuning_remarks(path)
     return {
         "kind": "Study",
         "summary": f"{tables.count(len(arms), 'arm')}, {tables.count(len(runs), 'run')}: {counted}.",

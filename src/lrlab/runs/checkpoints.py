@@ -79,7 +79,7 @@ def checkpoint_paths(run: Path) -> list[Path]:
     folder = run / storage.CHECKPOINTS
     with storage.storage_errors(folder):
         found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
-    return sorted(found, key=_step, reverse=True)
+    return sorted(found, key=checkpoint_step, reverse=True)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -105,9 +105,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if wrong:
         names = ", ".join(sorted(name if name.isprintable() else ascii(name) for name in wrong))
         raise DamagedError(f"{path}: {names:.200} is not what was written.")
-    if manifest != _manifest(_step(path), contents):  # to the byte, so that nothing in it can be changed unnoticed
+    if manifest != _manifest(
+        checkpoint_step(path), contents
+    ):  # to the byte, so that nothing in it can be changed unnoticed
         raise DamagedError(f"{path}: its {MANIFEST} is not what was written.")
-    return Checkpoint(path, _step(path), contents)
+    return Checkpoint(path, checkpoint_step(path), contents)
 
 
 def newest_sound(run: Path) -> Checkpoint | None:
@@ -173,7 +175,8 @@ def prune(run: Path, *, keep: int) -> None:
         num_sound += 1
 
 
-def _step(path: Path) -> int:
+def checkpoint_step(path: Path) -> int:
+    """Return the updates made before a checkpoint, which its folder is named after."""
     match = _NAME.fullmatch(path.name)
     assert match is not None, path
     return int(match.group(1))

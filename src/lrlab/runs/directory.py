@@ -20,7 +20,10 @@ def check_vacant(directory: Path) -> None:
     """
     names = _names(directory)
     if storage.INFO in names:
-        raise storage.RunError(f"{directory} already holds a run. Choose another directory with --run, or delete it.")
+        raise storage.RunError(
+            f"{directory} already holds a run. Choose another directory with --run, or go on with it: "
+            f"lrlab resume {directory}."
+        )
     if names:
         raise storage.RunError(f"{directory} is not empty and holds no run. Choose another directory with --run.")
 

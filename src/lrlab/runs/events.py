@@ -23,6 +23,8 @@ from lrlab.runs.storage import storage_errors
 MAX_POINTS = 10_000
 """Points of one curve in a run's event file, at the most."""
 
+EVENTS_PREFIX = "events.out.tfevents."
+
 Array = npt.NDArray[Any]
 
 
@@ -37,15 +39,15 @@ class EventWriter:
     Args:
         directory: of the run.
         num_steps: updates that the run will have; without it, no curve is thinned.
-        last: as `position` told it, of a run that goes on from there.
+        last: what that of the last process was, where a run goes on.
     """
 
     def __init__(self, directory: Path, *, num_steps: int | None = None, last: Mapping[str, int] | None = None) -> None:
         self._stretch = math.ceil((num_steps or 1) / MAX_POINTS)  # updates
         self._last = dict(last or {})  # stretch that a quantity was written for last
         now = time.time()
-        began = max([int(now), *(_began(path) + 1 for path in directory.glob("events.out.tfevents.*"))])
-        self._path = directory / f"events.out.tfevents.{began:010d}.{socket.gethostname()}.{os.getpid()}.0"
+        began = max([int(now), *(_began(path) + 1 for path in directory.glob(f"{EVENTS_PREFIX}*"))])
+        self._path = directory / f"{EVENTS_PREFIX}{began:010d}.{socket.gethostname()}.{os.getpid()}.0"
         with storage_errors(self._path):
             self._file = self._path.open("ab", buffering=0)
         self._write([Event(wall_time=now, file_version="brain.Event:2")])
@@ -72,12 +74,15 @@ class EventWriter:
         values += [Summary.Value(tag=tag, image=_image(png)) for tag, png in pngs.items()]
         self._write([Event(step=step, wall_time=at, summary=Summary(value=values))])
 
-    def position(self) -> dict[str, dict[str, int]]:
-        """Say how far the run's files are on disk, in bytes, and for which stretch each quantity was last."""
+    @property
+    def last(self) -> dict[str, int]:
+        """For which stretch each quantity was written last: what a run that goes on must know."""
+        return dict(self._last)
+
+    def sync(self) -> None:
+        """Bring what was written to the disk."""
         with storage_errors(self._path):
             os.fsync(self._file.fileno())
-            sizes = {path.name: path.stat().st_size for path in self._path.parent.glob("events.out.tfevents.*")}
-        return {"sizes": sizes, "last": dict(self._last)}
 
     def close(self) -> None:
         """End the file."""

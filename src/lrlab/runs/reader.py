@@ -49,10 +49,16 @@ class Run:
         return int(self.config["seed"])
 
     @property
+    def study(self) -> str | None:
+        """Name of the study that it is a member of, None for a run by itself."""
+        folder = self.directory.resolve().parent.parent
+        return folder.name if (folder / storage.STUDY).exists() else None
+
+    @property
     def arm(self) -> str:
         """What the run is called beside others: the arm of its study, or its directory's name."""
         resolved = self.directory.resolve()
-        return resolved.parent.name if (resolved.parent.parent / storage.STUDY).exists() else resolved.name
+        return resolved.name if self.study is None else resolved.parent.name
 
     @property
     def evaluated_split(self) -> str:

@@ -11,39 +11,49 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from lrlab.runs import storage
-from lrlab.runs.checkpoints import checkpoint_paths
-from lrlab.runs.storage import delete
+from lrlab.runs.checkpoints import checkpoint_paths, checkpoint_step
+from lrlab.runs.events import EVENTS_PREFIX
 
 
-def rewind(run: Path, step: int, *, evaluated_at: int, event_sizes: Mapping[str, int]) -> None:
-    """Delete what a run recorded after an update. It may be cut short and done again.
+def rewind(run: Path, step: int, *, sizes: Mapping[str, int]) -> None:
+    """Delete what a run recorded after a checkpoint. It may be cut short and done again.
 
     Args:
         run: the run's directory, whose lock this process has.
         step: the last update that stays.
-        evaluated_at: update of the last evaluation that stays: one of `step` may have come after the checkpoint.
-        event_sizes: TensorBoard's files at that update, name -> bytes; others go.
-    Raises: StorageError.
+        sizes: of the files that grow, name -> bytes at the checkpoint; those that are not among them go.
+    Raises: StorageError, if one that cannot be made again is shorter than it was for instance.
     """
     for part in sorted((run / storage.METRICS).glob("*.parquet")):
         _cut_part(part, step)
-    _cut_lines(run / storage.EVALUATIONS, evaluated_at)
-    _cut_lines(run / storage.DECISIONS, step)
     with storage.storage_errors(run):
+        for path in (run / storage.EVALUATIONS, run / storage.DECISIONS):
+            _check_length(path, sizes.get(path.name, 0))
+            _cut_file(path, sizes.get(path.name, 0))
+        for path in run.glob(f"{EVENTS_PREFIX}*"):
+            _cut_file(path, sizes.get(path.name, 0))
         for picture in (run / storage.CONFUSION).glob("step-*.png"):
             number = re.fullmatch(r"step-(\d+)", picture.stem)
-            if number and int(number.group(1)) > evaluated_at:
+            if number and int(number.group(1)) > step:
                 picture.unlink()
-        for events in run.glob("events.out.tfevents.*"):
-            if events.name not in event_sizes:
-                events.unlink()
-            elif events.stat().st_size > event_sizes[events.name]:
-                os.truncate(events, event_sizes[events.name])
         for path in checkpoint_paths(run):
-            if int(path.name.removeprefix("step-")) > step:
-                delete(path)
+            if checkpoint_step(path) > step:
+                storage.delete(path)
         for left in (*run.glob(".*.tmp"), *run.glob("*/.*.tmp")):  # by a process that was killed
-            delete(left)
+            storage.delete(left)
+
+
+def _check_length(path: Path, size: int) -> None:
+    found = path.stat().st_size if path.exists() else 0
+    if found < size:
+        raise storage.StorageError(f"{path}: damaged, it has {found} bytes and had {size} at the checkpoint.")
+
+
+def _cut_file(path: Path, size: int) -> None:
+    if not size:
+        path.unlink(missing_ok=True)
+    elif path.stat().st_size > size:
+        os.truncate(path, size)
 
 
 def _cut_part(part: Path, step: int) -> None:
@@ -54,9 +64,3 @@ def _cut_part(part: Path, step: int) -> None:
             part.unlink()
     elif len(kept) < len(rows):
         storage.write_part(part, kept)
-
-
-def _cut_lines(path: Path, step: int) -> None:
-    records = storage.read_json_lines(path)  # a line without its end is none
-    if path.exists():
-        storage.write_json_lines(path, [record for record in records if record["step"] <= step])

@@ -30,6 +30,7 @@ CONFUSION = "confusion"
 CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
 STUDY = "study.toml"
+TUNING_RESULT = "tuning.json"
 
 PROMOTION = "permissive"
 """How parts of rows are put together: a float64 quantity is float32 in a part where it was not measured at all."""
@@ -113,16 +114,31 @@ def read_part(path: Path) -> pa.Table:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON document whole; numbers that are not finite become null."""
-    write_whole(path, (json.dumps(_plain(value), indent=2, allow_nan=False) + "\n").encode())
+    write_whole(path, (json.dumps(plain(value), indent=2, allow_nan=False) + "\n").encode())
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value as JSON can hold it: it has no nan and no infinity, so what is not finite becomes null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON document; None if it is not there.
+
+    Raises: StorageError.
+    """
+    if not path.exists():
+        return None
+    with storage_errors(path):
+        text = path.read_bytes()
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise StorageError(f"{path}: damaged, it is not JSON ({error}).") from error
 
 
 def append_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
@@ -131,7 +147,8 @@ def append_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
         return
     with storage_errors(path), path.open("ab", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        left = memoryview(_json_lines(records))
+        lines = "".join(json.dumps(plain(record), allow_nan=False) + "\n" for record in records)
+        left = memoryview(lines.encode())
         try:
             while left:
                 left = left[file.write(left) :]
@@ -140,15 +157,6 @@ def append_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
             with contextlib.suppress(OSError):
                 file.truncate(size)  # what is appended later would end a line that a full disk cut short
             raise
-
-
-def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
-    """Write a file of one line a record whole, in place of what it was."""
-    write_whole(path, _json_lines(records))
-
-
-def _json_lines(records: list[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(_plain(record), allow_nan=False) + "\n" for record in records).encode()
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

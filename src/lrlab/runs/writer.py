@@ -23,13 +23,13 @@ from lrlab.runs.background import Background
 from lrlab.runs.checkpoints import Checkpoint, DamagedError, newest_sound, prune, write_checkpoint
 from lrlab.runs.directory import check_resumable, check_vacant, clear
 from lrlab.runs.environment import describe_environment
-from lrlab.runs.events import EventWriter
+from lrlab.runs.events import EVENTS_PREFIX, EventWriter
 from lrlab.runs.lock import lock_run
 from lrlab.runs.reader import read_info
 from lrlab.runs.rewind import rewind
 
-EVENTS = "events.json"
-"""In a checkpoint: how far TensorBoard's files were written when it was made."""
+POSITION = "position.json"
+"""In a checkpoint: how far the files that grow were written when it was made."""
 
 Status = Literal["running", "complete", "preempted", "diverged", "failed"]
 
@@ -65,7 +65,6 @@ class RunWriter:
         """What run.json said of a run that is taken up."""
         self.checkpoint_problem: storage.StorageError | None = None
         """Why the last checkpoint could not be written; None if it was."""
-        self._evaluated_at = 0  # update
         if not resumes:  # leaves no lock behind in a folder that is not ours
             check_vacant(directory)
         with contextlib.ExitStack() as stack:
@@ -105,11 +104,11 @@ class RunWriter:
     def _take_up(self, config: RunConfig, checkpoint: Checkpoint) -> Mapping[str, int]:
         """Go back to a checkpoint; return which curves of TensorBoard's are written how far."""
         try:
-            position = json.loads(checkpoint.files[EVENTS])
-            self._evaluated_at, sizes, last = (position[name] for name in ("evaluated_at", "sizes", "last"))
+            position = json.loads(checkpoint.files[POSITION])
+            sizes, last = position["sizes"], position["last"]
         except (KeyError, TypeError, ValueError) as error:
-            raise DamagedError(f"{checkpoint.path}: {EVENTS} is not what lrlab writes.") from error
-        rewind(self.directory, checkpoint.step, evaluated_at=self._evaluated_at, event_sizes=sizes)
+            raise DamagedError(f"{checkpoint.path}: {POSITION} is not what lrlab writes.") from error
+        rewind(self.directory, checkpoint.step, sizes=sizes)
         prune(self.directory, keep=config.checkpoint.keep)  # which a killed process may have left undone
         before = self.before = read_info(self.directory)
         went_on = [*before.get("resumed", []), {"step": checkpoint.step, "status": before["status"]}]
@@ -158,7 +157,6 @@ class RunWriter:
         """Write one evaluation and the picture of its confusion matrix."""
         step, split = int(record["step"]), record["split"]
         storage.append_json_lines(self.directory / storage.EVALUATIONS, [record])
-        self._evaluated_at = step
         storage.write_whole(self.directory / storage.CONFUSION / f"step-{step:06d}.png", png)
         scalars = {f"{split}/{name}": record[name] for name in ("loss", "accuracy")}
         if "mirror" in record:
@@ -182,21 +180,27 @@ class RunWriter:
             keep: checkpoints to leave, this one counted.
         Raises: StorageError if earlier rows could not be written.
         """
-        # as far as it has come now: when the thread gets there, there may be one more
-        self._background.submit(partial(self._write_checkpoint, step, files, self._evaluated_at, keep=keep))
+        sizes = self._sizes(storage.EVALUATIONS, storage.DECISIONS)  # now: they may be longer once it is written
+        self._background.submit(partial(self._write_checkpoint, step, files, sizes=sizes, keep=keep))
 
-    def _write_checkpoint(self, step: int, files: Mapping[str, bytes], evaluated_at: int, *, keep: int) -> None:
+    def _write_checkpoint(self, step: int, files: Mapping[str, bytes], *, sizes: Mapping[str, int], keep: int) -> None:
         try:
             for folder in (self.directory, self.directory / storage.METRICS):
                 storage.sync_directory(folder)  # rows that the disk forgets would not be made again
-            position = {**self._events.position(), "evaluated_at": evaluated_at}
+            self._events.sync()
+            position = {"sizes": {**sizes, **self._sizes(f"{EVENTS_PREFIX}*")}, "last": self._events.last}
             with storage.storage_errors(self.directory):
                 config = (self.directory / storage.CONFIG).read_bytes()
-            files = {**files, storage.CONFIG: config, EVENTS: json.dumps(position).encode()}
+            files = {**files, storage.CONFIG: config, POSITION: json.dumps(position).encode()}
             write_checkpoint(self.directory, step, files, keep=keep)
             self.checkpoint_problem = None
         except storage.StorageError as error:
             self.checkpoint_problem = error
+
+    def _sizes(self, *patterns: str) -> dict[str, int]:
+        with storage.storage_errors(self.directory):
+            found = [path for pattern in patterns for path in self.directory.glob(pattern)]
+            return {path.name: path.stat().st_size for path in found}
 
     def finish(self, status: Status, result: Mapping[str, Any]) -> None:
         """Say how the run ended, once its rows are on disk; a complete one has them merged into one file.

@@ -1,4 +1,4 @@
-"""Training: the loop, how a step is computed, the evaluation, and the rows that come of it."""
+"""Training: the loop, how a step is computed, the evaluation, the rows that come of it, and the range test."""
 
 from lrlab.training.divergence import DivergedError
 from lrlab.training.engine import Engine, EngineError, choose_engine
@@ -6,7 +6,10 @@ from lrlab.training.evaluate import Evaluation, Score, estimate_statistics, eval
 from lrlab.training.loop import Update, train
 from lrlab.training.memory import OutOfMemoryError, memory_errors
 from lrlab.training.network import Network
+from lrlab.training.range_test import range_test
 from lrlab.training.records import Recorder, Rows, divergence
+from lrlab.training.restore import restored
+from lrlab.training.sweep import RangeTest, RateRange, Sweep, SweepRecorder
 
 __all__ = [
     "DivergedError",
@@ -15,14 +18,20 @@ __all__ = [
     "Evaluation",
     "Network",
     "OutOfMemoryError",
+    "RangeTest",
+    "RateRange",
     "Recorder",
     "Rows",
     "Score",
+    "Sweep",
+    "SweepRecorder",
     "Update",
     "choose_engine",
     "divergence",
     "estimate_statistics",
     "evaluate",
     "memory_errors",
+    "range_test",
+    "restored",
     "train",
 ]

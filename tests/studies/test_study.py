@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lrlab.config import ConfigError, read_study
-from lrlab.experiments import Ended, run_study
 from lrlab.runs import RunError, RunWriter, find_runs, read_run
+from lrlab.studies import Ended, run_study
 
 PLAN = """
 name = "plan"

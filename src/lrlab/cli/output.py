@@ -1,0 +1,71 @@
+"""Where what a verb has to say goes: lines and tables on the terminal, a JSON document on stdout."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+class _Console(Console):
+    """One that leaves it to `main` what a reader who has gone means."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise it; rich itself would end the program with exit code 1, that of a bug."""
+        raise BrokenPipeError
+
+
+class Output:
+    """Says what a verb has to say.
+
+    Args:
+        json: whether a JSON document is wanted on stdout; all else then goes to stderr.
+    """
+
+    def __init__(self, *, json: bool) -> None:
+        self.console = _Console(stderr=json)
+        self._wants_document = json
+
+    def say(self, text: str) -> None:
+        """Print a line as it is: names in it are not markup."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def say_wrapped(self, text: str) -> None:
+        """Print a paragraph, broken between words at the width of the terminal."""
+        self.console.print(text, markup=False, highlight=False)
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, num_names: int = 1) -> None:
+        """Print rows of text under a header.
+
+        Args:
+            header: of each column.
+            rows: their cells.
+            num_names: columns that hold names, set flush left and broken where the terminal is narrow; the others are
+                numbers, kept whole.
+        """
+        shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
+        for index, name in enumerate(header):
+            is_name = index < num_names
+            shown.add_column(Text(name), justify="left" if is_name else "right", overflow="fold", no_wrap=not is_name)
+        for row in rows:
+            shown.add_row(*map(Text, row))
+        self.console.print(shown)
+
+    def document(self, document: dict[str, Any]) -> None:
+        """Print a JSON document on stdout, where one is wanted."""
+        if self._wants_document:
+            sys.stdout.write(json_module.dumps(document, allow_nan=False) + "\n")
+
+
+def class_rows(accuracies: Iterable[tuple[str, float | None]], *, num_columns: int = 5) -> list[str]:
+    """Lay the accuracies of classes out in columns; of one without examples it is not known."""
+    cells = [f"{name[:14]} {'n/a' if share is None else format(share, '.0%')}" for name, share in accuracies]
+    width = max(map(len, cells), default=0) + 2
+    rows = (cells[start : start + num_columns] for start in range(0, len(cells), num_columns))
+    return ["  " + "".join(cell.ljust(width) for cell in row).rstrip() for row in rows]

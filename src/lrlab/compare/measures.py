@@ -1,0 +1,111 @@
+"""What runs are compared by: a figure of their last evaluation, and when it first reached a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from lrlab.config.parts import unknown
+from lrlab.runs import Run
+
+KINDS: Final = ("accuracy", "loss", "accuracy_mirror")
+
+
+class CompareError(ValueError):
+    """What was named cannot be compared."""
+
+    exit_code: ClassVar[int] = 2
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of an evaluation, named as in a run's result: `test_accuracy`, `validation_loss`, ..."""
+
+    split: str
+    """Which images: test or validation."""
+    kind: str
+    """accuracy, loss, or accuracy_mirror: that with logits averaged over mirror images."""
+
+    @property
+    def name(self) -> str:
+        """As in a run's result."""
+        return f"{self.split}_{self.kind}"
+
+    @property
+    def words(self) -> str:
+        """As in a sentence."""
+        return f"{self.split} {self.kind.replace('_mirror', ' with mirror images')}"
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether more is better, and differences are in points."""
+        return self.kind != "loss"
+
+    def final(self, run: Run) -> float | None:
+        """Return its value at the end of a run; None if it has none."""
+        value = run.result.get(self.name)
+        return None if value is None else float(value)
+
+    def reaches(self, evaluation: Mapping[str, Any], target: float) -> bool:
+        """Return whether an evaluation is at the target or better."""
+        if evaluation["split"] != self.split:
+            return False
+        mirrored = self.kind == "accuracy_mirror"
+        value = (evaluation.get("mirror") or {}).get("accuracy") if mirrored else evaluation[self.kind]
+        if value is None:  # a loss that was not finite
+            return False
+        return bool(value >= target if self.is_accuracy else value <= target)
+
+    def difference_text(self, value: float) -> str:
+        """Write a difference with its sign: points for an accuracy, the loss itself."""
+        return f"{100 * value:+.2f}" if self.is_accuracy else f"{value:+.4f}"
+
+    def size_text(self, value: float) -> str:
+        """Write the size of a difference, without a sign."""
+        return f"{100 * value:.2f}" if self.is_accuracy else f"{value:.4f}"
+
+    def value_text(self, value: float) -> str:
+        """Write a value: an accuracy in per cent."""
+        return f"{100 * value:.2f}" if self.is_accuracy else f"{value:.4f}"
+
+    @property
+    def unit(self) -> str:
+        """What follows a difference in a sentence."""
+        return " points" if self.is_accuracy else ""
+
+
+def choose_measure(name: str | None, runs: Sequence[Run]) -> Measure:
+    """Return the measure of that name; without one, the accuracy on the images that the runs were evaluated on.
+
+    Raises: CompareError if no such measure is known, or if the runs were evaluated on different images.
+    """
+    splits = sorted({run.evaluated_split for run in runs})
+    if name is None and len(splits) > 1:
+        raise CompareError("Some runs were evaluated on test images, some on validation images: compare them apart.")
+    known = {measure.name: measure for split in splits for kind in KINDS for measure in [Measure(split, kind)]}
+    if name is not None and name not in known:
+        raise CompareError(unknown("measure", name, known))
+    return known[name or f"{splits[0]}_accuracy"]
+
+
+def read_targets(texts: Sequence[str], measure: Measure, tasks: Sequence[str]) -> dict[str, float]:
+    """Read targets, NUMBER for all tasks or TASK=NUMBER for one; return task -> target.
+
+    Raises: CompareError for what is no such thing.
+    """
+    found: dict[str, float] = {}
+    for text in texts:
+        task, equals, number = text.rpartition("=")
+        if equals and task not in tasks:
+            raise CompareError(unknown("study", task, tasks))
+        try:
+            target = float(number)
+        except ValueError:
+            raise CompareError(f"--target {text}: must be a number, or STUDY=NUMBER.") from None
+        if measure.is_accuracy and not 0 < target <= 1:
+            raise CompareError(f"--target {text}: an accuracy lies above 0 and up to 1, as in --target 0.9.")
+        if not measure.is_accuracy and not 0 < target < float("inf"):
+            raise CompareError(f"--target {text}: a loss to reach is above 0 and finite.")
+        found |= {task: target} if equals else {name: target for name in tasks if name not in found}
+    return found

@@ -1,0 +1,182 @@
+"""What a careful person would write of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lrlab.compare.comparison import Comparison, PairRace
+from lrlab.compare.differences import Difference, LeftOut
+from lrlab.compare.measures import Measure
+from lrlab.compare.statistics import LEVEL, sign_flip_floor, spread_factors
+from lrlab.compare.tasks import is_of_the_schedule
+
+FEW_SEEDS = 5
+"""Below it nothing can be said of how the differences are distributed."""
+
+
+def sentence(found: Difference, comparison: Comparison) -> str:
+    """Say what a pair shows, what it does not, and what is not in it."""
+    parts = [_finding(found, comparison), *_doubts(found, comparison.num_tested), *_context(found)]
+    several = len({difference.task for difference in comparison.differences}) > 1
+    return f"{found.task}: " * several + " ".join(parts)
+
+
+def _finding(found: Difference, comparison: Comparison) -> str:
+    measure, arm, reference = comparison.measure, found.arm, found.reference
+    if found.mean is None:
+        return f"{arm} and {reference} cannot be compared: no seed has a complete run of both."
+    size = f"{measure.difference_text(found.mean)}{measure.unit}"
+    if found.num_seeds == 1:
+        return (
+            f"One run of each proves nothing: {arm} and {reference} differ by {size} of {measure.words} with seed "
+            f"{found.seeds[0]}, as two runs of the same arm may."
+        )
+    if found.verdict == "identical":
+        return f"{arm} and {reference} have the same {measure.words} in all {found.num_seeds} seeds."
+    evidence = _evidence(found, comparison)
+    if found.verdict == "different":
+        better = (found.mean > 0) == measure.is_accuracy
+        return f"{arm} is {'better' if better else 'worse'} than {reference}: {measure.words} {size} ({evidence})."
+    return (
+        f"No evidence of a difference between {arm} and {reference}: {measure.words} {size} with {arm} ({evidence})."
+        f"{_what_was_possible(found, measure)}"
+    )
+
+
+def _evidence(found: Difference, comparison: Comparison) -> str:
+    parts = []
+    if found.interval is not None:
+        low, high = map(comparison.measure.difference_text, found.interval)
+        parts.append(f"95 % interval {low} to {high}")
+    parts.append(f"n = {found.num_seeds} paired seeds")
+    parts.append(p_text(found.p))
+    if comparison.num_tested > 1:
+        parts.append(f"{p_text(found.p_holm)} adjusted for {comparison.num_tested} pairs")
+    return ", ".join(parts)
+
+
+def p_text(p: float | None) -> str:
+    """Write a p value as in a sentence."""
+    if p is None:
+        return "no p"
+    if p < 0.0001:
+        return "p < 0.0001"
+    return f"p = {p:.2g}" if p < 0.01 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def _what_was_possible(found: Difference, measure: Measure) -> str:
+    if found.detectable is None:
+        return " All differences are alike, so nothing is known of their spread."
+    shown = f"{measure.size_text(found.detectable)}{measure.unit}"
+    needed = f"{found.seeds_needed:,}" if found.seeds_needed else "more than 10,000"
+    return (
+        f" Four in five studies of {found.num_seeds} seeds would find one of {shown}; one as small as this needs "
+        f"{needed} seeds."
+    )
+
+
+def _doubts(found: Difference, num_tested: int) -> list[str]:
+    """Say where another way to look at the same numbers would say something else."""
+    doubts = []
+    if found.verdict == "no evidence" and found.p is not None and found.p <= LEVEL:
+        doubts.append(
+            f"By itself this pair would count as different; among {num_tested} pairs chance alone brings such a one in "
+            "more than 5 % of studies."
+        )
+    if found.verdict == "no evidence" and found.num_above in (0, found.num_seeds) and all(found.differences):
+        doubts.append(f"All {found.num_seeds} seeds point the same way, which is not enough by itself.")
+    flip = found.p_sign_flip_holm
+    if flip is None or found.interval is None:
+        return doubts
+    if found.verdict == "different" and flip > LEVEL >= sign_flip_floor(found.num_seeds):
+        doubts.append(
+            f"The exact sign-flip test, which assumes no normal distribution, does not bear it out ({p_text(flip)})."
+        )
+    if found.verdict == "no evidence" and flip <= LEVEL:
+        doubts.append(
+            f"The sign-flip test, which assumes no normal distribution, does find one ({p_text(flip)}): look at the "
+            "single seeds, some of which are far from the others."
+        )
+    return doubts
+
+
+def _context(found: Difference) -> list[str]:
+    """Say which runs are not in the difference, and in what the arms differ besides their schedule."""
+    context = []
+    diverged = [out for out in found.left_out if out.reason == "diverged"]
+    others = [out for out in found.left_out if out.reason != "diverged"]
+    if diverged:
+        context.append(
+            f"Diverged, and therefore in no difference: {list_runs(diverged)}. The difference is one between runs that "
+            "came to their end."
+        )
+    if others:
+        reasons = "; ".join(f"{out.arm} seed {out.seed} ({out.reason})" for out in others)
+        context.append(f"Left out: {reasons}.")
+    besides = [name for name in found.differs_in if not is_of_the_schedule(name)]
+    if besides:
+        context.append(f"The arms differ in more than the schedule: {', '.join(besides)}.")
+    return context
+
+
+def list_runs(runs: Sequence[LeftOut]) -> str:
+    """List runs by arm: 'a seeds 1, 2; b seed 3'."""
+    arms: dict[str, list[str]] = {}
+    for run in runs:
+        arms.setdefault(run.arm, []).append(str(run.seed))
+    return "; ".join(f"{arm} seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" for arm, seeds in arms.items())
+
+
+def race_sentence(found: PairRace, comparison: Comparison) -> str:
+    """Say which of two arms got to the target first."""
+    race, num_races = found.race, sum(pair.race.p is not None for pair in comparison.races)
+    counts = f"{found.arm} first in {race.first}, {found.reference} in {race.second}"
+    counts += f", neither in {race.neither}" * bool(race.neither)
+    counts += f", not known in {race.unknown}" * bool(race.unknown)
+    several = len({pair.task for pair in comparison.races}) > 1
+    task = f"{found.task}: " * several
+    if race.p is None or found.p_holm is None:
+        return f"{task}Which of {found.arm} and {found.reference} is sooner at the target, no seed tells ({counts})."
+    p = f"exact sign test, {p_text(found.p_holm)}" + f" adjusted for {num_races} pairs" * (num_races > 1)
+    if found.p_holm <= LEVEL:
+        sooner, later = (found.arm, found.reference)[:: 1 if race.first > race.second else -1]
+        return f"{task}{sooner} is sooner at the target than {later}: {counts} ({p})."
+    return f"{task}No evidence that {found.arm} or {found.reference} is sooner at the target: {counts} ({p})."
+
+
+def too_small_for(num_seeds: int, num_tested: int) -> list[str]:
+    """Say what so many paired seeds are too few for.
+
+    Args:
+        num_seeds: of a pair.
+        num_tested: pairs whose p values are adjusted for each other.
+    """
+    if num_seeds < 2:
+        return ["an interval or a test of any kind"] if num_seeds else []
+    limits = []
+    floor, num_pairs = sign_flip_floor(num_seeds), max(1, num_tested)
+    if floor * num_pairs > LEVEL:
+        among = f", {min(1.0, floor * num_pairs):.2g} among {num_pairs} pairs" * (num_pairs > 1)
+        limits.append(f"the exact sign-flip test, whose p cannot fall below 2/2^{num_seeds} = {floor:.2g}{among}")
+    if num_seeds < FEW_SEEDS:
+        limits.append("seeing whether the differences are anything like normally distributed, as the interval assumes")
+    if num_seeds == 2:
+        limits.append("an effect size")
+    if num_seeds < 2 * FEW_SEEDS:
+        low, high = spread_factors(num_seeds)
+        limits.append(
+            f"knowing their spread, and with it what could have been shown and the seeds needed: the true one may be "
+            f"{low:.2g} to {high:.2g} times the measured one"
+        )
+    return limits
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Say, for each number of seeds that occurs, what it is too small for."""
+    numbers = sorted({found.num_seeds for found in comparison.differences})
+    found = {number: too_small_for(number, comparison.num_tested) for number in numbers}
+    return [
+        f"{number} seed{'s' * (number > 1)} {'are' if number > 1 else 'is'} too few for: {'; '.join(limits)}."
+        for number, limits in found.items()
+        if limits
+    ]

@@ -1,0 +1,134 @@
+"""From runs to tasks: what may be laid side by side, which arms there are, and in what their settings differ."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from lrlab.compare.measures import CompareError
+from lrlab.config import merge, parse_config, to_table
+from lrlab.runs import Run
+
+LOOSE: Final = "runs"
+"""Name of the task of runs that belong to no study."""
+NO_MATTER: Final = ("seed", "device", "data.dir", "telemetry.", "checkpoint.", "evaluate.batch_size", "engine.threads",
+                    "engine.keep_memory", "engine.compile")  # fmt: skip
+"""Settings that decide where and how quickly a run is made, or what is recorded of it, not what comes of it."""
+DATA: Final = ("data.name", "data.test_fraction", "data.validation_fraction")
+"""Settings that decide which images an evaluation is of."""
+FOUND: Final = ("classes", "image_shape", "num_train", "num_test")
+"""Facts in run.json that tell one folder of images from another."""
+SCHEDULE: Final = ("schedule.", "phases.", "layer_rates.", "optimizer.lr", "stop_below_lr")
+"""Settings that are the schedule's."""
+
+Settings = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Runs that may be laid side by side: those of a study, or those that belong to none."""
+
+    name: str
+    arms: Mapping[str, Mapping[int, Run]]
+    """Arm -> seed -> its run."""
+
+    def settings(self, arm: str) -> Settings:
+        """Return the settings of an arm that bear on what comes of it, by dotted name."""
+        return _settings(next(iter(self.arms[arm].values())))
+
+    def differing(self, arms: Iterable[str]) -> list[str]:
+        """List the settings in which arms differ."""
+        return _differing([self.settings(arm) for arm in arms])
+
+
+def is_of_the_schedule(setting: str) -> bool:
+    """Return whether a setting is one of the schedule."""
+    return setting.startswith(SCHEDULE)
+
+
+def group_runs(runs: Sequence[Run]) -> list[Task]:
+    """Group runs by study, arm and seed, in the order in which they come; a run that is named twice counts once.
+
+    A study that was run in two places is one task. Runs that belong to no study are a task together; their arm is
+    the directory's name without its -seed<k>.
+
+    Raises: CompareError if two runs claim one place, if the runs of an arm differ in more than their seed, or if the
+        arms of a task were evaluated on different data.
+    """
+    tasks: dict[str, dict[str, dict[int, Run]]] = {}
+    for run in {run.directory.resolve(): run for run in runs}.values():
+        seeds = tasks.setdefault(run.study or LOOSE, {}).setdefault(_arm(run), {})
+        if run.seed in seeds:
+            raise CompareError(
+                f"{seeds[run.seed].directory} and {run.directory} are both arm '{_arm(run)}' with seed {run.seed}: "
+                "name one of them, or rename a directory."
+            )
+        seeds[run.seed] = run
+    found = [Task(name, arms) for name, arms in tasks.items()]
+    for task in found:
+        for arm, members in task.arms.items():
+            _check_same_settings(arm, members)
+        _check_same_data(task)
+    return found
+
+
+def _arm(run: Run) -> str:
+    return run.arm if run.study else re.sub(rf"[-_]?seed{run.seed}$", "", run.arm) or run.arm
+
+
+def _check_same_settings(arm: str, members: Mapping[int, Run]) -> None:
+    first, *others = members.values()
+    for other in others:
+        if differing := _differing([_settings(first), _settings(other)]):
+            raise CompareError(
+                f"Arm '{arm}' is not one thing: {first.directory} and {other.directory} differ in "
+                f"{', '.join(differing)}. Name the runs of one of them."
+            )
+
+
+def _check_same_data(task: Task) -> None:
+    data = {arm: _data(next(iter(members.values()))) for arm, members in task.arms.items()}
+    first, *others = data
+    for other in others:
+        keys = [key for key in data[first] if key in data[other] and data[first][key] != data[other][key]]
+        if keys:
+            raise CompareError(
+                f"'{first}' and '{other}' were not trained and evaluated on the same images ({keys[0]}: "
+                f"{data[first][keys[0]]} and {data[other][keys[0]]}): their results cannot be compared."
+            )
+
+
+def _data(run: Run) -> dict[str, str | None]:
+    settings, facts = _settings(run), run.info.get("data", {})
+    found: dict[str, str | None] = {key: settings.get(key) for key in DATA}
+    return found | {key: json.dumps(facts[key]) for key in FOUND if key in facts}
+
+
+def _settings(run: Run) -> Settings:
+    # a key that the run does not have came after it, and what came after is off by default
+    complete = merge(_defaults(), dict(run.config))
+    return {name: value for name, value in _flat(complete) if not name.startswith(NO_MATTER)}
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return to_table(parse_config({}))
+
+
+def _differing(all_settings: Sequence[Settings]) -> list[str]:
+    names = dict.fromkeys(name for settings in all_settings for name in settings)
+    return [name for name in names if len({settings.get(name) for settings in all_settings}) > 1]
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    pairs = []
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            pairs += _flat(value, f"{prefix}{name}.")
+        else:
+            pairs.append((f"{prefix}{name}", json.dumps(value, default=str)))
+    return pairs

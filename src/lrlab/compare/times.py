@@ -1,0 +1,200 @@
+"""Time to a target, where some runs never get there, and what AlgoPerf makes of it over several tasks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from lrlab.compare.measures import Measure
+from lrlab.compare.statistics import CONFIDENCE, Interval
+from lrlab.runs import Run
+
+Array = npt.NDArray[np.float64]
+
+MOST_RATIO: Final = 4.0
+"""An arm that takes more than so many times as long as the quickest counts as one that never gets there (AlgoPerf)."""
+NUM_RESAMPLES: Final = 4_999
+FEWEST_SEEDS: Final = 5
+"""Below it a score has no interval."""
+
+
+@dataclass(frozen=True)
+class Time:
+    """When a run first showed the target, or how long it is known not to have."""
+
+    reached: bool
+    """Whether it did."""
+    updates: float
+    """Up to the evaluation that showed it; where none did, up to the last one, and infinite for a diverged run."""
+    seconds: float
+    """Of training, evaluations left out; nan where the run does not say."""
+
+
+@dataclass(frozen=True)
+class Median:
+    """The median of times, some of which are only known to be longer than something."""
+
+    value: float | None
+    """None where fewer than half get there."""
+    low: float | None
+    """Lower end of its 95 % interval; None where there is none."""
+    high: float | None
+    """Upper end; None where it is open."""
+
+
+@dataclass(frozen=True)
+class Race:
+    """Which of two arms got to the target first, seed by seed."""
+
+    first: int
+    """Seeds in which the arm did."""
+    second: int
+    """Seeds in which the reference did."""
+    neither: int
+    """Seeds in which both took as many updates, or neither got there."""
+    unknown: int
+    """Seeds in which a run was cut short too early to tell."""
+    p: float | None
+    """Exact sign test, two-sided; None where no seed tells."""
+
+
+def time_to_target(run: Run, measure: Measure, target: float) -> Time:
+    """Return when a run first showed the target; a diverged run that never did never will."""
+    evaluations = run.evaluations()
+    for record in evaluations:
+        if measure.reaches(record, target):
+            return Time(True, float(record["step"]), float(record.get("seconds", np.nan)))
+    if run.status == "diverged":
+        return Time(False, np.inf, np.inf)
+    last = evaluations[-1] if evaluations else {"step": 0, "seconds": 0.0}
+    return Time(False, float(last["step"]), float(last.get("seconds", np.nan)))
+
+
+def median_time(times: Array, reached: npt.NDArray[np.bool_]) -> Median:
+    """Kaplan-Meier median of times, with the interval that its log-log band gives (Brookmeyer and Crowley), by scipy.
+
+    Args:
+        times: (n,), that of the target, or the longest known without it (infinite: never).
+        reached: (n,), which of the two.
+    """
+    if not reached.any() or np.isnan(times).any():
+        return Median(None, None, None)
+    beyond = 1.0 + 2.0 * times[np.isfinite(times)].max()
+    finite = np.where(np.isfinite(times), times, beyond)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the band is not defined where all have got there
+        survival = stats.ecdf(stats.CensoredData.right_censored(finite, ~reached)).sf
+        band = survival.confidence_interval(CONFIDENCE, method="log-log")
+
+    def crossing(probabilities: Array) -> float | None:
+        below = np.flatnonzero(np.nan_to_num(probabilities) <= 0.5)
+        at = float(survival.quantiles[below[0]]) if below.size else np.inf
+        return None if at >= beyond else at
+
+    return Median(crossing(survival.probabilities), crossing(band.low.probabilities), crossing(band.high.probabilities))
+
+
+def race(arm: Sequence[Time], reference: Sequence[Time]) -> Race:
+    """Count in which seeds each of two arms took fewer updates, and test whether it is as often the one as the other.
+
+    Args:
+        arm: a time for each seed.
+        reference: the other arm's, of the same seeds.
+    """
+    order = [_order(one, other) for one, other in zip(arm, reference, strict=True)]
+    first, second, unknown = order.count(-1), order.count(1), order.count(None)
+    p = float(stats.binomtest(first, first + second).pvalue) if first + second else None
+    return Race(first, second, order.count(0), unknown, p)
+
+
+def _order(one: Time, other: Time) -> int | None:
+    """Return -1 if one was first, 1 if the other was, 0 for neither, None where it cannot be known."""
+    if one.reached and other.reached:
+        return int(np.sign(one.updates - other.updates))
+    if one.reached:
+        return -1 if other.updates >= one.updates else None
+    if other.reached:
+        return 1 if one.updates >= other.updates else None
+    return 0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How an arm does over several tasks, beside the quickest arm of each."""
+
+    arm: str
+    ratios: Mapping[str, float | None]
+    """Task -> median time over that of the quickest arm; None where it is beyond 4, or never."""
+    score: float
+    """AlgoPerf's: the mean over the ratios tau from 1 to 4 of the share of tasks done within tau."""
+    low: float | None
+    """Lower end of its 95 % interval over seeds, the tasks given; None below 5 seeds."""
+    high: float | None
+
+
+def profiles(times: Mapping[str, Mapping[str, Array]]) -> list[Profile]:
+    """Return the profile of each arm that was run on all tasks.
+
+    Args:
+        times: task -> arm -> updates to the target, (n,), infinite where it was not reached; in a task, the arms have
+            the same seeds in the same order.
+    """
+    first, *others = times.values()
+    arms = [arm for arm in first if all(arm in other for other in others)]
+    stacked = [np.stack([of_task[arm] for arm in arms]) for of_task in times.values()]  # (arms, seeds) for each task
+    ratios = performance_ratios(np.stack([np.median(each, axis=-1) for each in stacked], axis=-1))
+    intervals = _score_intervals(stacked)
+    return [
+        Profile(
+            arm,
+            {task: float(ratio) if np.isfinite(ratio) else None for task, ratio in zip(times, row, strict=True)},
+            float(score),
+            *(interval or (None, None)),
+        )
+        for arm, row, score, interval in zip(arms, ratios, performance_score(ratios), intervals, strict=True)
+    ]
+
+
+def performance_ratios(times: Array) -> Array:
+    """Times over the quickest arm's, r = t / min t, infinite beyond 4 or where nothing gets there.
+
+    Args:
+        times: (..., arms, tasks).
+    Source: AlgoPerf, scoring/performance_profile.py; Dolan and More, 2002, Mathematical Programming 91:201.
+    """
+    quickest = times.min(axis=-2, keepdims=True)
+    ratios = np.divide(times, quickest, out=np.full_like(times, np.inf), where=np.isfinite(quickest))
+    return np.where(ratios > MOST_RATIO, np.inf, ratios)
+
+
+def performance_score(ratios: Array) -> Array:
+    """AlgoPerf's score, (..., arms): 1 / (R - 1) times the integral from 1 to R of rho(tau), R = 4.
+
+    rho(tau) is the share of tasks with r <= tau, so a task adds the part of [1, R] that lies above its ratio.
+
+    Args:
+        ratios: (..., arms, tasks).
+    """
+    gained: Array = np.clip(MOST_RATIO - ratios, 0.0, None).mean(axis=-1) / (MOST_RATIO - 1)
+    return gained
+
+
+def _score_intervals(stacked: Sequence[Array]) -> list[Interval | None]:
+    """Percentiles of the scores when the seeds of each task are drawn again, the same for all arms."""
+    num_arms = len(stacked[0])
+    if min(each.shape[-1] for each in stacked) < FEWEST_SEEDS:
+        return [None] * num_arms
+    generator = np.random.default_rng(0)
+    medians = []
+    for each in stacked:
+        drawn = generator.integers(each.shape[-1], size=(NUM_RESAMPLES, each.shape[-1]))
+        medians.append(np.median(each[:, drawn], axis=-1))  # (arms, resamples)
+    scores = performance_score(performance_ratios(np.stack(medians, axis=-1).swapaxes(0, 1)))  # (resamples, arms)
+    tail = 50 * (1 - CONFIDENCE)
+    return [Interval(*map(float, ends)) for ends in np.percentile(scores, [tail, 100 - tail], axis=0).T]

@@ -1,0 +1,17 @@
+"""Studies: a plan becomes runs, by processes that may die. Nothing here loads torch but the processes that train."""
+
+from lrlab.studies.members import Died, Ended, Member, Progress, StudyEvent
+from lrlab.studies.study import run_study, study_members
+from lrlab.studies.tuning import Choice, tuning_members
+
+__all__ = [
+    "Choice",
+    "Died",
+    "Ended",
+    "Member",
+    "Progress",
+    "StudyEvent",
+    "run_study",
+    "study_members",
+    "tuning_members",
+]

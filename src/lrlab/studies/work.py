@@ -1,0 +1,75 @@
+"""The work on one member: it is built, run, and what happens is said. This is where a study loads torch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import asdict
+
+from lrlab.config import ConfigError, DataConfig
+from lrlab.data import ImageData
+from lrlab.experiments import Evaluated, Experiment, build_data
+from lrlab.experiments.pace import Pace
+from lrlab.runs import LockedError, RunError
+from lrlab.studies.members import Ended, Member, Progress, StudyEvent, ended_before, final_accuracy
+from lrlab.training import DivergedError
+
+
+class DataSets:
+    """Loads each data set once for the runs of a process; the last one is kept, since arms mostly share it."""
+
+    def __init__(self) -> None:
+        self._last: tuple[DataConfig, ImageData] | None = None
+
+    def load(self, config: DataConfig) -> ImageData:
+        """Return the images that a configuration names."""
+        if self._last is None or self._last[0] != config:
+            self._last = config, build_data(config)
+        return self._last[1]
+
+
+def check_member(member: Member, data_sets: DataSets) -> None:
+    """Build a member without running it.
+
+    Raises: ConfigError, DataError, EngineError.
+    """
+    try:
+        Experiment(member.config, data=data_sets.load(member.config.data))
+    except ConfigError as error:
+        raise ConfigError(f"arm '{member.arm}': {error}") from error
+
+
+def run_member(member: Member, data_sets: DataSets) -> Generator[StudyEvent, None, None]:
+    """Run a member, from its newest checkpoint if it has one, and yield what happens; the last is an `Ended`.
+
+    What goes wrong with this run alone is how it ended; what is our mistake is raised.
+    """
+    evaluated: Evaluated | None = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # said already, when the arms were checked
+            experiment = Experiment(member.config, data=data_sets.load(member.config.data))
+        pace = Pace(batch_size=member.config.batch_size)
+        with closing(experiment.run(member.directory, resumes=True)) as events:
+            for event in events:
+                if isinstance(event, Evaluated):
+                    evaluated = event
+                if (look := pace.look(event)) is not None:
+                    yield Progress(num_steps=experiment.num_steps, **asdict(look))
+    except LockedError as error:
+        ended = Ended("locked", str(error))
+    except DivergedError as error:
+        ended = Ended("diverged", str(error).removeprefix("diverged: "))
+    except RunError:  # another process has just ended it
+        ended = ended_before(member) or Ended(
+            "failed", f"{member.directory} holds something that is no run of this study"
+        )
+    except Exception as error:
+        if not isinstance(error, RuntimeError) and not hasattr(error, "exit_code"):
+            raise
+        ended = Ended("failed", f"{type(error).__name__}: {error}")  # out of memory, say: the next arm may be smaller
+    else:
+        found = zip(evaluated.classes, evaluated.evaluation.class_accuracy, strict=True) if evaluated else ()
+        ended = Ended("complete", accuracy=final_accuracy(member), class_accuracy=tuple(found))
+    yield ended

@@ -1,0 +1,84 @@
+"""Which runs may be laid side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lrlab.compare import CompareError
+from lrlab.compare.tasks import group_runs
+from written_runs import make_run, write_run, write_study
+
+
+def places(tasks: list) -> dict[str, dict[str, list[int]]]:  # type: ignore[type-arg]
+    return {task.name: {arm: list(seeds) for arm, seeds in task.arms.items()} for task in tasks}
+
+
+def test_studies_are_tasks_and_loose_runs_are_one(tmp_path: Path) -> None:
+    study = write_study(tmp_path, {"a": {0: [0.5], 1: [0.5]}, "b": {0: [0.5]}}, name="first")
+    loose = [write_run(tmp_path / name, [0.5], seed=seed) for name, seed in (("c-seed3", 3), ("c-seed4", 4), ("d", 3))]
+    assert places(group_runs([*study, *loose])) == {
+        "first": {"a": [0, 1], "b": [0]},
+        "runs": {"c": [3, 4], "d": [3]},
+    }
+
+
+def test_a_run_named_twice_counts_once(tmp_path: Path) -> None:
+    study = write_study(tmp_path, {"a": {0: [0.5]}, "b": {0: [0.5]}})
+    assert places(group_runs([*study, study[0]])) == {"trials": {"a": [0], "b": [0]}}
+
+
+def test_two_runs_cannot_have_one_place() -> None:
+    runs = [make_run("a", 0, 0.5), make_run("b", 0, 0.5)]
+    moved = type(runs[0])(Path("elsewhere/a-seed0"), runs[0].info, runs[0].config)
+    with pytest.raises(CompareError, match="nowhere/a-seed0 and elsewhere/a-seed0 are both arm 'a' with seed 0"):
+        group_runs([*runs, moved])
+
+
+def test_an_arm_is_one_configuration() -> None:
+    runs = [make_run("a", 0, 0.5), make_run("a", 1, 0.5, batch_size=64, optimizer={"lr": 0.5})]
+    with pytest.raises(CompareError, match=r"a-seed0 and .*a-seed1 differ in optimizer\.lr, batch_size"):
+        group_runs(runs)
+
+
+def test_where_a_run_was_made_does_not_matter() -> None:
+    runs = [make_run("a", 0, 0.5), make_run("a", 1, 0.5, device="cpu", engine={"threads": 3}, checkpoint={"every": 9})]
+    assert places(group_runs(runs)) == {"runs": {"a": [0, 1]}}
+
+
+def test_a_key_that_an_older_run_does_not_have_is_at_its_default() -> None:
+    new = make_run("a", 0, 0.5)
+    older = {name: value for name, value in make_run("a", 1, 0.5).config.items() if name != "label_smoothing"}
+    assert places(group_runs([new, type(new)(Path("nowhere/a-seed1"), new.info, older)])) == {"runs": {"a": [0, 1]}}
+
+
+def test_arms_that_differ_in_more_than_the_schedule_are_told_apart_key_by_key() -> None:
+    (task,) = group_runs(
+        [make_run("a", 0, 0.5), make_run("b", 0, 0.5, steps=20, model={"width": 8}, schedule={"name": "constant"})]
+    )
+    differing = task.differing(["a", "b"])
+    assert {"steps", "model.width", "schedule.name"} <= set(differing)
+    assert task.differing(["a", "a"]) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"name": "cifar10"}, r'data\.name: "digits" and "cifar10"'),
+        ({"name": "digits", "test_fraction": 0.5}, r"data\.test_fraction: None and 0\.5"),
+    ],
+)
+def test_results_on_other_images_are_refused(data: dict[str, object], message: str) -> None:
+    with pytest.raises(
+        CompareError, match=f"'a' and 'b' were not trained and evaluated on the same images \\({message}"
+    ):
+        group_runs([make_run("a", 0, 0.5), make_run("b", 0, 0.5, data=data)])
+
+
+def test_two_folders_are_told_apart_by_what_was_found_in_them() -> None:
+    runs = [make_run(arm, 0, 0.5, data={"name": "folder", "dir": "/x"}) for arm in ("a", "b")]
+    for run, num_train in zip(runs, (80, 90), strict=True):
+        run.info["data"] = {"num_train": num_train}  # type: ignore[index]
+    with pytest.raises(CompareError, match="num_train: 80 and 90"):
+        group_runs(runs)

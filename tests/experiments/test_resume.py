@@ -1,0 +1,227 @@
+"""A run that was stopped and goes on equals one that never was."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+from lrlab.config import parse_config
+from lrlab.data import DataError, ImageData, load_digits_data, set_aside
+from lrlab.experiments import Evaluated, Experiment, Update, verify_run
+from lrlab.runs import RunError, read_run, sound_checkpoints
+from lrlab.training.checkpoint import load_state
+
+SMALL: dict[str, Any] = {
+    "model": {"width": 2},
+    "steps": 40,
+    "batch_size": 16,
+    "data": {"flip": True, "crop_padding": 1, "cutout": 2},
+    "schedule": {"name": "slope", "window": 10, "check_every": 4, "min_progress": 0.9},
+    "evaluate": {"every": 15},
+    "telemetry": {"every": 3, "outputs_every": 5, "flush_every": 7},
+    "checkpoint": {"every": 10},
+    "engine": {"threads": 1},
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "slope": {},
+    "article that forgets Adam's moments": {"schedule": {"name": "article", "check_every": 6, "multiplier": 1000.0}},
+    "plateau in phases": {
+        "schedule": {"name": "plateau", "check_every": 3, "patience": 1},
+        "phases": {"warmup_steps": 5, "cooldown_fraction": 0.3},
+    },
+    "snr": {"schedule": {"name": "snr", "check_every": 10, "sample_every": 2}},
+    "measured rates": {"layer_rates": {"stem": 0.5, "linear": {"measured": "weak_gradients", "every": 4}}},
+    "one cycle of sgd, averaged, mirrored": {
+        "schedule": {"name": "one_cycle"},
+        "optimizer": {"name": "sgd", "lr": 0.1, "nesterov": True},
+        "averaging": {"decay": 0.9, "every": 3},
+        "evaluate": {"every": 15, "mirror": True},
+        "label_smoothing": 0.1,
+    },
+    "torch's own": {"schedule": {"name": "torch:CosineAnnealingWarmRestarts", "T_0": 7}},
+}
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return load_digits_data()
+
+
+def build(images: ImageData, **changes: Any) -> Experiment:
+    return Experiment(parse_config({**SMALL, **changes}), data=images)
+
+
+def stop_at(directory: Path, experiment: Experiment, step: int, *, kind: type = Update, resumes: bool = False) -> None:
+    events = experiment.run(directory, resumes=resumes)
+    for event in events:
+        if event.step == step and isinstance(event, kind):
+            break
+    events.close()
+
+
+def timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: timeless(part) for key, part in value.items() if key not in ("seconds", "evaluation_seconds")}
+    return [timeless(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def state_of(directory: Path) -> tuple[bytes, str]:
+    """Weights, and all the rest of the last checkpoint, written out."""
+    torch.set_printoptions(profile="full", precision=20)
+    files = sound_checkpoints(directory)[0].files
+    return files["model.safetensors"], repr(timeless(load_state(files["state.pt"])))
+
+
+def events_of(directory: Path) -> list[tuple[int, str]]:
+    """Step and tag of all that TensorBoard would show."""
+    found = []
+    for path in sorted(directory.glob("events.out.tfevents.*")):
+        found += [
+            (event.step, value.tag) for event in EventFileLoader(str(path)).Load() for value in event.summary.value
+        ]
+    return sorted(found)
+
+
+def assert_same(one: Path, other: Path) -> None:
+    made, again = read_run(one), read_run(other)
+    assert (made.status, again.status) == ("complete", "complete")
+    assert state_of(one) == state_of(other)
+    assert made.columns == again.columns
+    for column in made.columns:
+        for values, repeated in zip(made.series(column), again.series(column), strict=True):
+            np.testing.assert_array_equal(values, repeated, err_msg=column)
+    assert timeless(made.evaluations()) == timeless(again.evaluations())
+    assert made.decisions() == again.decisions()
+    assert events_of(one) == events_of(other)
+    assert len(events_of(one)) == len(set(events_of(one)))
+    assert sorted(path.name for path in (one / "confusion").iterdir()) == sorted(
+        path.name for path in (other / "confusion").iterdir()
+    )
+
+
+@pytest.mark.filterwarnings("ignore:schedule .* decides after")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_run_stopped_twice_in_an_epoch_ends_as_one_that_never_was(
+    name: str, tmp_path: Path, digits: ImageData
+) -> None:
+    list(build(digits, **VARIANTS[name]).run(tmp_path / "whole"))
+    assert len(read_run(tmp_path / "whole").series("train/loss")[0]) == 40
+    stop_at(tmp_path / "parts", build(digits, **VARIANTS[name]), 13)
+    stop_at(tmp_path / "parts", build(digits, **VARIANTS[name]), 30, resumes=True)  # before its evaluation
+    stop_at(tmp_path / "parts", build(digits, **VARIANTS[name]), 30, kind=Evaluated, resumes=True)
+    list(build(digits, **VARIANTS[name]).run(tmp_path / "parts", resumes=True))
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+    assert [stop["step"] for stop in read_run(tmp_path / "parts").info["resumed"]] == [13, 30, 30]
+
+
+def test_a_run_stopped_at_any_update_ends_as_one_that_never_was(tmp_path: Path, digits: ImageData) -> None:
+    short = {"steps": 13, "evaluate": {"every": 9}, "checkpoint": {"every": 5}}
+    list(build(digits, **short).run(tmp_path / "whole"))
+    for step in range(1, 13):
+        stop_at(tmp_path / f"at-{step}", build(digits, **short), step)
+        list(build(digits, **short).run(tmp_path / f"at-{step}", resumes=True))
+        assert_same(tmp_path / "whole", tmp_path / f"at-{step}")
+
+
+def test_what_a_killed_process_recorded_after_its_checkpoint_is_recorded_once(
+    tmp_path: Path, digits: ImageData
+) -> None:
+    list(build(digits).run(tmp_path / "whole"))
+    events = build(digits).run(tmp_path / "run")
+    for event in events:
+        if event.step == 33:  # rows and decisions beyond the checkpoint of update 30 are on disk
+            break
+    events.close()
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000033")  # as if it had been killed instead
+    list(build(digits).run(tmp_path / "run", resumes=True))
+    assert read_run(tmp_path / "run").info["resumed"][0]["step"] == 30
+    assert_same(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_complete_run_goes_on_with_more_updates_as_one_that_was_planned_so(tmp_path: Path, digits: ImageData) -> None:
+    often = {"evaluate": {"every": 20}}  # else the end of the shorter one is an evaluation that the long one has not
+    list(build(digits, steps=60, **often).run(tmp_path / "long"))
+    list(build(digits, steps=40, **often).run(tmp_path / "run"))
+    list(build(digits, steps=60, **often).run(tmp_path / "run", resumes=True))
+    assert_same(tmp_path / "long", tmp_path / "run")
+
+
+def test_a_complete_run_is_left_as_it_is(tmp_path: Path, digits: ImageData) -> None:
+    list(build(digits).run(tmp_path / "run"))
+    with pytest.raises(RunError, match="the run is complete. Give it more --epochs or --steps to go on."):
+        next(build(digits).run(tmp_path / "run", resumes=True))
+    with pytest.raises(RunError, match="begun with another configuration .steps: 40 -> steps: 30"):
+        next(build(digits, steps=30).run(tmp_path / "run", resumes=True))
+    assert read_run(tmp_path / "run").status == "complete"
+
+
+def test_another_configuration_is_refused_with_the_difference_and_a_harmless_one_is_not(
+    tmp_path: Path, digits: ImageData
+) -> None:
+    stop_at(tmp_path / "run", build(digits), 15)
+    changed = {"optimizer": {"lr": 0.01}, "seed": 1}
+    with pytest.raises(RunError, match=r"optimizer.lr: 0.001 -> 0.01; seed: 0 -> 1\). Undo that"):
+        next(build(digits, **changed).run(tmp_path / "run", resumes=True))
+    assert read_run(tmp_path / "run").status == "preempted"
+    harmless = {"telemetry": {**SMALL["telemetry"], "flush_every": 2}, "checkpoint": {"keep": 3}}
+    list(build(digits, **harmless).run(tmp_path / "run", resumes=True))
+    list(build(digits).run(tmp_path / "whole"))
+    assert_same(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_configuration_edited_in_the_directory_is_noticed(tmp_path: Path, digits: ImageData) -> None:
+    stop_at(tmp_path / "run", build(digits), 15)
+    path = tmp_path / "run" / "config.toml"
+    path.write_text(path.read_text().replace("label_smoothing = 0.0", "label_smoothing = 0.1"))
+    with pytest.raises(RunError, match="label_smoothing: 0.0 -> 0.1"):
+        next(build(digits, label_smoothing=0.1).run(tmp_path / "run", resumes=True))
+
+
+def test_other_images_are_refused(tmp_path: Path, digits: ImageData) -> None:
+    stop_at(tmp_path / "run", build(digits), 15)
+    with pytest.raises(
+        DataError, match=r"not those that the run began with \(num_train: 1438 -> 719; num_validation: 0 -> 719"
+    ):
+        next(build(set_aside(digits, 0.5)).run(tmp_path / "run", resumes=True))
+
+
+def test_another_number_of_threads_is_said_to_cost_exactness(tmp_path: Path, digits: ImageData) -> None:
+    stop_at(tmp_path / "run", build(digits), 15)
+    with pytest.warns(UserWarning, match=r"not bit-exact: .*\(threads: 1 -> 2\)"):
+        list(build(digits, engine={"threads": 2}).run(tmp_path / "run", resumes=True))
+    torch.set_num_threads(1)
+    assert read_run(tmp_path / "run").info["resumed"] == [
+        {"step": 15, "status": "preempted", "inexact": ["threads: 1 -> 2"]}
+    ]
+
+
+def test_a_run_that_diverged_does_not_go_on(tmp_path: Path, digits: ImageData) -> None:
+    huge = {"optimizer": {"name": "sgd", "lr": 1e30}, "schedule": {"name": "constant"}}
+    with pytest.raises(RuntimeError, match="diverged"):
+        list(build(digits, **huge).run(tmp_path / "run"))
+    with pytest.raises(RunError, match="the run diverged, and would again"):
+        next(build(digits, **huge).run(tmp_path / "run", resumes=True))
+
+
+def test_a_stretch_is_verified_and_a_changed_weight_is_not(tmp_path: Path, digits: ImageData) -> None:
+    list(Experiment(parse_config(SMALL)).run(tmp_path / "run"))
+    found = verify_run(tmp_path / "run")
+    assert (found.first, found.last, found.differences) == (30, 40, [])
+    assert found.sentence == (
+        "updates 31 to 40 repeated: weights, state, rows, evaluations and decisions are the same to the bit"
+    )
+    lines = (tmp_path / "run" / "decisions.jsonl").read_text().splitlines()
+    last = {**json.loads(lines[-1]), "decision": "raise"}
+    (tmp_path / "run" / "decisions.jsonl").write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n")
+    assert verify_run(tmp_path / "run").differences == ["decisions"]
+
+
+def test_to_verify_takes_two_checkpoints(tmp_path: Path, digits: ImageData) -> None:
+    list(build(digits, checkpoint={}).run(tmp_path / "run"))
+    with pytest.raises(RunError, match="takes two sound checkpoints, and it has 1"):
+        verify_run(tmp_path / "run")

@@ -1,0 +1,179 @@
+"""A study survives the death of its workers and of itself, and what comes of it is what would have come of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lrlab.config import ConfigError, read_study
+from lrlab.runs import read_run, sound_checkpoints
+from lrlab.studies import Choice, Died, Ended, Member, Progress, StudyEvent, run_study
+
+PLAN = """
+name = "plan"
+seeds = [0, 1]
+[base]
+steps = 150
+batch_size = 64
+model.width = 2
+schedule = { name = "constant" }
+checkpoint.every = 5
+evaluate.every = 100
+engine.threads = 1
+[arms]
+only = {}
+"""
+PATIENCE = 120.0
+"""Seconds; a busy machine takes long to load torch."""
+
+
+def write(folder: Path, text: str = PLAN) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "plan.toml"
+    path.write_text(text)
+    return path
+
+
+def seed_folder(path: Path, seed: int) -> Path:
+    return path.parent / "runs" / "plan" / "only" / f"seed{seed}"
+
+
+def kill_owner(directory: Path) -> None:
+    os.kill(json.loads((directory / "run.json").read_text())["owner"]["pid"], signal.SIGKILL)
+
+
+def has_checkpoint(directory: Path) -> bool:
+    return any(directory.glob("checkpoints/step-*/manifest.json"))
+
+
+def happenings(path: Path, workers: int | None) -> "list[tuple[Member, StudyEvent]]":
+    found = []
+    for happening in run_study(read_study(path), path, root=path.parent / "runs", workers=workers):
+        assert not isinstance(happening, Choice)
+        found.append(happening)
+    return found
+
+
+def ends(events: "list[tuple[Member, StudyEvent]]") -> dict[int, str]:
+    return {member.seed: event.outcome for member, event in events if isinstance(event, Ended)}
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """The same weights to the byte, the same rows, and the same evaluations but for their times."""
+    made, again = read_run(one), read_run(other)
+    weights = [sound_checkpoints(path)[0].files["model.safetensors"] for path in (one, other)]
+    assert weights[0] == weights[1]
+    assert made.columns == again.columns
+    for column in made.columns:
+        for values, repeated in zip(made.series(column), again.series(column), strict=True):
+            np.testing.assert_array_equal(values, repeated, err_msg=column)
+    for records in zip(made.evaluations(), again.evaluations(), strict=True):
+        left, right = ({k: v for k, v in record.items() if not k.endswith("seconds")} for record in records)
+        assert left == right
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study with its runs made one by one, in this process."""
+    path = write(tmp_path_factory.mktemp("undisturbed"))
+    assert ends(happenings(path, None)) == {0: "complete", 1: "complete"}
+    return path
+
+
+def test_a_run_whose_process_is_killed_goes_on_in_another_and_ends_as_if_it_had_not_been(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    path, events = write(tmp_path), []
+    for member, event in run_study(read_study(path), path, root=tmp_path / "runs", workers=2):
+        events.append((member, event))
+        is_first = not any(isinstance(one, Died) for _, one in events)
+        if isinstance(event, Progress) and is_first and member.seed == 0 and has_checkpoint(member.directory):
+            kill_owner(member.directory)
+    deaths = {(member.seed, event.how) for member, event in events if isinstance(event, Died)}
+    assert deaths == {(0, "by SIGKILL")}
+    assert ends(events) == {0: "complete", 1: "complete"}
+    assert read_run(seed_folder(path, 0)).info["resumed"][0]["status"] == "running"
+    for seed in (0, 1):
+        assert_same(seed_folder(path, seed), seed_folder(undisturbed, seed))
+
+
+def test_a_run_over_which_three_processes_die_has_failed_and_the_others_have_not(tmp_path: Path) -> None:
+    path, events = write(tmp_path, PLAN.replace("steps = 150", "steps = 40")), []
+    for member, event in run_study(read_study(path), path, root=tmp_path / "runs", workers=1):
+        events.append((member, event))
+        if isinstance(event, Progress) and member.seed == 0:
+            kill_owner(member.directory)
+    assert [type(event) for member, event in events if member.seed == 0 and not isinstance(event, Progress)] == [
+        Died,
+        Died,
+        Ended,
+    ]
+    assert ends(events) == {0: "failed", 1: "complete"}
+    (message,) = (event.message for _, event in events if isinstance(event, Ended) and event.message)
+    assert message == "3 processes died over it, the last one by SIGKILL"
+
+
+def start_study(path: Path, workers: int) -> subprocess.Popen[str]:
+    """Start a study in a process of its own, and return once it has a checkpoint."""
+    command = [sys.executable, "-m", "lrlab", "study", path.name, "--workers", str(workers)]
+    process = subprocess.Popen(command, cwd=path.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + PATIENCE
+    while not has_checkpoint(seed_folder(path, 0)):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+def test_a_study_that_is_killed_leaves_no_process_behind_and_is_completed_by_repeating_it(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    path = write(tmp_path)
+    process = start_study(path, 1)
+    process.kill()
+    process.communicate(timeout=PATIENCE)
+    directory, deadline = seed_folder(path, 0), time.monotonic() + PATIENCE
+    while (status := read_run(directory).status) == "running":  # the worker notices, saves and ends
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert status == "preempted"
+    assert not seed_folder(path, 1).exists()
+    assert ends(happenings(path, None)) == {0: "complete", 1: "complete"}
+    for seed in (0, 1):
+        assert_same(seed_folder(path, seed), seed_folder(undisturbed, seed))
+
+
+def test_a_signal_saves_every_run_under_way(tmp_path: Path) -> None:
+    path = write(tmp_path, PLAN.replace("steps = 150", "steps = 100000"))
+    process = start_study(path, 2)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, err.splitlines()) == (
+        143,
+        [
+            "lrlab: stopping once the update under way is saved; again to stop at once",
+            "lrlab: stopped; what was recorded so far is kept.",
+        ],
+    )
+    begun = list((tmp_path / "runs" / "plan" / "only").iterdir())
+    assert begun
+    for directory in begun:
+        run = read_run(directory)
+        assert run.status == "preempted"
+        assert sound_checkpoints(directory)[0].step == run.result["steps"]
+
+
+def test_workers_refuse_and_warn_as_this_process_does(tmp_path: Path) -> None:
+    late = 'only = { schedule = { name = "article", check_every = 1000 } }'
+    path = write(tmp_path, PLAN.replace("only = {}", f"{late}\nwide = {{ batch_size = 5000 }}"))
+    with (
+        pytest.warns(UserWarning, match="^only seed 0: schedule 'article' decides after"),
+        pytest.raises(ConfigError, match="arm 'wide': batch_size must be at most"),
+    ):
+        happenings(path, 1)
+    assert not (tmp_path / "runs").exists()
