@@ -4,9 +4,9 @@
 
 Two runs of the same network stand in one process and are advanced in turn by blocks of updates; one saves once in each
 of its blocks, the other never. What a checkpoint costs is the time of its block less that of the other in the same
-round: by the clock, and in seconds of all processor cores, which what else runs on the machine disturbs less. Beside
+round: by the clock, and in seconds of the processor's cores, which what else runs on the machine disturbs less. Beside
 that, its two parts alone: the bytes, for which the training waits, and the writing, which a thread does behind it:
-files, SHA-256, sync, rename, and reading the checkpoints again that are kept.
+files, SHA-256, sync, rename, and reading the older checkpoint again that is kept.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def costs(measured: Mapping[str, list[Times]]) -> dict[str, list[float]]:
         "writing, in a thread behind it": [times["clock"] for times in measured["writing"]],
         "its block less the other, by the clock": [one["clock"] - other["clock"] for one, other in pairs],
         "the same, of the training's thread": [one["thread"] - other["thread"] for one, other in pairs],
-        "the same, of all cores": [one["cores"] - other["cores"] for one, other in pairs],
+        "the same, of all cores, over their number": [
+            (one["cores"] - other["cores"]) / torch.get_num_threads() for one, other in pairs
+        ],
     }
 
 
@@ -120,7 +122,7 @@ def page(found: Mapping[str, list[float]], measured: Mapping[str, list[Times]], 
 
 
 def read_options() -> argparse.Namespace:
-    made = parser(__doc__ or "", repeats=15)
+    made = parser(__doc__ or "", repeats=25)
     made.add_argument("--width", type=int, default=64, help="planes of the network's first stage [64]")
     made.add_argument("--batch", type=int, default=16, help="batch size [16]")
     made.add_argument("--block", type=int, default=20, help="updates of a block [20]")

@@ -63,7 +63,8 @@ def write_checkpoint(run: Path, step: int, files: Mapping[str, bytes], *, keep: 
             aside.mkdir()
             for name, content in files.items():
                 _write_synced(aside / name, content)
-            _write_synced(aside / MANIFEST, _manifest(step, files))
+            facts = {name: _facts(content) for name, content in files.items()}
+            _write_synced(aside / MANIFEST, _manifest(step, facts))
             storage.sync_directory(aside)
             aside.rename(target)
             storage.sync_directory(target.parent)
@@ -71,7 +72,7 @@ def write_checkpoint(run: Path, step: int, files: Mapping[str, bytes], *, keep: 
             shutil.rmtree(aside, ignore_errors=True)  # the space is better used by rows
             raise
     storage.write_whole(target.parent / LATEST, f"{target.name}\n".encode())
-    prune(run, keep=keep)
+    prune(run, keep=keep, sound=target)
 
 
 def checkpoint_paths(run: Path) -> list[Path]:
@@ -99,15 +100,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"{path}: its format_version is {version!r:.20}, this lrlab goes on from {CHECKPOINT_VERSION}. "
             "Use the lrlab that wrote it."
         )
-    wrong = [
-        name for name in _listed(manifest) if name not in contents or _facts(contents[name]) != _listed(manifest)[name]
-    ]
+    found = {name: _facts(content) for name, content in contents.items()}
+    wrong = [name for name, facts in _listed(manifest).items() if found.get(name) != facts]
     if wrong:
         names = ", ".join(sorted(name if name.isprintable() else ascii(name) for name in wrong))
         raise DamagedError(f"{path}: {names:.200} is not what was written.")
-    if manifest != _manifest(
-        checkpoint_step(path), contents
-    ):  # to the byte, so that nothing in it can be changed unnoticed
+    # to the byte, so that nothing in it can be changed unnoticed
+    if manifest != _manifest(checkpoint_step(path), found):
         raise DamagedError(f"{path}: its {MANIFEST} is not what was written.")
     return Checkpoint(path, checkpoint_step(path), contents)
 
@@ -157,9 +156,13 @@ def _content(file: Path) -> bytes:
         raise
 
 
-def prune(run: Path, *, keep: int) -> None:
+def prune(run: Path, *, keep: int, sound: Path | None = None) -> None:
     """Delete all but the newest `keep` that are sound: a damaged one is no reason to delete another.
 
+    Args:
+        run: the run's directory.
+        keep: checkpoints to leave.
+        sound: one that was written just now and need not be read again.
     Raises: StorageError.
     """
     num_sound = 0
@@ -167,12 +170,16 @@ def prune(run: Path, *, keep: int) -> None:
         if num_sound >= keep:
             with storage.storage_errors(path):
                 storage.delete(path)
-            continue
-        try:
-            read_checkpoint(path)
-        except DamagedError:
-            continue
-        num_sound += 1
+        elif path == sound or _is_sound(path):
+            num_sound += 1
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        read_checkpoint(path)
+    except DamagedError:
+        return False
+    return True
 
 
 def checkpoint_step(path: Path) -> int:
@@ -186,8 +193,8 @@ def _facts(content: bytes) -> dict[str, Any]:
     return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def _manifest(step: int, files: Mapping[str, bytes]) -> bytes:
-    listed = {name: _facts(files[name]) for name in sorted(files)}
+def _manifest(step: int, facts: Mapping[str, Any]) -> bytes:
+    listed = {name: facts[name] for name in sorted(facts)}
     return (json.dumps({"format_version": CHECKPOINT_VERSION, "step": step, "files": listed}, indent=2) + "\n").encode()
 
 
