@@ -39,7 +39,7 @@ bench: $(BENCH_READY)  ## every benchmark in turn, on CIFAR-10 in DATA=data: hou
 	$(BENCH) benchmarks/throughput.py --data-dir $(DATA)
 	LRLAB_DATA_DIR=$(DATA) .venv-bench/bin/lrlab study studies/precision.toml
 	$(BENCH) benchmarks/precision.py runs/precision
-	$(BENCH) benchmarks/time_to_accuracy.py studies/article.toml studies/fast.toml --max-minutes $(MINUTES) --data-dir $(DATA)
+	$(BENCH) benchmarks/time_to_accuracy.py studies/article-full.toml studies/fast.toml --max-minutes $(MINUTES) --data-dir $(DATA)
 
 clean:  ## delete the virtual environments and the caches, not the runs
 	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,7 +1,7 @@
 """How long training takes to a test accuracy of 90 % and of 94 %: the article's recipe beside others.
 
     python benchmarks/time_to_accuracy.py runs/article runs/fast
-    python benchmarks/time_to_accuracy.py studies/article.toml studies/fast.toml --max-minutes 60 --data-dir data
+    python benchmarks/time_to_accuracy.py studies/article-full.toml studies/fast.toml --max-minutes 60 --data-dir data
 
 Reads runs and studies that are there; a study file is run first, each of its runs for so many minutes at the most. A
 target counts as reached at the first evaluation that shows it, with the network as it is, and with the mean of its
