@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
+@cache  # read from files, and of no use if it changes under a process
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -31,6 +33,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _processor() -> str:
     """Name of the processor; the standard library knows it on some systems only."""
     cpuinfo = Path("/proc/cpuinfo")

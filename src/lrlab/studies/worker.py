@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import warnings
@@ -26,6 +27,7 @@ def main(descriptor: int, command: list[str]) -> None:
     warnings.showwarning = lambda message, *_, **__: study.tell(Warned(str(message)))
     from lrlab.studies.work import DataSets, check_member, run_member  # loads torch, with a connection already there
 
+    gc.freeze()  # else each run's garbage is looked for in all of torch, which takes as long as an evaluation
     data_sets = DataSets()
     while (job := study.next_job()) is not None:
         if job.only_checks:
