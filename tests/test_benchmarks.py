@@ -293,7 +293,15 @@ def test_a_study_by_workers_is_measured_beside_its_runs_one_by_one(tmp_path: Pat
     path.write_text(studies.PLAN.format(seeds=[0], steps=5))
     found = studies.measure(path, 2)
     assert (found["runs"], found["complete"], found["differing"]) == (2, 2, {})
-    assert 0 < found["train_seconds"] < 2 * found["seconds"]
-    assert "2 of 2" in studies.page([found], 2, 5)
+    assert 0 < found["start_seconds"] < found["runs_seconds"] < found["seconds"]
+    part = studies.shares(found, found["runs_seconds"], 2)
+    assert all(0 < share < 1 for share in part.values()) and sum(part.values()) < 1
+    assert "2 of 2 runs complete" in studies.page([found], 2, 5)
     runs = tmp_path / "runs" / "tiny"
-    assert "train/loss" in studies.differences(runs / "cosine" / "seed0", runs / "constant" / "seed0")
+    apart = studies.differences(runs / "cosine" / "seed0", runs / "constant" / "seed0")
+    assert apart[:2] == ["weights", "metrics"]
+
+
+def test_shares_of_a_study_by_hand() -> None:
+    found = {"update_seconds": 12.0, "evaluation_seconds": 2.0, "start_seconds": 1.0}
+    assert studies.shares(found, 10.0, 2) == {"update": 0.6, "evaluation": 0.1, "start": 0.1}
