@@ -32,6 +32,7 @@ bench: $(BENCH_READY)  ## every benchmark in turn, on CIFAR-10 in DATA=data: hou
 	$(BENCH) benchmarks/startup.py
 	$(BENCH) benchmarks/schedulers.py
 	$(BENCH) benchmarks/comparison.py
+	$(BENCH) benchmarks/aa.py
 	$(BENCH) benchmarks/studies.py
 	$(BENCH) benchmarks/kills.py
 	$(BENCH) benchmarks/checkpointing.py

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+import aa
 import logging_ways
 import measuring
 import precision
@@ -27,8 +29,10 @@ import throughput
 import time_to_accuracy
 from logging_ways import histogram
 from loops import Enough, Meter, load_data
+from lrlab.compare import compare_runs
+from lrlab.config import parse_config, to_toml
 from lrlab.experiments import Update
-from lrlab.runs import read_run
+from lrlab.runs import Run, find_runs, read_run
 from measuring import digits, interleave, median_with_interval, ratios, spread, table
 from throughput import LOOPS, NEEDS
 
@@ -300,6 +304,44 @@ def test_a_study_by_workers_is_measured_beside_its_runs_one_by_one(tmp_path: Pat
     runs = tmp_path / "runs" / "tiny"
     apart = studies.differences(runs / "cosine" / "seed0", runs / "constant" / "seed0")
     assert apart[:2] == ["weights", "metrics"]
+
+
+@pytest.fixture
+def runs_of_one_arm(tmp_path: Path) -> list[Run]:
+    """Twenty runs as they are on disk: seeds 100, 101, ..., and accuracies 0.50, 0.51, ..."""
+    config = to_toml(parse_config({"steps": 10, "seed": 7}))
+    runs = []
+    for number in range(20):
+        folder = tmp_path / "aa" / "cosine" / f"seed{100 + number}"
+        folder.mkdir(parents=True)
+        (folder / "config.toml").write_text(config.replace("seed = 7", f"seed = {100 + number}"))
+        result = {"test_accuracy": 0.5 + number / 100, "train_seconds": 1.0}
+        (folder / "run.json").write_text(json.dumps({"format_version": 1, "status": "complete", "result": result}))
+        runs.append(read_run(folder))
+    return runs
+
+
+def test_runs_of_one_arm_are_paired_by_their_position(runs_of_one_arm: list[Run], tmp_path: Path) -> None:
+    folders = aa.lay_out(runs_of_one_arm, np.arange(20), tmp_path / "laid", added=0.125)
+    assert [folder.name for folder in folders] == ["study0", "study1"]
+    (found,) = compare_runs(find_runs(folders[1])).differences
+    assert (found.reference, found.arm) == ("again", "once")
+    assert list(found.seeds) == [0, 1, 2, 3, 4]
+    # runs 10 to 14 once, 15 to 19 again: each pair is five hundredths apart, and what was added
+    assert found.differences == pytest.approx([-0.05 - 0.125] * 5)
+
+
+def test_every_pairing_has_each_run_once() -> None:
+    first, *others = aa.orders(20)
+    assert first.tolist() == list(range(20))
+    assert all(sorted(order.tolist()) == list(range(20)) for order in others)
+    assert len({tuple(order) for order in others}) == aa.NUM_SHUFFLES
+
+
+def test_a_schedule_against_itself_is_told_from_a_better_one(runs_of_one_arm: list[Run]) -> None:
+    shuffled = np.random.default_rng(1).permutation(20)
+    assert aa.alarms(aa.compared_in(runs_of_one_arm, shuffled))["count"] == 0
+    assert aa.alarms(aa.compared_in(runs_of_one_arm, shuffled, added=0.9))["count"] == 2
 
 
 def test_shares_of_a_study_by_hand() -> None:
