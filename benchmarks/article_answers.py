@@ -86,7 +86,7 @@ def _known(log_rate: float | None) -> float:
 def _decays(arm: str, runs: Sequence[Measured]) -> list[str]:
     accuracies = with_range([100 * run.accuracy for run in runs])
     first = [run.decays[0] for run in runs if run.decays]
-    without, number = len(runs) - len(first), np.mean([len(run.decays) for run in runs])
+    without, number = len(runs) - len(first), float(np.mean([len(run.decays) for run in runs]))
     return [f"`{arm}`", str(len(runs)), accuracies, with_range(first) if first else "", str(without), digits(number, 2)]
 
 
@@ -148,7 +148,9 @@ def towards_the_output(studies: Sequence[Study]) -> Answer:
 
 def towards_the_end(studies: Sequence[Study]) -> Answer:
     """Claim 4: gradients grow towards the end of the training, above all in layer1 and layer2."""
-    study, rows, columns, found, verdicts = studies[0], [], {}, {}, []
+    study, rows, verdicts = studies[0], [], []
+    columns: dict[str, list[str]] = {}
+    found: dict[str, Estimate] = {}
     for name in dict.fromkeys(trend.name for trend in TOWARDS_END):
         cells = [(trend, arm) for trend in TOWARDS_END if trend.name == name for arm in (HIGH, STEADY)]
         judged = judge([estimate(study.per_seed(trend, arm)) for trend, arm in cells])
@@ -180,36 +182,36 @@ def towards_the_end(studies: Sequence[Study]) -> Answer:
 def whatever_the_multiplier(study: Study) -> Answer:
     """Claim 5: the trends do not depend on the multiplier, but on the rate: a higher one has larger gradients."""
     trends = [*TOWARDS_OUTPUT, *TOWARDS_END]
-    of_high = [study.per_seed(trend, HIGH) for trend in trends]
-    differences = [_paired(study.per_seed(t, LOW), high) for t, high in zip(trends, of_high, strict=True)]
-    sizes = [float(np.mean([high[seed] for seed in one])) for high, one in zip(of_high, differences, strict=True)]
-    judged = judge(
-        [estimate(one, margin=_margin(size)) for one, size in zip(differences, sizes, strict=True)]
-    )  # fmt: skip
+    # for the seeds that both multipliers have
+    of_high = [estimate(study.per_seed(lambda high, _, trend=trend: trend(high), HIGH, LOW)) for trend in trends]
+    margins = [max(MARGIN * abs(one.mean), LEAST_MARGIN) for one in of_high]
+    differences = [_paired(study.per_seed(trend, LOW), one.values) for trend, one in zip(trends, of_high, strict=True)]
+    judged = judge([estimate(one, margin=margin) for one, margin in zip(differences, margins, strict=True)])
     rows = [
-        [t.label, str(one.n), times(size), factor(one), f"{times(-one.margin)} to {times(one.margin)}", p_text(one.p_holm), one.verdict]
-        for t, size, one in zip(trends, sizes, judged, strict=True)
-    ]  # fmt: skip
+        [trend.label, str(one.n), factor(high), factor(one), _ends(margin), p_text(one.p_holm), one.verdict]
+        for trend, high, one, margin in zip(trends, of_high, judged, margins, strict=True)
+    ]
+    header = ["trend", "n", "with 0.5", "0.2 over 0.5", "margin", f"p, Holm {len(judged)}", "verdict"]
     slow, fast = SCHEDULES["constant"][0], SCHEDULES["constant"][-1]
     rates = judge([estimate(_paired(study.per_seed(t, fast), study.per_seed(t, slow))) for t in MAGNITUDE])
-    by_trend = {trend.label: one for trend, one in zip(trends, judged, strict=True)}
-    by_rate = {trend.kind: one for trend, one in zip(MAGNITUDE, rates, strict=True)}
+    header_of_rates = [f"`{fast}` over `{slow}`", "n", "factor (95 % interval)", "above 1 in", "p, Holm 2", "verdict"]
+    by_kind = {trend.kind: one for trend, one in zip(MAGNITUDE, rates, strict=True)}
     return Answer(
         [
             f"The trends do not depend on the multiplier: {_all_of([one.verdict for one in judged])}",
-            f"A higher rate has larger gradients: {verdict_line({kind: one.verdict for kind, one in by_rate.items()})}",
+            f"A higher rate has larger gradients: {verdict_line({kind: one.verdict for kind, one in by_kind.items()})}",
         ],
         [
-            table(["trend", "n", "with 0.5", "0.2 over 0.5 (95 % interval)", "margin", f"p, Holm {len(judged)}", "verdict"], rows),
-            table([f"`{fast}` over `{slow}`", "n", "factor (95 % interval)", "above 1 in", "p, Holm 2", "verdict"],
-                  [_row(f"{kind}: mean of updates and groups", one) for kind, one in by_rate.items()]),
+            "Factors with their 95 % intervals:",
+            table(header, rows),
+            table(header_of_rates, [_row(trend.label, one) for trend, one in zip(MAGNITUDE, rates, strict=True)]),
         ],
-        {**by_trend, **{f"{kind}, {fast} over {slow}": one for kind, one in by_rate.items()}},
-    )  # fmt: skip
+        {trend.label: one for trend, one in zip([*trends, *MAGNITUDE], [*judged, *rates], strict=True)},
+    )
 
 
-def _margin(trend: float) -> float:
-    return max(MARGIN * abs(trend), LEAST_MARGIN)
+def _ends(margin: float) -> str:
+    return f"{times(-margin)} to {times(margin)}"
 
 
 def _all_of(verdicts: Sequence[str]) -> str:
@@ -233,17 +235,21 @@ def _row(label: str, found: Estimate, text: Callable[[Estimate], str] = factor) 
 
 
 def _in_every_arm(studies: Sequence[Study], trends: Sequence[Trend]) -> list[str]:
-    """A table for each study: in how many of its arms each trend holds, adjusted for their number."""
+    """A table for each study: in how many of its arms each trend holds."""
+    header = ["trend", "arms", "n each", "factors, least and largest mean", "verdicts, Holm over the arms"]
     tables = []
     for study in studies:
-        rows = []
-        for trend in trends:
-            arms = [arm for arm, runs in study.arms.items() if all(run.has(trend.quantity) for run in runs.values())]
-            judged = judge([estimate(study.per_seed(trend, arm)) for arm in arms])
-            if judged:
-                means, n = [one.mean for one in judged], sorted({one.n for one in judged})
-                rows.append([trend.label, str(len(arms)), " to ".join(map(str, dict.fromkeys((n[0], n[-1])))),
-                             f"{times(min(means))} to {times(max(means))}", _counted(Counter(one.verdict for one in judged))])  # fmt: skip
-        header = ["trend", "arms", "n each", "factors, least and largest mean", "verdicts, Holm over the arms"]
+        rows = [row for trend in trends if (row := _row_of_arms(study, trend))]
         tables += [f"In every arm of the study `{study.name}`:", table(header, rows)]
     return tables
+
+
+def _row_of_arms(study: Study, trend: Trend) -> list[str] | None:
+    """One row of it; None where no arm has measured the quantity often enough."""
+    arms = [arm for arm, runs in study.arms.items() if all(run.has(trend.quantity) for run in runs.values())]
+    judged = judge([estimate(study.per_seed(trend, arm)) for arm in arms])
+    if not judged:
+        return None
+    means, seeds = [one.mean for one in judged], {str(one.n): None for one in sorted(judged, key=lambda one: one.n)}
+    verdicts = _counted(Counter(one.verdict for one in judged))
+    return [trend.label, str(len(arms)), " or ".join(seeds), f"{times(min(means))} to {times(max(means))}", verdicts]

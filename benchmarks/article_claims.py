@@ -3,8 +3,8 @@
     lrlab study studies/article.toml
     python benchmarks/article_claims.py runs/article
 
-A further study, as in `runs/article runs/schedules`, is asked about the gradients alone. Only complete runs count. Writes
-the tables to benchmarks/results/ and into docs/article.md, which explains them, and the picture to docs/figures/.
+A further study, as in `runs/article runs/schedules`, is asked about the gradients alone. Only complete runs count.
+Writes the tables to benchmarks/results/ and into docs/article.md, which explains them, the picture to docs/figures/.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def fill(page: str, parts: Mapping[str, str]) -> str:
     """
     for name, part in parts.items():
         marks = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- /{re.escape(name)} -->)", re.DOTALL)
-        page, num_found = marks.subn(lambda found, part=part: f"{found[1]}\n{part}\n\n{found[2]}", page)
+        filled = f"\n{part}\n\n".replace("\\", r"\\")  # a template
+        page, num_found = marks.subn(rf"\1{filled}\2", page)
         if num_found != 1:
             raise ValueError(
                 f"The page must have <!-- {name} --> and <!-- /{name} --> once, it has them {num_found} times."

@@ -1,7 +1,7 @@
 """What the article's claims are about, as numbers of single runs: accuracy, decays, and how gradients grow.
 
-A gradient counts by its decimal logarithm, so that its mean over updates is that of its usual magnitude and not that of a
-few large ones; a difference of such means is the logarithm of a factor.
+A gradient counts by its decimal logarithm, so that its mean over updates is that of its usual magnitude and not that of
+a few large ones; a difference of such means is the logarithm of a factor.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ GROWING = {"grad_l2": "parameters", "grad_out_l2": "through the output"}
 """L2 and RMS of a group differ by a constant factor, so their growth over the updates is one."""
 NUM_STRETCHES = 10
 EARLY, LATE = 1, 9
-"""The stretches that growth is between, from 0. In the first tenth the network leaves its initialisation, and the article's
-rule has not looked yet."""
+"""The stretches that growth is between, from 0. In the first tenth the network leaves its initialisation, and the
+article's rule has not looked yet."""
 SPECIAL = ("layer1", "layer2")
 """Groups whose growth the article found especially visible."""
 
@@ -97,12 +97,13 @@ def read_study(path: Path) -> Study:
 
 def _trained_on(run: Run) -> str:
     facts, engine = run.info["environment"], run.info["engine"]
-    return f"{facts['num_cpus']} cores of a {facts['processor']}, {engine['precision']}, torch {facts['packages']['torch']}"
+    machine = f"{facts['processor']}, {facts['num_cpus']} cores"
+    return f"{machine}, {engine['precision']}, torch {facts['packages']['torch']}"
 
 
 def measure(run: Run) -> Measured:
     """Reduce a complete run to the numbers that the claims need."""
-    tenths = {}
+    tenths: dict[str, list[float]] = {}
     for quantity in QUANTITIES:
         columns = [f"{quantity}/{group}" for group in GROUPS]
         found = {column: _by_tenth(run, column) for column in columns if column in run.columns}
@@ -193,7 +194,8 @@ MAGNITUDE = [Trend("mean of updates and groups", kind, quantity, magnitude) for 
 def schedule_minus_rate(accuracy: Array) -> tuple[float, float]:
     """By how much the schedule moves the accuracy, and by how much the rate does.
 
-    Range over the schedules at one rate, mean over the rates; range over the rates in one schedule, mean over the schedules.
+    The range over the schedules at one rate, its mean over the rates; and the range over the rates in one schedule, its
+    mean over the schedules.
 
     Args:
         accuracy: (schedules, rates).

@@ -1,9 +1,9 @@
 """From one number a seed to a verdict on a claim: true, false or undecided, by the statistics of `lrlab compare`.
 
-Numbers are signed so that the claim says: above zero. The verdict is true where the 95 % interval of their mean lies wholly
-above zero, false where it lies wholly below, undecided otherwise. Where several numbers answer one claim, the p value that
-belongs to the interval is adjusted after Holm first. A claim that two things do not differ says: closer to zero than a
-margin; it is true where the interval lies wholly within the margin, false where wholly outside.
+Numbers are signed so that the claim says: above zero. The verdict is true where the 95 % interval of their mean lies
+wholly above zero, false where it lies wholly below, undecided otherwise. Where several numbers answer one claim, the p
+value that belongs to the interval is adjusted after Holm first. A claim that two things do not differ says: closer to
+zero than a margin; it is true where the interval lies wholly within the margin, false where wholly outside.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from lrlab.compare.statistics import (
     student_interval,
     student_p,
 )
+from measuring import digits
 
 Verdict = Literal["true", "false", "undecided"]
 
@@ -66,7 +67,7 @@ def estimate(values: Mapping[int, float], *, margin: float | None = None) -> Est
 
     Args:
         values: seed -> number, at least one.
-        margin: > 0 for the claim that the mean lies within -margin and margin; None for the claim that it is above zero.
+        margin: > 0 for the claim that the mean lies within -margin and margin; None for that it is above zero.
     """
     numbers = np.array(list(values.values()), np.float64)
     found = Estimate(values, float(numbers.mean()), None, None, None, None, None, margin)
@@ -138,4 +139,4 @@ def factor(found: Estimate) -> str:
 def times(logarithm: float) -> str:
     """Write a decimal logarithm as a factor, without an exponent: 0.0123, 0.85, 1.62, 34.1, 203."""
     value = 10**logarithm
-    return f"{value:.3g}" if value < 0.1 else f"{value:.2f}" if value < 10 else f"{value:,.3g}"
+    return f"{value:.2f}" if 0.1 <= value < 10 else digits(value)
