@@ -154,7 +154,7 @@ def towards_the_end(studies: Sequence[Study]) -> Answer:
     for name in dict.fromkeys(trend.name for trend in TOWARDS_END):
         cells = [(trend, arm) for trend in TOWARDS_END if trend.name == name for arm in (HIGH, STEADY)]
         judged = judge([estimate(study.per_seed(trend, arm)) for trend, arm in cells])
-        labels = [f"{trend.kind}, `{arm}`" for trend, arm in cells]
+        labels = [f"{trend.kind} in `{arm}`" for trend, arm in cells]
         rows += [_row(f"{label}: {name}", one) for label, one in zip(labels, judged, strict=True)]
         found |= {f"{label}: {name}": one for label, one in zip(labels, judged, strict=True)}
         verdicts.append((name, verdict_line({label: one.verdict for label, one in zip(labels, judged, strict=True)})))
@@ -162,8 +162,8 @@ def towards_the_end(studies: Sequence[Study]) -> Answer:
         for arm in (HIGH, STEADY):
             trends = [partial(growth, quantity=quantity, groups=[group]) for group in GROUPS]
             judged = judge([estimate(study.per_seed(trend, arm)) for trend in trends])
-            columns[f"{kind}, `{arm}`"] = [f"{factor(one)} {one.verdict}" for one in judged]
-            found |= {f"{kind}, `{arm}`: {group}": one for group, one in zip(GROUPS, judged, strict=True)}
+            columns[f"{kind} in `{arm}`"] = [f"{factor(one)} {one.verdict}" for one in judged]
+            found |= {f"{kind} in `{arm}`: {group}": one for group, one in zip(GROUPS, judged, strict=True)}
     groups = [[f"`{group}`", *(column[i] for column in columns.values())] for i, group in enumerate(GROUPS)]
     return Answer(
         [f"Growth towards the end, {name}: {line}" for name, line in verdicts],

@@ -22,13 +22,13 @@ def draw(study: Study) -> Figure:
     depths = top.subplots(1, len(QUANTITIES))
     for axes, (quantity, title) in zip(depths, QUANTITIES.items(), strict=True):
         _over_depth(axes, study, quantity)
-        axes.set_title(title[0].upper() + title[1:])
+        axes.set_title(title)
     depths[0].set_ylabel(f"gradient, {ARMS[0]}")
     panels = bottom.subplots(1, 2 * len(GROWING), sharey=True)
     cells = [(quantity, arm) for quantity in GROWING for arm in ARMS]
     for axes, (quantity, arm) in zip(panels, cells, strict=True):
         _over_training(axes, study, quantity, arm)
-        axes.set_title(f"{GROWING[quantity].capitalize()},\n{arm}")
+        axes.set_title(f"{GROWING[quantity]},\n{arm}")
     panels[0].set_ylabel("gradient over that of the second tenth")
     bottom.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(GROUPS))
     return figure

@@ -21,10 +21,10 @@ Number = TypeVar("Number")
 
 GROUPS = ("stem", "layer1", "layer2", "layer3", "layer4", "linear")
 QUANTITIES = {
-    "grad_l2": "parameters, L2",
-    "grad_rms": "parameters, RMS",
-    "grad_out_l2": "through the output, L2",
-    "grad_out_rms": "through the output, RMS",
+    "grad_l2": "L2 of the parameters",
+    "grad_rms": "RMS of the parameters",
+    "grad_out_l2": "L2 through the output",
+    "grad_out_rms": "RMS through the output",
 }
 GROWING = {"grad_l2": "parameters", "grad_out_l2": "through the output"}
 """L2 and RMS of a group differ by a constant factor, so their growth over the updates is one."""
