@@ -81,7 +81,8 @@ def with_range(values: Sequence[float]) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Write a Markdown table that reads as well where it is printed; numbers stand right, the first column left."""
-    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+    # Markdown wants a dash beside the colon
+    widths = [max(2, *(len(cell) for cell in column)) for column in zip(header, *rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
 
     def line(row: Sequence[str]) -> str:

@@ -222,6 +222,10 @@ def test_python_starts_before_lrlab_is_imported() -> None:
     assert 0 < startup.measure(startup.PYTHON) < 10
 
 
+def test_a_column_of_one_character_is_one_that_markdown_knows() -> None:
+    assert table(["what", "n"], [["a", "5"]]).splitlines()[1] == "| ---- | -: |"
+
+
 @pytest.mark.parametrize("name", [schedulers.NOTHING, *schedulers.RULES])
 def test_the_loop_of_every_rule_can_be_timed(name: str) -> None:
     assert 0 < schedulers.measure_updates(name, num_updates=600) < 1e5
