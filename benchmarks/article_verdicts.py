@@ -18,6 +18,7 @@ import numpy.typing as npt
 from lrlab.compare.statistics import (
     LEVEL,
     Interval,
+    are_alike,
     bootstrap_interval,
     effect_size,
     holm,
@@ -76,7 +77,7 @@ def estimate(values: Mapping[int, float], *, margin: float | None = None) -> Est
     borders = [0.0] if margin is None else [-margin, margin]
     # with both ends of a margin outside the interval, the mean is wholly within or wholly beyond
     found = replace(found, p=max(_p(numbers - border) for border in borders), p_sign_flip=sign_flip_p(numbers))
-    if _are_alike(numbers):
+    if are_alike(numbers):
         return found
     return replace(
         found,
@@ -103,12 +104,7 @@ def _judge(found: Estimate, p_holm: float, num_tested: int) -> Estimate:
 
 def _p(numbers: npt.NDArray[np.float64]) -> float:
     """Of Student's test, or of the sign-flip test where there is no spread, as `lrlab compare` does it."""
-    return sign_flip_p(numbers) if _are_alike(numbers) else float(student_p(numbers))
-
-
-def _are_alike(numbers: npt.NDArray[np.float64]) -> bool:
-    """Whether numbers are the same up to rounding."""
-    return bool(np.ptp(numbers) <= 1e-12 * max(1.0, np.abs(numbers).max()))
+    return sign_flip_p(numbers) if are_alike(numbers) else float(student_p(numbers))
 
 
 def verdict_line(parts: Mapping[str, Verdict]) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from lrlab.compare import statistics
 from lrlab.compare.measures import Measure
@@ -108,7 +107,7 @@ def _describe(found: Difference) -> Difference:
     if len(differences) < 2:
         return replace(found, mean=mean)
     p_sign_flip = statistics.sign_flip_p(differences)
-    if _are_alike(differences):  # nothing to measure a spread with: the exact test alone has something to say
+    if statistics.are_alike(differences):  # nothing to measure a spread with: the exact test alone has something to say
         return replace(found, mean=mean, std=0.0, p=p_sign_flip, p_sign_flip=p_sign_flip)
     return replace(
         found,
@@ -120,11 +119,6 @@ def _describe(found: Difference) -> Difference:
         p_sign_flip=p_sign_flip,
         effect_size=statistics.effect_size(differences) if len(differences) > 2 else None,
     )
-
-
-def _are_alike(differences: npt.NDArray[np.float64]) -> bool:
-    """Whether differences are the same up to the rounding of a subtraction."""
-    return bool(np.ptp(differences) <= 1e-12 * max(1.0, np.abs(differences).max()))
 
 
 def judge(differences: Sequence[Difference]) -> list[Difference]:

@@ -31,6 +31,11 @@ class Interval(NamedTuple):
     high: Any
 
 
+def are_alike(differences: Array) -> bool:
+    """Whether differences are the same up to the rounding of a subtraction, so that there is no spread to measure."""
+    return bool(np.ptp(differences) <= 1e-12 * max(1.0, np.abs(differences).max()))
+
+
 def student_interval(differences: Array, confidence: float = CONFIDENCE) -> Interval:
     """Student's interval of the mean, mean -+ t * s / sqrt(n), by scipy.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,27 +76,13 @@ class Run:
 
         Raises: RunError if the run has no such column.
         """
-        return self.series_of([column])[column]
-
-    def series_of(self, columns: Sequence[str]) -> dict[str, tuple[Series, Series]]:
-        """Return several quantities by name, each as `series` does, from one reading of the files.
-
-        Raises: RunError if the run lacks one of them.
-        """
-        missing = [column for column in columns if column not in self.columns]
-        if missing:
-            raise storage.RunError(f"{self.directory}: no column '{missing[0]}'. It has: {', '.join(self.columns)}.")
-        if not columns:
-            return {}
-        rows = self._read(list(dict.fromkeys(("step", *columns))))
-        # a part may be there twice while parts are merged
-        steps, first = np.unique(rows["step"].to_numpy().astype(np.float64), return_index=True)
-        found = {}
-        for column in columns:
-            measured = rows[column].is_valid().to_numpy()[first]
-            values = rows[column].to_numpy()[first][measured]
-            found[column] = (steps[measured], values.astype(np.float64))
-        return found
+        if column not in self.columns:
+            raise storage.RunError(f"{self.directory}: no column '{column}'. It has: {', '.join(self.columns)}.")
+        rows = self._read(list(dict.fromkeys(("step", column))))
+        measured = rows.filter(rows[column].is_valid())
+        steps, values = (measured[name].to_numpy().astype(np.float64) for name in ("step", column))
+        steps, first = np.unique(steps, return_index=True)  # a part may be there twice while parts are merged
+        return steps, values[first]
 
     def evaluations(self) -> list[dict[str, Any]]:
         """Return the evaluations, oldest first."""
