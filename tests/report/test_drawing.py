@@ -58,6 +58,12 @@ def test_a_short_series_is_drawn_point_by_point_over_updates(make_run, losses) -
     assert axes.get_ylim()[0] == 0
 
 
+def test_a_single_value_is_a_mark(make_run, losses) -> None:
+    (line,) = lines(draw(LOSS, [make_run(rows=losses([2.0]))]).axes[0], "trial seed 0")
+
+    assert line.get_marker() == "o"
+
+
 def test_a_long_series_is_drawn_smoothed_before_its_single_values(make_run, losses) -> None:
     values = [float(1 + step % 2) for step in range(400)]
 

@@ -136,7 +136,8 @@ def _draw_arm(
             drawing.line(curve, **style | raw | {"linestyle": "solid", "label": f"{arm} seed {run.seed} raw"})
             drawing.keys[f"single {unit}"] = Line2D([], [], **grey, linewidth=0.6, alpha=0.5)
         line = settled(smooth(curve, drawing.window), drawing.window)
-        drawing.line(line, **style | single, label=f"{arm} seed {run.seed}", marker=drawing.marker, markersize=2.5)
+        marker = "o" if len(line.steps) == 1 else drawing.marker  # a line of one point would not be seen
+        drawing.line(line, **style | single, label=f"{arm} seed {run.seed}", marker=marker, markersize=2.5)
         shown.append(line)
         if run.status == "diverged":
             drawing.ends.append((last_step(run), line.values[-1], style["color"]))
