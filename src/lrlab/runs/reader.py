@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ NUM_TRIES = 10
 """Times that rows are read again when their files change under the reader."""
 
 Series = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,23 +68,43 @@ class Run:
         return "test" if self.config["data"].get("validation_fraction") is None else "validation"
 
     @cached_property
+    def num_measured(self) -> Mapping[str, int]:
+        """Recorded quantity -> how often it was measured; nothing before the first rows are written."""
+        counts: Counter[str] = Counter()
+        for chunk in self._chunks:
+            counts[chunk.path_in_schema] += chunk.num_values - chunk.statistics.null_count
+        return counts
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Names of the recorded quantities, in order; none before the first rows are written."""
-        table = self._read(None)
-        return tuple(table.column_names)
+        return tuple(self.num_measured)
+
+    @property
+    def last_step(self) -> int:
+        """The last update on record, 0 if there is none."""
+        return max((int(chunk.statistics.max) for chunk in self._chunks if chunk.path_in_schema == "step"), default=0)
 
     def series(self, column: str) -> tuple[Series, Series]:
         """Return one quantity as (steps, values), at the steps where it was measured; a measured nan is one.
 
         Raises: RunError if the run has no such column.
         """
-        if column not in self.columns:
-            raise storage.RunError(f"{self.directory}: no column '{column}'. It has: {', '.join(self.columns)}.")
-        rows = self._read(list(dict.fromkeys(("step", column))))
-        measured = rows.filter(rows[column].is_valid())
-        steps, values = (measured[name].to_numpy().astype(np.float64) for name in ("step", column))
-        steps, first = np.unique(steps, return_index=True)  # a part may be there twice while parts are merged
-        return steps, values[first]
+        return self.all_series([column])[column]
+
+    def all_series(self, columns: Sequence[str]) -> dict[str, tuple[Series, Series]]:
+        """Return several quantities, each as `series` does; the files are read once.
+
+        Raises: RunError if the run has no such column.
+        """
+        missing = [column for column in columns if column not in self.columns]
+        if missing:
+            raise storage.RunError(f"{self.directory}: no column '{missing[0]}'. It has: {', '.join(self.columns)}.")
+        wanted = list(dict.fromkeys(("step", *columns)))
+        # opened once each: by its path, a file may be replaced between the reading of its foot and its body
+        parts = self._read_parts(lambda part: pq.ParquetFile(pa.OSFile(str(part))).read(wanted))
+        rows = pa.concat_tables(parts, promote_options=storage.PROMOTION) if parts else pa.table({})
+        return {column: _measured(rows, column) for column in columns}
 
     def evaluations(self) -> list[dict[str, Any]]:
         """Return the evaluations, oldest first."""
@@ -92,19 +114,18 @@ class Run:
         """Return the schedulers' decisions, oldest first."""
         return storage.read_json_lines(self.directory / storage.DECISIONS)
 
-    def _read(self, columns: list[str] | None) -> pa.Table:
-        """Read the rows; with None as columns, nothing but their names.
+    @cached_property
+    def _chunks(self) -> list[Any]:
+        """What the feet of the files say of each column; nothing else of them is read."""
+        feet = self._read_parts(lambda part: pq.ParquetFile(pa.OSFile(str(part))).metadata)
+        groups = [foot.row_group(index) for foot in feet for index in range(foot.num_row_groups)]
+        return [group.column(index) for group in groups for index in range(group.num_columns)]
 
-        A part that vanishes under the reader was merged into the first one, which is read again.
-        """
+    def _read_parts(self, read: Callable[[Path], T]) -> list[T]:
+        """Read every part; one that vanishes under the reader was merged into the first, and all are read again."""
         for _ in range(NUM_TRIES):
-            parts = sorted((self.directory / storage.METRICS).glob("part-*.parquet"))
             try:
-                # opened once each: by its path, a file may be replaced between the reading of its foot and its body
-                files = [pq.ParquetFile(pa.OSFile(str(part))) for part in (parts if columns else parts[:1])]
-                if columns is None:
-                    return files[0].schema_arrow.empty_table() if files else pa.table({})
-                return pa.concat_tables([file.read(columns) for file in files], promote_options=storage.PROMOTION)
+                return [read(part) for part in sorted((self.directory / storage.METRICS).glob("part-*.parquet"))]
             except FileNotFoundError:
                 continue
             except (pa.ArrowInvalid, OSError) as error:
@@ -112,6 +133,13 @@ class Run:
         raise storage.StorageError(
             f"{self.directory / storage.METRICS}: its files change faster than they can be read."
         )
+
+
+def _measured(rows: pa.Table, column: str) -> tuple[Series, Series]:
+    found = rows.filter(rows[column].is_valid())
+    steps, values = (found[name].to_numpy().astype(np.float64) for name in ("step", column))
+    steps, first = np.unique(steps, return_index=True)  # a part may be there twice while parts are merged
+    return steps, values[first]
 
 
 def read_run(directory: Path) -> Run:
