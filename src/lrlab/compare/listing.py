@@ -1,0 +1,151 @@
+"""A comparison as tables of text, for a terminal or a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from lrlab.compare.comparison import Arm, Comparison
+from lrlab.compare.differences import Difference
+from lrlab.compare.measures import Measure
+from lrlab.compare.times import Median
+
+NOTHING = "-"
+
+
+class Listing(NamedTuple):
+    """Rows of text under a header."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def list_arms(comparison: Comparison, task: str) -> Listing:
+    """List the arms of a task with the mean and the spread of their runs."""
+    measure = comparison.measure
+    unit = ", %" if measure.is_accuracy else ""
+    rows = [
+        (
+            arm.name,
+            str(len(arm.values)),
+            _shown(arm.mean, measure.value_text),
+            _shown(arm.std, measure.size_text),
+            _left_out(arm) or "none",
+        )
+        for arm in comparison.arms
+        if arm.task == task
+    ]
+    return Listing(("arm", "n", f"{measure.words}{unit}", "std", "seeds not counted"), rows)
+
+
+def list_differences(comparison: Comparison, task: str) -> Listing:
+    """List each pair of a task with its mean difference, interval and p."""
+    measure, adjusted = comparison.measure, comparison.num_tested > 1
+    rows = [
+        (
+            _pair(found),
+            str(found.num_seeds),
+            _shown(found.mean, measure.difference_text),
+            _interval(found.interval, measure),
+            _p(found.p),
+            *([_p(found.p_holm)] if adjusted else []),
+            f"{found.num_above}/{found.num_seeds}",
+        )
+        for found in comparison.differences
+        if found.task == task
+    ]
+    holm = [f"Holm, {comparison.num_tested}"] if adjusted else []
+    unit = measure.unit.replace(" ", ", ")
+    return Listing((f"difference{unit}", "n", "mean", "95 % interval", "p", *holm, "above"), rows)
+
+
+def list_limits(comparison: Comparison, task: str) -> Listing:
+    """List each pair of a task with its effect size, other tests of it, and what so many seeds could have shown."""
+    measure = comparison.measure
+    rows = [
+        (
+            _pair(found),
+            _shown(found.effect_size, lambda size: f"{size:+.2f}"),
+            _interval(found.bootstrap, measure),
+            _p(found.p_sign_flip),
+            _shown(found.detectable, measure.size_text),
+            _seeds_needed(found),
+        )
+        for found in comparison.differences
+        if found.task == task
+    ]
+    return Listing(
+        ("the same", "effect\nsize", "bootstrap", "p of sign\nflips", "smallest\nshown", "seeds\nneeded"), rows
+    )
+
+
+def list_times(comparison: Comparison, task: str) -> Listing | None:
+    """List when the arms of a task got to its target; None if it has none."""
+    times = [time for time in comparison.times if time.task == task]
+    if not times:
+        return None
+    rows = [
+        (
+            time.arm,
+            f"{time.num_reached} of {time.num_runs}",
+            _median(time.updates, ",.0f"),
+            _median(time.seconds, ",.1f"),
+        )
+        for time in times
+    ]
+    sign = ">=" if comparison.measure.is_accuracy else "<="
+    target = f"{comparison.measure.name} {sign} {times[0].target:g}"
+    return Listing((target, "reached", "updates", "seconds of training"), rows)
+
+
+def list_profiles(comparison: Comparison) -> Listing | None:
+    """List the score of each arm over all tasks, and its ratios to the quickest of each; None for a single task."""
+    if not comparison.profiles:
+        return None
+    tasks = list(comparison.profiles[0].ratios)
+    rows = [
+        (
+            profile.arm,
+            f"{profile.score:.2f}"
+            + (NOTHING if profile.low is None else f" ({profile.low:.2f} to {profile.high:.2f})"),
+            *(_shown(profile.ratios[task], lambda ratio: f"{ratio:.2f}") for task in tasks),
+        )
+        for profile in comparison.profiles
+    ]
+    return Listing(("updates to the target, over the quickest", "score", *tasks), rows)
+
+
+def _pair(found: Difference) -> str:
+    return f"{found.arm} - {found.reference}"
+
+
+def _left_out(arm: Arm) -> str:
+    reasons: dict[str, list[str]] = {}
+    for out in arm.left_out:
+        reasons.setdefault(out.reason, []).append(str(out.seed))
+    return "; ".join(f"{reason}: {', '.join(seeds)}" for reason, seeds in reasons.items())
+
+
+def _shown(value: Any, write: Callable[[Any], str]) -> str:
+    return NOTHING if value is None else write(value)
+
+
+def _interval(interval: tuple[float, float] | None, measure: Measure) -> str:
+    return NOTHING if interval is None else " to ".join(map(measure.difference_text, interval))
+
+
+def _p(p: float | None) -> str:
+    return NOTHING if p is None else "<0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def _seeds_needed(found: Difference) -> str:
+    if found.detectable is None:
+        return NOTHING
+    return f"{found.seeds_needed:,}" if found.seeds_needed else ">10,000"
+
+
+def _median(median: Median, form: str) -> str:
+    if median.value is None:
+        return "not reached"
+    low, high = (_shown(end, lambda end: format(end, form)) for end in (median.low, median.high))
+    return f"{median.value:{form}} ({low} to {high})"
