@@ -11,18 +11,26 @@ BENCH_READY := .venv-bench/ready
 DATA ?= data
 MINUTES ?= 60
 
-.PHONY: demo test check format bench clean
+# a browser of the system's, in which the report is tried; as root it is installed where it is missing
+BROWSER := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+
+.PHONY: demo test check format bench clean browser
 
 demo: $(READY)  ## the article's experiment in small: two decay multipliers on real 8x8 digits, a few minutes
 	$(BIN)/lrlab study studies/demo.toml
 
-test: check  ## lint, types, unit and end-to-end tests
+test: check browser  ## lint, types, unit and end-to-end tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(READY)  ## lint and types alone
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+browser:  ## a Chromium for the tests of the report, where there is none and this is root; without one they are skipped
+ifeq ($(BROWSER),)
+	-test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null
+endif
 
 format: $(READY)  ## put the code into shape
 	$(BIN)/ruff check --fix
@@ -34,6 +42,7 @@ bench: $(BENCH_READY)  ## every benchmark in turn, on CIFAR-10 in DATA=data: hou
 	$(BENCH) benchmarks/comparison.py
 	$(BENCH) benchmarks/aa.py
 	$(BENCH) benchmarks/studies.py
+	$(BENCH) benchmarks/report.py
 	$(BENCH) benchmarks/kills.py
 	$(BENCH) benchmarks/checkpointing.py
 	$(BENCH) benchmarks/telemetry.py --data-dir $(DATA)

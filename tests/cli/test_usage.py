@@ -34,7 +34,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
         (["study"], "lrlab study: FILE.toml is missing."),
         (["study", "a.toml", "--workers", "0"], "must be at least 1, got 0."),
         (["data", "chekc", "digits"], "lrlab data: Unknown command 'chekc'. Did you mean 'check'?"),
-        (["report", "a\x1b[31mb\n", "c"], "Unexpected argument 'c'"),
+        (["verify", "a\x1b[31mb\n", "c"], "Unexpected argument 'c'"),
     ],
 )
 def test_a_wrong_command_line_gets_two_lines_and_exit_code_2(

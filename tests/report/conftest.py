@@ -107,17 +107,28 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
     return make
 
 
+def write_study(folder: Path, arms: Mapping[str, Sequence[dict[str, Any]]]) -> list[Run]:
+    """Write the runs of a study, given as arm -> content of its seeds from 0 on."""
+    folder.mkdir()
+    (folder / "study.toml").write_text(f"name = '{folder.name}'\n")
+    return [
+        write_run(folder / arm / f"seed{seed}", seed=seed, **content)
+        for arm, contents in arms.items()
+        for seed, content in enumerate(contents)
+    ]
+
+
 @pytest.fixture
 def make_study(tmp_path: Path) -> Callable[..., list[Run]]:
-    """Write the runs of a study, given as arm -> content of its seeds from 0 on, and read them."""
+    """Write a study under a name, and read its runs."""
 
     def make(arms: Mapping[str, Sequence[dict[str, Any]]], *, name: str = "trials") -> list[Run]:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "study.toml").write_text(f"name = '{name}'\n")
-        return [
-            write_run(tmp_path / name / arm / f"seed{seed}", seed=seed, **content)
-            for arm, contents in arms.items()
-            for seed, content in enumerate(contents)
-        ]
+        return write_study(tmp_path / name, arms)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def study_writer() -> Callable[..., list[Run]]:
+    """What `make_study` does, in any folder and for as long as a session lasts."""
+    return write_study

@@ -5,10 +5,17 @@ import struct
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from lrlab.report import write_figures
-from lrlab.report.charts import draw_charts
-from lrlab.runs import StorageError
+from lrlab.report.charts import draw_charts, make_charts
+from lrlab.report.members import read_members
+from lrlab.runs import Run, StorageError
+
+
+def figures_of(runs: list[Run]) -> dict[str, Figure]:
+    return dict(draw_charts(make_charts(read_members(runs))))
+
 
 GRADIENTS = {
     "grad_l2/stem": 0.5,
@@ -27,6 +34,7 @@ def test_the_articles_figures_are_written(make_run, row, evaluation, tmp_path: P
     names = ["loss", "accuracy", "lr", "grad_stem", "grad_linear", "grad_out_stem"]
     assert paths == [tmp_path / "new" / "figures" / f"{name}.png" for name in names]
     for path in paths:
+        assert path.with_suffix(".svg").read_bytes().startswith(b"<?xml")
         width, height = struct.unpack(">II", path.read_bytes()[16:24])
         assert width > height > 500
 
@@ -34,7 +42,7 @@ def test_the_articles_figures_are_written(make_run, row, evaluation, tmp_path: P
 def test_gradients_are_l2_norms_on_logarithmic_axes_of_one_scale(make_run, row) -> None:
     run = make_run(rows=[row(1, **GRADIENTS), row(2, **GRADIENTS)])
 
-    stem, linear, output = (chart.figure.axes[0] for chart in draw_charts([run])[2:])
+    stem, linear, output = (figure.axes[0] for figure in list(figures_of([run]).values())[2:])
 
     assert [stem.get_yscale(), linear.get_yscale(), output.get_yscale()] == ["log"] * 3
     assert stem.lines[0].get_ydata().tolist() == [0.5, 0.5]
@@ -50,12 +58,12 @@ def test_several_runs_are_laid_over_each_other_whatever_their_length(make_study,
     rows = [row(step, **GRADIENTS) for step in range(1, 9)]
     runs = make_study({"a": [{"rows": rows}, {"rows": rows[:3], "status": "running"}], "b": [{}]})
 
-    charts = draw_charts(runs)
+    figures = figures_of(runs)
 
-    assert [chart.name for chart in charts] == ["loss", "lr", "grad_stem", "grad_linear", "grad_out_stem"]
-    for chart in charts:
-        assert [len(line.get_xdata()) for line in chart.figure.axes[0].lines] == [8, 3]
-        assert chart.figure.axes[0].get_xlim() == (0, 8)
+    assert list(figures) == ["loss", "lr", "grad_stem", "grad_linear", "grad_out_stem"]
+    for figure in figures.values():
+        assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [8, 3]
+        assert figure.axes[0].get_xlim() == (0, 8)
 
 
 def test_a_run_that_has_recorded_nothing_has_no_figures(make_run, tmp_path: Path) -> None:
@@ -65,9 +73,7 @@ def test_a_run_that_has_recorded_nothing_has_no_figures(make_run, tmp_path: Path
 def test_groups_with_rates_of_their_own_have_a_figure_each(make_run, row) -> None:
     rows = [row(1, **{"lr/linear": 1e-3}), row(2, **{"lr/linear": 1e-4})]
 
-    charts = draw_charts([make_run(rows=rows)])
-
-    assert [chart.name for chart in charts] == ["loss", "lr_stem", "lr_linear"]
+    assert list(figures_of([make_run(rows=rows)])) == ["loss", "lr_stem", "lr_linear"]
 
 
 def test_no_name_of_a_group_leads_out_of_the_folder_or_over_another_figure(make_run, row, tmp_path: Path) -> None:
@@ -76,7 +82,8 @@ def test_no_name_of_a_group_leads_out_of_the_folder_or_over_another_figure(make_
 
     paths = write_figures([make_run(rows=rows)], tmp_path / "figures")
 
-    assert sorted(paths) == sorted((tmp_path / "figures").iterdir())
+    vectors = [path.with_suffix(".svg") for path in paths]
+    assert sorted([*paths, *vectors]) == sorted((tmp_path / "figures").iterdir())
     assert [path.stem for path in paths[2:]] == [
         "grad_.._.._up",
         "grad_a_b",

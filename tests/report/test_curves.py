@@ -7,19 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrlab.report.curves import (
-    Curve,
-    by_arm,
-    decay_steps,
-    last_step,
-    median,
-    read_accuracy,
-    read_column,
-    settled,
-    smooth,
-    smoothing_window,
-    thin,
-)
+from lrlab.report.curves import Curve, finite, settled, smooth, smoothing_window, thin
 
 values_of_updates = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200)
 
@@ -98,67 +86,7 @@ def test_thinning_nothing_gives_nothing() -> None:
     assert len(thin(curve_of([]), end=10, num_buckets=5).steps) == 0
 
 
-def test_a_median_ends_where_the_first_of_its_curves_ends() -> None:
-    curves = [curve_of([1.0, 5.0, 9.0]), curve_of([2.0, 4.0]), curve_of([9.0, 0.0, 7.0])]
+def test_what_is_not_finite_is_left_out() -> None:
+    curve = finite((np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.5, math.inf, math.nan, 2.0])))
 
-    middle = median(curves)
-
-    assert middle.steps.tolist() == [1, 2]
-    assert middle.values.tolist() == [2.0, 4.0]
-
-
-def test_curves_without_a_common_step_have_no_median() -> None:
-    assert len(median([Curve(np.array([1.0]), np.array([2.0])), Curve(np.array([2.0]), np.array([3.0]))]).values) == 0
-
-
-def test_what_was_not_measured_or_is_not_finite_is_not_drawn(make_run, row) -> None:
-    run = make_run(
-        rows=[
-            row(1, **{"grad_l2/stem": None}),
-            row(2, **{"grad_l2/stem": 0.5}),
-            row(3, **{"train/loss": math.inf, "grad_l2/stem": math.nan}),
-        ]
-    )
-
-    assert [values.tolist() for values in read_column(run, "grad_l2/stem")] == [[2.0], [0.5]]
-    assert read_column(run, "train/loss").steps.tolist() == [1, 2]
-    assert len(read_column(run, "grad_l2/linear").steps) == 0
-
-
-def test_the_last_step_counts_a_row_whose_loss_is_nan(make_run, row) -> None:
-    assert last_step(make_run(rows=[row(1), row(2, **{"train/loss": math.nan})])) == 2
-
-
-def test_a_run_without_rows_has_no_last_step(make_run) -> None:
-    assert last_step(make_run()) == 0
-
-
-def test_accuracy_is_that_of_the_evaluations_on_the_test_set(make_run, evaluation) -> None:
-    on_training_set = {**evaluation(5, [[1, 0], [0, 1]]), "split": "train"}
-    run = make_run(evaluations=[evaluation(5), on_training_set, evaluation(10, [[8, 0], [2, 10]])])
-
-    accuracy = read_accuracy(run)
-
-    assert accuracy.steps.tolist() == [5, 10]
-    assert accuracy.values.tolist() == [17 / 20, 18 / 20]
-
-
-def test_a_decay_at_the_floor_is_told_from_one_that_moves_the_rate(make_run, decision) -> None:
-    run = make_run(
-        decisions=[
-            decision(1000, "keep", before=1e-3, after=1e-3),
-            decision(2000, "decay", before=1e-3, after=1e-4),
-            decision(3000, "decay", before=1e-6, after=1e-6),
-        ]
-    )
-
-    assert decay_steps(run) == ([2000], [3000])
-
-
-def test_runs_are_grouped_by_arm_in_the_order_of_the_arms(make_study) -> None:
-    runs = make_study({"slow": [{}, {}], "fast": [{}]})
-
-    assert {arm: [run.seed for run in members] for arm, members in by_arm(runs).items()} == {
-        "slow": [0, 1],
-        "fast": [0],
-    }
+    assert [part.tolist() for part in curve] == [[1, 4], [0.5, 2.0]]

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 import re
-from functools import partial
 from typing import Any
 
 import matplotlib
@@ -12,20 +11,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lrlab.report.curves import read_accuracy, read_column
-from lrlab.report.drawing import Quantity, draw_quantity, share_limits
-from lrlab.report.style import to_png
+from lrlab.report.drawing import draw_panel
+from lrlab.report.members import read_members
+from lrlab.report.panels import Quantity, make_panels
+from lrlab.report.style import to_png, to_svg
 from lrlab.runs import Run
 
-LOSS = Quantity("loss", "Training loss", "loss", partial(read_column, column="train/loss"), "from zero", "updates")
-RATE = Quantity("lr", "Learning rate", "rate", partial(read_column, column="lr/stem"), "log")
-ACCURACY = Quantity("accuracy", "Test accuracy", "share", read_accuracy, "share")
+LOSS = Quantity("loss", "training", "Training loss", "loss", "train/loss", "from zero", "updates")
+RATE = Quantity("lr", "training", "Learning rate", "rate", "lr/stem", "log")
+ACCURACY = Quantity("accuracy", "training", "Test accuracy", "share", None, "share")
 
 
 def draw(quantity: Quantity, runs: list[Run]) -> Figure:
-    figure = draw_quantity(quantity, runs)
-    assert figure is not None
-    return figure
+    (panel,) = make_panels([quantity], read_members(runs))
+    return draw_panel(panel, panel.limits)
 
 
 def lines(axes: Axes, label: str) -> list[Line2D]:
@@ -51,7 +50,7 @@ def losses(row: Any) -> Any:
 def test_a_short_series_is_drawn_point_by_point_over_updates(make_run, losses) -> None:
     axes = draw(LOSS, [make_run(rows=losses([2.0, 1.0, 1.5]))]).axes[0]
 
-    (line,) = lines(axes, "trial seed 0")
+    (line,) = lines(axes, "trial, seed 0")
     assert np.array(line.get_xydata()).tolist() == [[1, 2.0], [2, 1.0], [3, 1.5]]
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title("left")) == ("update", "loss", "Training loss")
     assert axes.get_xlim() == (0, 3)
@@ -59,7 +58,7 @@ def test_a_short_series_is_drawn_point_by_point_over_updates(make_run, losses) -
 
 
 def test_a_single_value_is_a_mark(make_run, losses) -> None:
-    (line,) = lines(draw(LOSS, [make_run(rows=losses([2.0]))]).axes[0], "trial seed 0")
+    (line,) = lines(draw(LOSS, [make_run(rows=losses([2.0]))]).axes[0], "trial, seed 0")
 
     assert line.get_marker() == "o"
 
@@ -69,8 +68,8 @@ def test_a_long_series_is_drawn_smoothed_before_its_single_values(make_run, loss
 
     figure = draw(LOSS, [make_run(rows=losses(values))])
 
-    (raw,) = lines(figure.axes[0], "trial seed 0 raw")
-    (smoothed,) = lines(figure.axes[0], "trial seed 0")
+    (raw,) = lines(figure.axes[0], "trial, seed 0 raw")
+    (smoothed,) = lines(figure.axes[0], "trial, seed 0")
     assert set(raw.get_ydata()) == {1.0, 2.0}
     assert smoothed.get_ydata()[9:] == pytest.approx([1.5] * 390)
     assert (raw.get_zorder() < smoothed.get_zorder()) and raw.get_linewidth() < smoothed.get_linewidth()
@@ -93,12 +92,15 @@ def test_from_three_seeds_on_their_median_is_the_thick_line(make_study, losses) 
 
     figure = draw(LOSS, runs)
 
-    seeds = lines(figure.axes[0], r"a seed \d")
+    seeds = lines(figure.axes[0], r"a, seed \d")
     (median,) = lines(figure.axes[0], "a median")
     assert [len(line.get_xdata()) for line in seeds] == [3, 2, 2]
     assert np.array(median.get_xydata()).tolist() == [[1, 2.0], [2, 5.0]]
+    (band,) = [area for area in figure.axes[0].collections if area.get_label() == "a band"]
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()}
+    assert {(1, 1.5), (1, 4.0), (2, 4.5), (2, 7.0)} <= corners  # the quartiles
     assert all(line.get_linewidth() < median.get_linewidth() for line in seeds)
-    assert "median of the seeds" in legend(figure)
+    assert {"median of the seeds", "half of the seeds"} <= set(legend(figure))
 
 
 def test_two_seeds_have_no_median(make_study, losses) -> None:
@@ -129,8 +131,8 @@ def test_the_legend_names_each_arm_with_its_number_of_runs(make_study, losses) -
 def test_an_arm_keeps_its_colour_in_a_figure_that_lacks_another(make_study, losses, evaluation) -> None:
     runs = make_study({"a": [{"rows": losses([1.0])}], "b": [{"rows": losses([1.0]), "evaluations": [evaluation(1)]}]})
 
-    (in_loss,) = lines(draw(LOSS, runs).axes[0], "b seed 0")
-    (in_accuracy,) = lines(draw(ACCURACY, runs).axes[0], "b seed 0")
+    (in_loss,) = lines(draw(LOSS, runs).axes[0], "b, seed 0")
+    (in_accuracy,) = lines(draw(ACCURACY, runs).axes[0], "b, seed 0")
 
     assert in_loss.get_color() == in_accuracy.get_color()
 
@@ -168,7 +170,7 @@ def test_rates_stand_on_a_logarithmic_axis(make_run, row) -> None:
 
     axes = draw(RATE, [make_run(rows=rows)]).axes[0]
 
-    (line,) = lines(axes, "trial seed 0")
+    (line,) = lines(axes, "trial, seed 0")
     assert axes.get_yscale() == "log"
     assert line.get_ydata().tolist() == [1e-2, 1e-3, 1e-3, 1e-4, 1e-4]
     assert axes.get_ylim()[0] < 1e-4 and axes.get_ylim()[1] > 1e-2
@@ -195,7 +197,7 @@ def test_a_run_that_diverged_ends_in_a_cross_at_its_last_update(make_run, losses
     figure = draw(LOSS, [run])
 
     (cross,) = lines(figure.axes[0], "diverged")
-    (line,) = lines(figure.axes[0], "trial seed 0")
+    (line,) = lines(figure.axes[0], "trial, seed 0")
     assert (cross.get_xdata(), cross.get_ydata()) == ([4], [3.0])
     assert line.get_ydata().tolist() == [2.0, 3.0]
     assert "diverged" in legend(figure)
@@ -220,36 +222,22 @@ def test_accuracy_has_a_mark_at_each_evaluation(make_run, evaluation) -> None:
 
     axes = draw(ACCURACY, [run]).axes[0]
 
-    (line,) = lines(axes, "trial seed 0")
+    (line,) = lines(axes, "trial, seed 0")
     assert np.array(line.get_xydata()).tolist() == [[500, 0.85], [1000, 1.0]]
     assert line.get_marker() == "o"
     assert axes.get_ylim()[1] <= 1.02
     assert axes.yaxis.get_major_formatter()(0.5, 0).startswith("50")
 
 
-def test_a_quantity_that_no_run_has_is_not_drawn(make_run) -> None:
-    assert draw_quantity(LOSS, [make_run()]) is None
-
-
-def test_figures_of_a_section_share_their_scale(make_run, row) -> None:
-    figures = [
-        draw(RATE, [make_run(name, rows=[row(1, **{"lr/stem": rate}), row(2, **{"lr/stem": 20 * rate})])])
-        for name, rate in (("one", 1e-2), ("two", 1.0))
-    ]
-
-    share_limits(figures)
-
-    one, two = (figure.axes[0].get_ylim() for figure in figures)
-    assert one == two
-    assert one[0] < 1e-2 and one[1] > 20
-
-
 def test_the_same_figure_gives_the_same_bytes_and_no_date(make_run, losses) -> None:
     run = make_run(rows=losses([2.0, 1.0]))
 
     png, again = to_png(draw(LOSS, [run])), to_png(draw(LOSS, [run]))
+    svg = to_svg(draw(LOSS, [run]))
 
     assert png == again
+    assert svg == to_svg(draw(LOSS, [run]))
+    assert svg.startswith(b"<?xml") and b"<dc:date>" not in svg and b"<dc:creator>" not in svg
     assert not {b"tIME", b"tEXt", b"iTXt", b"zTXt"} & set(re.findall(rb"[a-zA-Z]{4}", png[:200]))
 
 

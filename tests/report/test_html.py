@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
+from plotly.offline import get_plotlyjs
 
 from lrlab.report import write_report
 from lrlab.runs import RunError
@@ -26,6 +29,7 @@ class Page(HTMLParser):
         self.attributes: list[tuple[str, str]] = []
         self.source = path.read_text(encoding="utf-8")
         self.words: list[str] = []
+        self.documents: list[str] = []
         self.feed(self.source)
         self.text = " ".join(" ".join(self.words).replace(NBSP, " ").split())
 
@@ -34,24 +38,38 @@ class Page(HTMLParser):
         self.attributes += [(name, value or "") for name, value in attrs]
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        if self.tags and self.tags[-1] == "script":
+            self.documents.append(data)
+        else:
+            self.words.append(data)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What its charts are drawn from."""
+        return json.loads(self.documents[0])
 
     def values(self, name: str) -> list[str]:
         return [value for key, value in self.attributes if key == name]
 
 
 def assert_stands_alone(page: Page) -> None:
-    """Nothing in the page can run, and nothing in it is loaded from anywhere."""
-    assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(page.tags)
-    assert all(uri.startswith("data:image/png;base64,") for uri in page.values("src"))
+    """Nothing in the page is loaded from anywhere, and nothing can run but our two scripts, as they are."""
+    assert not {"link", "iframe", "object", "embed", "base", "form", "img"} & set(page.tags)
+    assert page.values("src") == []
     assert all(target.startswith("#") for target in page.values("href"))
     assert not [name for name, _ in page.attributes if name.startswith("on") or name in ("style", "srcset")]
     (style,) = re.findall(r"<style>(.*?)</style>", page.source, flags=re.DOTALL)
     assert "url(" not in style and "@import" not in style
-    style_hash = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert page.values("content")[0] == (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{style_hash}'; base-uri 'none'; form-action 'none'"
+    plotly, ours = re.findall(r"<script>(.*?)</script>", page.source, flags=re.DOTALL)
+    assert plotly == get_plotlyjs() and "innerHTML" not in ours
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'" for code in (plotly, ours)
     )
+    assert page.values("content")[0] == (
+        "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
+        f"script-src {hashes}; base-uri 'none'; form-action 'none'"
+    )
+    assert page.tags.count("script") == 3
 
 
 def test_the_page_of_a_run_holds_all_that_is_known_of_it(make_run, row, evaluation, decision) -> None:
@@ -74,10 +92,17 @@ def test_the_page_of_a_run_holds_all_that_is_known_of_it(make_run, row, evaluati
     assert "schedule.multiplier 0.5" in page.text
     assert "environment.packages.torch" in page.text and "engine.threads 2" in page.text
     assert "lrlab train --config config.toml --run NEW" in page.text
-    images = [base64.b64decode(uri.partition(",")[2]) for uri in page.values("src")]
-    names = ["loss", "accuracy", "lr", "grad_stem", "confusion"]
-    assert images == [(run.directory / "figures" / f"{name}.png").read_bytes() for name in names]
-    assert all(page.values("alt"))
+    names = ["accuracy", "confusion", "grad_stem", "loss", "lr"]
+    files = sorted(file.name for file in (run.directory / "figures").iterdir())
+    assert files == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
+    titles = [chart["title"] for chart in page.document["charts"]]
+    assert titles == ["Training loss", "Test accuracy", "Learning rate", "stem: gradient of the parameters"]
+    assert page.document["decays"][0]["texts"] == [
+        ["seed 0: mean_diff = -0.0001234, num_losses = 2; threshold 0.0005; rate 0.001 to 0.0001"]
+    ]
+    (matrices,) = page.document["matrices"]
+    assert (matrices["label"], matrices["steps"], matrices["classes"]) == ("trial, seed 0", [1, 2], ["cat", "dog"])
+    assert base64.b64decode(matrices["counts"]["bytes"]) == bytes([1, 7, 6, 6, 6, 2, 1, 11])
 
 
 def test_the_same_run_gives_the_same_page(make_run, row) -> None:
@@ -86,7 +111,7 @@ def test_the_same_run_gives_the_same_page(make_run, row) -> None:
     assert write_report(run.directory).read_bytes() == write_report(run.directory).read_bytes()
 
 
-def test_the_page_of_a_study_lists_each_seed_and_claims_no_difference(make_study, row, evaluation, tmp_path) -> None:
+def test_the_page_of_a_study_lists_each_seed_and_compares_the_arms(make_study, row, evaluation, tmp_path) -> None:
     slow = {"schedule": {"name": "article", "multiplier": 0.2}, "steps": 2}
     content = {"rows": [row(1), row(2)], "config": slow}
     make_study(
@@ -103,15 +128,18 @@ def test_the_page_of_a_study_lists_each_seed_and_claims_no_difference(make_study
 
     assert_stands_alone(page)
     assert "2 arms, 4 runs: 3 complete, 1 running." in page.text
-    assert "slow 2 70.00 % 50.00 % (seed 0), 90.00 % (seed 1) none" in page.text
-    assert "fast 1 85.00 % 85.00 % (seed 0) seed 1: running at update 1" in page.text
-    assert "whether arms differ by more than their seeds do, this page does not say" in page.text
+    assert "slow 2 70.00 % -184.12 % to 324.12 % 50.00 % (seed 0), 90.00 % (seed 1) none" in page.text
+    assert "fast 1 85.00 % \N{EN DASH} 85.00 % (seed 0) seed 1: running at update 1" in page.text
+    assert "not by whether these intervals overlap" in page.text
+    assert "One run of each proves nothing: slow and fast differ by -35.00 points of test accuracy" in page.text
+    assert "slow - fast 1 -35.00 - - 0/1" in page.text
     assert "Where n = 1, one run proves nothing" in page.text
     assert "schedule.multiplier 0.5 0.2" in page.text  # arms stand in the order of their names
     assert "Sum over the last evaluations of seeds 0, 1 (n = 2), at update 2." in page.text
     assert "lrlab study study.toml" in page.text
     figures = sorted(file.name for file in (tmp_path / "trials" / "figures").iterdir())
-    assert figures == ["accuracy.png", "confusion_fast.png", "confusion_slow.png", "loss.png", "lr.png"]
+    names = ["accuracy", "accuracy_by_arm", "confusion_fast", "confusion_slow", "loss", "lr"]
+    assert figures == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
 
 
 def test_names_are_text_and_nothing_else(make_study, row, evaluation, tmp_path) -> None:
@@ -127,7 +155,9 @@ def test_names_are_text_and_nothing_else(make_study, row, evaluation, tmp_path) 
     assert_stands_alone(page)
     assert "a<b>&c" in page.words  # the heading, unescaped by the parser
     assert page.words.count(HOSTILE) >= 4  # arm in three tables, class in one
-    assert f"{HOSTILE[:24]}" in page.text
+    assert page.document["arms"][0]["name"] == HOSTILE
+    assert page.document["matrices"][0]["classes"] == [HOSTILE, "two\nlines"]
+    assert "<" not in page.documents[0]
 
 
 def test_a_name_that_is_no_text_does_not_stop_the_page(make_run, evaluation) -> None:
@@ -145,7 +175,7 @@ def test_a_run_that_has_only_begun_has_a_page(make_run) -> None:
     assert "running: it is not over" in page.text
     assert "Nothing is recorded yet." in page.text
     assert "No evaluation was made yet." in page.text
-    assert "img" not in page.tags
+    assert page.document["charts"] == [] and page.document["accuracy"] is None
 
 
 def test_a_run_that_diverged_has_a_page(make_run, row) -> None:
@@ -178,3 +208,36 @@ def test_reports_need_no_torch_and_no_pyplot() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert found.stdout.strip() == "set()"
+
+
+def test_several_paths_are_laid_over_each_other_in_a_folder_of_their_own(make_run, row, evaluation, tmp_path) -> None:
+    content = {"rows": [row(1)], "evaluations": [evaluation(1)]}
+    one, two = make_run("one", **content), make_run("two", **content, seed=1)
+
+    path = write_report(one.directory, two.directory, one.directory, directory=tmp_path / "both")
+
+    page = Page(path)
+    assert_stands_alone(page)
+    assert path == tmp_path / "both" / "report.html" and (tmp_path / "both" / "figures" / "loss.svg").exists()
+    assert [arm["name"] for arm in page.document["arms"]] == ["one", "two"]
+    assert "The arms are not compared. No seed in common" in page.text
+    assert not (one.directory / "report.html").exists()
+
+
+def test_several_paths_without_a_folder_are_refused(make_run) -> None:
+    run = make_run()
+
+    with pytest.raises(RunError, match="name a folder for it, with --out DIR"):
+        write_report(run.directory, run.directory)
+
+
+def test_of_very_many_runs_the_page_lists_some_decisions_and_commands_and_says_so(
+    make_study, row, decision, tmp_path
+) -> None:
+    content = {"rows": [row(1)], "decisions": [decision(1, "keep", before=1e-3, after=1e-3)]}
+    make_study({"a": [content] * 60})
+
+    page = Page(write_report(tmp_path / "trials"))
+
+    assert "10 more runs have decisions; they are in the decisions.jsonl of each." in page.text
+    assert "seed 0 | 1 | 2" in page.text and "| 19 | and 40 more" in page.text

@@ -157,11 +157,20 @@ def study(
 def report(
     path: Annotated[Path, Parameter(name="PATH", help="A run, or a study.")],
     /,
+    *paths: Annotated[Path, Parameter(name="PATH...", help="Further ones, laid over it.")],
+    out: Annotated[
+        Path | None,
+        Parameter(
+            metavar="DIR",
+            group=RECORDS,
+            help="Folder for page and figures [that of the run or study; several need one].",
+        ),
+    ] = None,
 ) -> int:
-    """Draw the figures and write the page of a run or a study."""
+    """Draw the figures and write the page of a run, a study, or several."""
     from lrlab.report import write_report
 
-    sys.stdout.write(f"{write_report(path)}\n")
+    sys.stdout.write(f"{write_report(path, *paths, directory=out)}\n")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What a run or a study looks like: figures as PNG, and one page that holds everything. Nothing here needs torch."""
+"""What a run or a study looks like: figures as PNG and SVG, and one page that holds all. Nothing here needs torch."""
 
 from lrlab.report.charts import write_figures
 from lrlab.report.confusion import confusion_png

@@ -1,132 +1,81 @@
-"""The article's figures, for one run or for several laid over each other."""
+"""The article's charts, for one run or for several laid over each other, and how figures are written as files."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from lrlab.report.curves import Curve, read_accuracy, read_column, split_name
-from lrlab.report.drawing import Quantity, draw_quantity, share_limits
-from lrlab.report.style import short_text, to_png
+from lrlab.report.drawing import draw_panel
+from lrlab.report.limits import Limits, share_limits
+from lrlab.report.members import Member, read_members, split_name
+from lrlab.report.panels import Panel, Quantity, Section, make_panels, merge_alike
+from lrlab.report.style import short_text, to_png, to_svg
 from lrlab.runs import Run
 from lrlab.runs.storage import storage_errors, write_whole
 
 
-@dataclass(frozen=True)
-class Chart:
-    """One of a report's figures."""
+class Chart(NamedTuple):
+    """A panel with its vertical axis, which it may share with others of its section."""
 
-    name: str
-    """Of its file, without the suffix."""
-    title: str
-    section: str
-    """training, grad, grad_out or confusion: the figures of a section belong together."""
-    figure: Figure
+    panel: Panel
+    limits: Limits
+
+
+def make_charts(members: Sequence[Member]) -> list[Chart]:
+    """Return loss, accuracy, lr, and both gradients of each layer group, as far as a run has recorded them.
+
+    The rate is one chart where all groups have the same, else one for each group.
+    """
+    rates = [_of_group("lr", group, "learning rate") for group in _groups(members, "lr")]
+    training, gradients = _training_quantities(members), _gradient_quantities(members)
+    panels = make_panels([*training, *rates, *gradients], members)
+    shared = Quantity("lr", "training", "Learning rate", "learning rate", None, "log")
+    lr = merge_alike([panel for panel in panels if panel.quantity in rates], shared)
+    charts = [Chart(panel, panel.limits) for panel in panels if panel.quantity in training]
+    charts += [Chart(panel, panel.limits) for panel in lr]
+    for section in ("grad", "grad_out"):
+        alike = [panel for panel in panels if panel.quantity.section == section]
+        limits = share_limits([panel.limits for panel in alike])
+        charts += [Chart(*chart) for chart in zip(alike, limits, strict=True)]
+    return charts
 
 
 def write_figures(runs: Sequence[Run], directory: Path) -> list[Path]:
-    """Write the article's figures as PNG: lr, loss, accuracy, and grad_<group> and grad_out_<group> for each group.
+    """Write the article's figures as PNG and SVG: lr, loss, accuracy, and grad_<group> and grad_out_<group> by group.
 
     Args:
         runs: at least one; those of an arm (see `Run.arm`) share a colour.
         directory: made if it is not there; figures of the same name in it are replaced.
-    Returns: paths of the figures; there is none for a quantity that no run has recorded yet.
+    Returns: paths of the PNG files; there is none for a quantity that no run has recorded yet.
     Raises: StorageError.
     """
-    return write_charts(draw_charts(runs), directory)
+    return write_files(draw_charts(make_charts(read_members(runs))), directory)
 
 
-def write_charts(charts: Sequence[Chart], directory: Path) -> list[Path]:
-    """Write figures as PNG into a directory, which is made if it is not there."""
+def write_files(figures: Iterable[tuple[str, Figure]], directory: Path) -> list[Path]:
+    """Write figures, given with the names of their files, one after another: they need not all be there at once."""
     with storage_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    paths = [directory / f"{name}.png" for name in _distinct([chart.name for chart in charts])]
-    for path, chart in zip(paths, charts, strict=True):
-        write_whole(path, to_png(chart.figure))
+    taken: Counter[str] = Counter()
+    paths = []
+    for wanted, figure in figures:
+        name = _distinct(wanted, taken)
+        write_whole(directory / f"{name}.svg", to_svg(figure))
+        figure.set_layout_engine("none")  # it is laid out by now, and to do so again takes as long as to draw it
+        write_whole(directory / f"{name}.png", to_png(figure))
+        paths.append(directory / f"{name}.png")
     return paths
 
 
-def draw_charts(runs: Sequence[Run]) -> list[Chart]:
-    """Draw what `write_figures` writes."""
-    sections = {
-        "training": _training_quantities(runs),
-        "grad": _gradient_quantities(
-            runs, "grad", of="gradient of the parameters", label="L2 norm of the parameters' gradient"
-        ),
-        "grad_out": _gradient_quantities(
-            runs, "grad_out", of="gradient through the output", label="L2 norm of the output's gradient"
-        ),
-    }
-    charts = []
-    for section, quantities in sections.items():
-        drawn = [(quantity, draw_quantity(quantity, runs)) for quantity in quantities]
-        figures = [(quantity, figure) for quantity, figure in drawn if figure is not None]
-        if section != "training":
-            share_limits([figure for _, figure in figures])
-        charts += [Chart(quantity.name, quantity.title, section, figure) for quantity, figure in figures]
-    return charts
-
-
-def _training_quantities(runs: Sequence[Run]) -> list[Quantity]:
-    loss, split = partial(read_column, column="train/loss"), split_name(runs)
-    return [
-        Quantity("loss", "Training loss", "mean cross-entropy of a batch", loss, "from zero", "updates"),
-        Quantity("accuracy", f"{split.capitalize()} accuracy", f"share of the {split} set", read_accuracy, "share"),
-        *_rate_quantities(runs),
-    ]
-
-
-def _rate_quantities(runs: Sequence[Run]) -> list[Quantity]:
-    """One figure for the rate that all groups share, or one for each group where they do not."""
-    if all(_same_rates(run) for run in runs):
-        return [Quantity("lr", "Learning rate", "learning rate", _read_shared_rate, "log")]
-    return [
-        Quantity(
-            file_name("lr", group),
-            f"{short_text(group, limit=24)}: learning rate",
-            "learning rate",
-            partial(read_column, column=f"lr/{group}"),
-            "log",
-        )
-        for group in _groups(runs, "lr")
-    ]
-
-
-def _same_rates(run: Run) -> bool:
-    rates = [run.series(f"lr/{group}")[1] for group in _groups([run], "lr")]
-    return all(np.array_equal(rate, rates[0]) for rate in rates)
-
-
-def _read_shared_rate(run: Run) -> Curve:
-    """The rate of any group; under no name, and so nothing, for a run that has recorded none."""
-    return read_column(run, f"lr/{next(iter(_groups([run], 'lr')), '')}")
-
-
-def _gradient_quantities(runs: Sequence[Run], prefix: str, *, of: str, label: str) -> list[Quantity]:
-    return [
-        Quantity(
-            file_name(prefix, group),
-            f"{short_text(group, limit=24)}: {of}",
-            label,
-            partial(read_column, column=f"{prefix}_l2/{group}"),
-            "log",
-            "measurements",
-        )
-        for group in _groups(runs, f"{prefix}_l2")
-    ]
-
-
-def _groups(runs: Sequence[Run], quantity: str) -> list[str]:
-    """Names of the layer groups that have a quantity in any run, in the order of the columns."""
-    columns = dict.fromkeys(column for run in runs for column in run.columns)
-    return [column.removeprefix(f"{quantity}/") for column in columns if column.startswith(f"{quantity}/")]
+def draw_charts(charts: Iterable[Chart]) -> Iterable[tuple[str, Figure]]:
+    """Draw charts one by one, each with the name of its files."""
+    for panel, limits in charts:
+        yield panel.quantity.name, draw_panel(panel, limits)
 
 
 def file_name(prefix: str, name: str) -> str:
@@ -134,12 +83,49 @@ def file_name(prefix: str, name: str) -> str:
     return f"{prefix}_{re.sub('[^A-Za-z0-9._-]', '_', name)[:80]}"
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Number the files that would otherwise have the same name, on a disk that knows no capitals too."""
-    taken: Counter[str] = Counter()
-    distinct = []
-    for name in names:
-        taken[name.casefold()] += 1
-        count = taken[name.casefold()]
-        distinct.append(name if count == 1 else f"{name}~{count}")
-    return distinct
+def _training_quantities(members: Sequence[Member]) -> list[Quantity]:
+    split = split_name(members)
+    return [
+        Quantity(
+            "loss", "training", "Training loss", "mean cross-entropy of a batch", "train/loss", "from zero", "updates"
+        ),
+        Quantity("accuracy", "training", f"{split.capitalize()} accuracy", f"share of the {split} set", None, "share"),
+    ]
+
+
+def _gradient_quantities(members: Sequence[Member]) -> list[Quantity]:
+    kinds: list[tuple[Section, str, str]] = [
+        ("grad", "gradient of the parameters", "L2 norm of the parameters' gradient"),
+        ("grad_out", "gradient through the output", "L2 norm of the output's gradient"),
+    ]
+    return [
+        Quantity(
+            file_name(section, group),
+            section,
+            f"{short_text(group, limit=24)}: {of}",
+            label,
+            f"{section}_l2/{group}",
+            "log",
+            "measurements",
+        )
+        for section, of, label in kinds
+        for group in _groups(members, f"{section}_l2")
+    ]
+
+
+def _of_group(prefix: str, group: str, what: str) -> Quantity:
+    title = f"{short_text(group, limit=24)}: {what}"
+    return Quantity(file_name(prefix, group), "training", title, what, f"{prefix}/{group}", "log")
+
+
+def _groups(members: Sequence[Member], quantity: str) -> list[str]:
+    """Names of the layer groups that have a quantity in any run, in the order of the columns."""
+    columns = dict.fromkeys(column for member in members for column in member.run.columns)
+    return [column.removeprefix(f"{quantity}/") for column in columns if column.startswith(f"{quantity}/")]
+
+
+def _distinct(name: str, taken: Counter[str]) -> str:
+    """Number a file that would otherwise have the name of another, on a disk that knows no capitals too."""
+    taken[name.casefold()] += 1
+    count = taken[name.casefold()]
+    return name if count == 1 else f"{name}~{count}"

@@ -1,17 +1,14 @@
-"""What is drawn of a run: its series and its decays, and how a series is smoothed, thinned and summed up."""
+"""A series over the updates, and how it is smoothed and thinned before it is drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from lrlab.runs import Run
-
 Series = npt.NDArray[np.float64]
+Places = npt.NDArray[np.intp]
 
 
 class Curve(NamedTuple):
@@ -21,59 +18,11 @@ class Curve(NamedTuple):
     values: Series
 
 
-def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Group runs by their arm, in the order in which the arms come."""
-    arms: dict[str, list[Run]] = {}
-    for run in runs:
-        arms.setdefault(run.arm, []).append(run)
-    return arms
-
-
-def read_column(run: Run, column: str) -> Curve:
-    """Return a recorded quantity where it is finite; nothing if the run has no such column."""
-    if column not in run.columns:
-        return Curve(np.empty(0), np.empty(0))
-    steps, values = run.series(column)
-    finite = np.isfinite(values)
-    return Curve(steps[finite], values[finite])
-
-
-def read_accuracy(run: Run) -> Curve:
-    """Return the accuracy at each evaluation."""
-    evaluations = read_evaluations(run)
-    steps = [float(evaluation["step"]) for evaluation in evaluations]
-    return Curve(np.array(steps), np.array([float(evaluation["accuracy"]) for evaluation in evaluations]))
-
-
-def read_evaluations(run: Run) -> list[dict[str, Any]]:
-    """Return the evaluations of the run's split, oldest first."""
-    return [evaluation for evaluation in run.evaluations() if evaluation["split"] == run.evaluated_split]
-
-
-def split_name(runs: Sequence[Run]) -> str:
-    """Return the split that all runs were evaluated on, in words: test, validation, or both."""
-    return " or ".join(sorted({run.evaluated_split for run in runs}))
-
-
-def mirror_accuracy(run: Run) -> float | None:
-    """Return the last accuracy with logits averaged over mirror images; None if the run has none."""
-    evaluations = read_evaluations(run)
-    mirror = evaluations[-1].get("mirror") if evaluations else None
-    return float(mirror["accuracy"]) if mirror else None
-
-
-def last_step(run: Run) -> int:
-    """Return the last update on record, 0 if there is none."""
-    steps = read_column(run, "step").steps
-    return int(steps[-1]) if len(steps) else 0
-
-
-def decay_steps(run: Run) -> tuple[list[int], list[int]]:
-    """Return the updates of the decays that moved a rate, and of those that did not, the rate being at its floor."""
-    decays = [decision for decision in run.decisions() if decision["decision"] == "decay"]
-    moved = [int(decay["step"]) for decay in decays if decay["lr_before"] != decay["lr_after"]]
-    at_floor = [int(decay["step"]) for decay in decays if decay["lr_before"] == decay["lr_after"]]
-    return moved, at_floor
+def finite(series: tuple[Series, Series]) -> Curve:
+    """Return the values of a series that are finite."""
+    steps, values = series
+    kept = np.isfinite(values)
+    return Curve(steps[kept], values[kept])
 
 
 def smoothing_window(num_values: int) -> int:
@@ -111,21 +60,24 @@ def thin(curve: Curve, *, end: float, num_buckets: int) -> Curve:
 
     With a stretch to each column of pixels the line looks as it would with all points, and no peak is lost.
     """
-    if not len(curve.steps):
-        return curve
-    buckets = np.floor(curve.steps * (num_buckets / end))
-    starts = np.flatnonzero(np.diff(buckets, prepend=-1.0))
-    ends = np.append(starts[1:], len(buckets)) - 1
-    order = np.lexsort((curve.values, buckets))  # by bucket, then by value: lowest first, highest last
-    kept = np.unique(np.concatenate([starts, ends, order[starts], order[ends]]))
+    kept = places_to_keep(curve, end=end, num_buckets=num_buckets)
     return Curve(curve.steps[kept], curve.values[kept])
 
 
-def median(curves: Sequence[Curve]) -> Curve:
-    """Return the median of several curves, at the steps that all of them have.
+def places_to_keep(curve: Curve, *, end: float, num_buckets: int) -> Places:
+    """Return where in a curve the points stand that `thin` returns, in order."""
+    if not len(curve.steps):
+        return np.empty(0, np.intp)
+    buckets = np.floor(curve.steps * (num_buckets / end))
+    starts = np.flatnonzero(np.diff(buckets, prepend=-1.0))
+    ends = np.append(starts[1:], len(buckets)) - 1
+    lowest, highest = (_first_equal(curve.values, starts, extreme) for extreme in (np.minimum, np.maximum))
+    return np.unique(np.concatenate([starts, ends, lowest, highest]))
 
-    Where one of them has ended there is no median any more: one of the others alone would be of another sample.
-    """
-    common = reduce(np.intersect1d, [curve.steps for curve in curves])
-    values = [curve.values[np.isin(curve.steps, common)] for curve in curves]
-    return Curve(common, np.median(values, axis=0) if len(common) else np.empty(0))
+
+def _first_equal(values: Series, starts: Places, extreme: np.ufunc) -> Places:
+    """Return where each stretch, given by its start, has its lowest or highest value first."""
+    lengths = np.diff(starts, append=len(values))
+    stretch = np.repeat(np.arange(len(starts)), lengths)
+    places = np.flatnonzero(values == np.repeat(extreme.reduceat(values, starts), lengths))
+    return places[np.flatnonzero(np.diff(stretch[places], prepend=-1))]

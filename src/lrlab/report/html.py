@@ -1,86 +1,70 @@
-"""The report of a run or a study: one page that holds everything it shows."""
+"""The report of a run, a study, or several: one page that holds everything it shows, and the figures beside it."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from lrlab.report import tables
-from lrlab.report.charts import Chart, draw_charts, file_name, write_charts
+from lrlab.report.arms import draw_arms
+from lrlab.report.charts import Chart, draw_charts, file_name, make_charts, write_files
 from lrlab.report.confusion import confusion_figure
-from lrlab.report.curves import by_arm
-from lrlab.report.tuning import tuning_remarks
-from lrlab.runs import Run, find_runs
-from lrlab.runs.storage import FIGURES, REPORT, write_whole
+from lrlab.report.document import to_document, to_json
+from lrlab.report.matrices import collect_matrices
+from lrlab.report.members import Member, by_arm, read_members
+from lrlab.report.sections import describe
+from lrlab.runs import RunError, find_runs
+from lrlab.runs.storage import FIGURES, REPORT, storage_errors, write_whole
 
-_SECTIONS: Final = {
-    "training": (
-        "Training",
-        "Each figure runs over the updates. A smoothed line is the mean of the last values, as many as its legend "
-        "says (at the start of fewer, but at least a tenth), and stands before the single values where there are no "
-        "more than two runs. From three seeds on, the thick line is their median, as far as all of them reach. Ticks "
-        "above a figure are decays, a row for each arm; the darker, the more of its runs.",
-    ),
-    "grad": (
-        "Gradients of the parameters",
-        "L2 norm of the gradient of each layer group's parameters, of the loss of one batch; a group with more "
-        "parameters has a larger one. All groups share one scale, so that they can be compared by eye.",
-    ),
-    "grad_out": (
-        "Gradients through the outputs",
-        "L2 norm, over the whole batch, of the gradient that flows back through each layer group's output. All "
-        "groups share one scale, so that they can be compared by eye.",
-    ),
-}
-_STATUS: Final = {
-    "running": "is not over: this page shows what was on disk when it was written",
-    "complete": "came to its end",
-    "preempted": "was stopped before its end",
-    "diverged": "ended when its loss was no longer a finite number",
-    "failed": "ended with an error",
-}
+_PLOTLY: Final = "package_data/plotly.min.js"
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure as it stands in the page."""
+def write_report(*paths: Path, directory: Path | None = None) -> Path:
+    """Write the figures and the page of a run, of a study, or of several laid over each other.
 
-    title: str
-    section: str
-    uri: Markup
-    """The PNG itself, as a data: URI."""
+    The page is one file that loads nothing and can be sent to somebody.
 
-
-def write_report(path: Path) -> Path:
-    """Write the figures and the page of the run or the study at a path, beside what it already holds.
-
-    The page is one file without scripts, which loads nothing and can be sent to somebody.
-
+    Args:
+        paths: each a run or a study; at least one.
+        directory: for the page and the figures, made if it is not there; without one, that of the run or study.
     Returns: path of the page.
-    Raises: RunError if there is neither a run nor a study; StorageError.
+    Raises: RunError if a path holds neither run nor study, or if several are given no directory; StorageError.
     """
-    runs = find_runs(path)
-    is_study = runs[0].directory != path
-    confusions = _confusions(runs, is_study=is_study)
-    charts = [*draw_charts(runs), *(_confusion_chart(arm, one, is_study) for arm, one in confusions.items())]
-    written = write_charts(charts, path / FIGURES)
-    pictures = [
-        Picture(chart.title, chart.section, _data_uri(file)) for chart, file in zip(charts, written, strict=True)
-    ]
-    facts = _facts_of_study(path, runs) if is_study else _facts_of_run(runs[0])
-    page = _render({"name": path.resolve().name, **facts, **_facts(runs), **_shown(pictures, confusions)})
+    if directory is None and len(paths) != 1:
+        raise RunError("A report on several paths lies in none of them: name a folder for it, with --out DIR.")
+    folder = directory or paths[0]
+    runs = {run.directory.resolve(): run for path in paths for run in find_runs(path)}
+    members = read_members(runs.values())
+    is_study = len(paths) > 1 or members[0].run.directory != paths[0]
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    charts = make_charts(members)
+    confusions = _confusions(members, is_study=is_study)
+    write_files(_figures(members, charts, confusions, is_study=is_study), folder / FIGURES)
+    collection = collect_matrices(members, is_study=is_study)
+    document = to_document(members, charts, collection.matrices)
+    num_marked = sum(sum(arm["numbers"]) for arm in document["decays"])
+    page = _render(
+        {
+            "name": (folder if len(paths) > 1 else paths[0]).resolve().name,
+            **describe(paths, members, charts, confusions, num_marked=num_marked, is_study=is_study),
+            "has_accuracy": is_study and any(member.is_counted for member in members),
+            "matrices": [(index, one.label) for index, one in enumerate(collection.matrices)],
+            "matrix_remarks": collection.remarks,
+            "document": Markup(to_json(document)),
+        }
+    )
     # a folder may have a name that is no text, half of a surrogate pair for instance
-    write_whole(path / REPORT, page.encode("utf-8", "replace"))
-    return path / REPORT
+    write_whole(folder / REPORT, page.encode("utf-8", "replace"))
+    return folder / REPORT
 
 
 def _render(facts: dict[str, Any]) -> str:
@@ -92,103 +76,40 @@ def _render(facts: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = (files("lrlab.report") / "templates" / "report.css").read_text(encoding="utf-8")
-    style_hash = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return environment.get_template("report.html.j2").render(facts, style=Markup(style), style_hash=Markup(style_hash))
+    templates = files("lrlab.report") / "templates"
+    style, script = ((templates / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    plotly = (files("plotly") / _PLOTLY).read_text(encoding="utf-8")
+    return environment.get_template("report.html.j2").render(
+        facts,
+        style=Markup(style),
+        scripts=[Markup(plotly), Markup(script)],
+        script_hashes=Markup(" ".join(f"'sha256-{_sha256(code)}'" for code in (plotly, script))),
+    )
 
 
-def _facts_of_run(run: Run) -> dict[str, Any]:
-    return {
-        "kind": "Run",
-        "summary": f"{run.status}: it {_STATUS[run.status]}.",
-        "runs": tables.run_table(run),
-        "arms": None,
-        "remarks": [
-            "n = 1: one run shows what happened once and proves nothing about its schedule. "
-            "With another seed it may come out otherwise."
-        ],
-        "differences": None,
-        "again": "lrlab train --config config.toml --run NEW",
-        "again_file": "config.toml",
-    }
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _facts_of_study(path: Path, runs: Sequence[Run]) -> dict[str, Any]:
-    arms = by_arm(runs)
-    statuses = [run.status for run in runs]
-    counted = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
-    remarks = [
-        "n counts the runs that came to their end; means are over those alone, and the others are named beside them. "
-        "Nothing is tested here: whether arms differ by more than their seeds do, this page does not say."
-    ]
-    if any(sum(map(tables.is_counted, members)) == 1 for members in arms.values()):
-        remarks.append("Where n = 1, one run proves nothing: with another seed it may come out otherwise.")
-    remarks += tuning_remarks(path)
-    return {
-        "kind": "Study",
-        "summary": f"{tables.count(len(arms), 'arm')}, {tables.count(len(runs), 'run')}: {counted}.",
-        "runs": tables.runs_table(runs),
-        "arms": tables.arms_table(runs),
-        "remarks": remarks,
-        "differences": tables.differences_table(runs),
-        "again": "lrlab study study.toml",
-        "again_file": "study.toml",
-    }
-
-
-def _facts(runs: Sequence[Run]) -> dict[str, Any]:
-    """What the page of a run and that of a study have in common."""
-    commands = dict.fromkeys(shlex.join(run.info["environment"]["command"]) for run in runs)
-    return {
-        "decisions": [
-            (f"{run.arm}, seed {run.seed}", tables.decisions_summary(run), tables.decisions_table(run))
-            for run in runs
-            if run.decisions()
-        ],
-        "config": tables.settings_table(runs, lambda run: run.config),
-        "made_with": tables.settings_table(runs, _made_with),
-        "commands": list(commands),
-    }
-
-
-def _made_with(run: Run) -> dict[str, Any]:
-    """Environment, engine and data, without what stands elsewhere in the page."""
-    parts = {name: dict(run.info[name]) for name in ("environment", "engine", "data") if name in run.info}
-    parts["environment"].pop("command", None)
-    parts.get("data", {}).pop("classes", None)
-    return parts
-
-
-def _shown(pictures: Sequence[Picture], confusions: dict[str, tables.Confusion]) -> dict[str, Any]:
-    sections = [
-        (heading, note, [picture for picture in pictures if picture.section == section])
-        for section, (heading, note) in _SECTIONS.items()
-    ]
-    matrices = [picture for picture in pictures if picture.section == "confusion"]
-    return {
-        "sections": [(heading, note, shown) for heading, note, shown in sections if shown],
-        "errors": [
-            (arm, confusion.source, picture, tables.classes_table(confusion))
-            for (arm, confusion), picture in zip(confusions.items(), matrices, strict=True)
-        ],
-    }
-
-
-def _confusions(runs: Sequence[Run], *, is_study: bool) -> dict[str, tables.Confusion]:
+def _confusions(members: Sequence[Member], *, is_study: bool) -> dict[str, tables.Confusion]:
     """Return the matrix of each arm: of a study's runs that came to their end, of a run alone however it stands."""
     found = {
-        arm: tables.last_confusion([run for run in members if tables.is_counted(run) or not is_study])
-        for arm, members in by_arm(runs).items()
+        arm: tables.last_confusion([member for member in seeds if member.is_counted or not is_study])
+        for arm, seeds in by_arm(members).items()
     }
     return {arm: confusion for arm, confusion in found.items() if confusion is not None}
 
 
-def _confusion_chart(arm: str, confusion: tables.Confusion, is_study: bool) -> Chart:
-    num_correct = sum(row[index] for index, row in enumerate(confusion.counts))
-    title = f"{arm}: {tables.percent(num_correct / sum(map(sum, confusion.counts)))} right"
-    figure = confusion_figure(confusion.counts, confusion.classes, title=title)
-    return Chart(file_name("confusion", arm) if is_study else "confusion", title, "confusion", figure)
-
-
-def _data_uri(png: Path) -> Markup:
-    return Markup("data:image/png;base64,") + base64.b64encode(png.read_bytes()).decode()
+def _figures(
+    members: Sequence[Member], charts: Sequence[Chart], confusions: dict[str, tables.Confusion], *, is_study: bool
+) -> Iterator[tuple[str, Figure]]:
+    """Draw figure by figure what is written beside the page."""
+    yield from draw_charts(charts)
+    by_arms = draw_arms(members) if is_study else None
+    if by_arms is not None:
+        yield "accuracy_by_arm", by_arms
+    for arm, confusion in confusions.items():
+        num_correct = sum(row[index] for index, row in enumerate(confusion.counts))
+        title = f"{arm}: {tables.percent(num_correct / sum(map(sum, confusion.counts)))} right"
+        figure = confusion_figure(confusion.counts, confusion.classes, title=title)
+        yield file_name("confusion", arm) if is_study else "confusion", figure

@@ -1,4 +1,4 @@
-"""How every figure looks, how text that somebody else chose is drawn, and how a figure becomes a PNG."""
+"""How every figure looks, how text that somebody else chose is drawn, and how a figure becomes a PNG or an SVG."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 import matplotlib.style
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 INK: Final = "#222222"
@@ -90,6 +91,15 @@ def to_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     # without "Software" the bytes carry no version; matplotlib writes no date into a PNG
     FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=figure.dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+@styled
+def to_svg(figure: Figure) -> bytes:
+    """Write a figure as SVG, its letters as outlines; the same figure always gives the same bytes."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "lrlab", "svg.fonttype": "path"}):
+        FigureCanvasSVG(figure).print_figure(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 

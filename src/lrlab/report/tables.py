@@ -6,17 +6,19 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 
-from lrlab.report.curves import by_arm, decay_steps, last_step, mirror_accuracy, read_evaluations, split_name
+from lrlab.report.arms import summarise_arms
+from lrlab.report.members import Member, by_arm, split_name
 from lrlab.runs import Run
 
 NOTHING: Final = "\N{EN DASH}"
-_NUMBER: Final = re.compile(rf"-?[\d.,:]+(e[+-]?\d+)?(\s[%s])?|{NOTHING}|n/a|not set")
-_MOST_DECISIONS: Final = 100
-_KNOWN_OF_A_DECISION: Final = frozenset({"step", "rule", "threshold", "decision", "lr_before", "lr_after"})
+_NUMBER: Final = re.compile(rf"[<>+-]?[\d.,:]+(e[+-]?\d+)?(/\d+)?(\s[%s])?|-|{NOTHING}|n/a|not set")
+_MOST_VALUES: Final = 20
+"""Of one setting or fact, over all runs."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
 
-    @property
+    @cached_property
     def numeric(self) -> list[bool]:
         """Whether each column holds numbers alone, which are set flush right."""
         columns = list(zip(*self.rows, strict=True)) or [()] * len(self.header)
@@ -43,133 +45,101 @@ class Confusion:
     """Which evaluations it holds, as a sentence."""
 
 
-def is_counted(run: Run) -> bool:
-    """Whether a run has come to its end and stands for its arm: no figure of an arm holds any other."""
-    return run.status == "complete" and bool(read_evaluations(run))
-
-
-def arms_table(runs: Sequence[Run]) -> Table:
-    """List each arm: how many runs count, their mean accuracy, and the value of every seed."""
-    rows, has_mirror = [], _has_mirror(runs)
-    for arm, members in by_arm(runs).items():
-        counted = [run for run in members if is_counted(run)]
-        values = [float(read_evaluations(run)[-1]["accuracy"]) for run in counted]
+def arms_table(members: Sequence[Member]) -> Table:
+    """List each arm: how many runs count, their mean accuracy with its interval, and the value of every seed."""
+    rows, has_mirror, split = [], any(member.mirror_accuracy is not None for member in members), split_name(members)
+    for summary in summarise_arms(members):
+        counted = [member for member in summary.members if member.is_counted]
         listed = [
-            f"{percent(value)} (seed {run.seed})".replace(" ", "\N{NO-BREAK SPACE}")
-            for run, value in zip(counted, values, strict=True)
+            f"{percent(value)} (seed {seed})".replace(" ", "\N{NO-BREAK SPACE}")
+            for seed, value in list(summary.accuracies.items())[:_MOST_VALUES]
         ]
-        mirrored = [share for run in counted if (share := mirror_accuracy(run)) is not None]
-        mirrored_mean = percent(float(np.mean(mirrored))) if mirrored and len(mirrored) == len(values) else NOTHING
-        left_out = [f"seed {run.seed}: {_explained(run)}" for run in members if not is_counted(run)]
+        listed += [f"and {len(counted) - _MOST_VALUES} more, below"] if len(counted) > _MOST_VALUES else []
+        mirrored = [share for member in counted if (share := member.mirror_accuracy) is not None]
+        mirrored_mean = percent(float(np.mean(mirrored))) if mirrored and len(mirrored) == len(counted) else NOTHING
+        left_out = [f"seed {member.seed}: {_explained(member)}" for member in summary.members if not member.is_counted]
         rows.append(
             (
-                arm,
-                str(len(values)),
-                percent(float(np.mean(values))) if values else NOTHING,
+                summary.arm,
+                str(len(counted)),
+                _shown(summary.mean, percent),
+                _shown(summary.interval, lambda interval: " to ".join(map(percent, interval))),
                 *([mirrored_mean] if has_mirror else []),
                 ", ".join(listed) or NOTHING,
                 ", ".join(left_out) or "none",
             )
         )
-    extra = ["mean with mirror images"] if has_mirror else []
-    split = split_name(runs)
-    header = ("arm", "n", f"mean {split} accuracy", *extra, f"{split} accuracy of each seed", "runs not counted")
+    header = (
+        "arm",
+        "n",
+        f"mean {split} accuracy",
+        "95 % interval of the mean",
+        *(["mean with mirror images"] if has_mirror else []),
+        f"{split} accuracy of each seed",
+        "runs not counted",
+    )
     return Table(header, rows)
 
 
-def runs_table(runs: Sequence[Run]) -> Table:
+def runs_table(members: Sequence[Member]) -> Table:
     """List each run with how it ended."""
-    rows, has_mirror, split = [], _has_mirror(runs), split_name(runs)
+    rows, split = [], split_name(members)
+    has_mirror = any(member.mirror_accuracy is not None for member in members)
     extra = ["with mirror images"] if has_mirror else []
     header = ("arm", "seed", "status", "updates", "epochs", f"{split} accuracy", *extra, f"{split} loss",
               "evaluated at update", "training time", "images per second")  # fmt: skip
-    for run in runs:
-        last: Mapping[str, Any] = read_evaluations(run)[-1] if read_evaluations(run) else {}
-        speed, seconds = run.result.get("images_per_second"), run.result.get("train_seconds")
+    for member in members:
+        last, result = member.last, member.run.result
         rows.append(
             (
-                run.arm,
-                str(run.seed),
-                run.status,
-                f"{last_step(run):,}",
-                _shown(run.result.get("epochs"), lambda epochs: f"{epochs:.2f}"),
+                member.arm,
+                str(member.seed),
+                member.status,
+                f"{member.run.last_step:,}",
+                _shown(result.get("epochs"), lambda epochs: f"{epochs:.2f}"),
                 _shown(last.get("accuracy"), percent),
-                *([_shown(mirror_accuracy(run), percent)] if has_mirror else []),
+                *([_shown(member.mirror_accuracy, percent)] if has_mirror else []),
                 _shown(last.get("loss"), lambda loss: f"{loss:.4f}"),
                 _shown(last.get("step"), lambda step: f"{step:,}"),
-                _shown(seconds, _duration),
-                _shown(speed, lambda speed: f"{speed:,.0f}"),
+                _shown(result.get("train_seconds"), _duration),
+                _shown(result.get("images_per_second"), lambda speed: f"{speed:,.0f}"),
             )
         )
     return Table(header, rows)
 
 
-def run_table(run: Run) -> Table:
+def run_table(member: Member) -> Table:
     """List how a run alone ended, a row for each fact."""
-    every = runs_table([run])
+    every = runs_table([member])
     return Table(("", "value"), list(zip(every.header, every.rows[0], strict=True))[1:])
 
 
-def differences_table(runs: Sequence[Run]) -> Table:
+def differences_table(members: Sequence[Member]) -> Table:
     """List the settings in which the arms differ, seeds apart."""
-    arms = {arm: _settings(members, lambda run: run.config) for arm, members in by_arm(runs).items()}
+    arms = {arm: _settings(seeds, lambda run: run.config) for arm, seeds in by_arm(members).items()}
     keys = dict.fromkeys(key for settings in arms.values() for key in settings if key != "seed")
     rows = [(key, *(settings.get(key, "not set") for settings in arms.values())) for key in keys]
     return Table(("setting", *arms), [row for row in rows if len(set(row[1:])) > 1])
 
 
-def settings_table(runs: Sequence[Run], read: Callable[[Run], Mapping[str, Any]]) -> Table:
-    """List settings or facts of all runs, every value that occurs."""
-    return Table(("name", "value"), list(_settings(runs, read).items()))
+def settings_table(members: Sequence[Member], read: Callable[[Run], Mapping[str, Any]]) -> Table:
+    """List settings or facts of all runs, every value that occurs, up to a number of them."""
+    return Table(("name", "value"), list(_settings(members, read).items()))
 
 
-def decisions_table(run: Run) -> Table:
-    """List what the schedule decided: of very many decisions, the first hundred."""
-    header = ("step", "measured", "threshold", "decision", "rate before", "rate after")
-    rows = [
-        (
-            f"{decision['step']:,}",
-            ", ".join(
-                f"{name} = {_number(value)}" for name, value in decision.items() if name not in _KNOWN_OF_A_DECISION
-            ),
-            _number(decision.get("threshold")),
-            str(decision["decision"]),
-            _rates(decision["lr_before"]),
-            _rates(decision["lr_after"]),
-        )
-        for decision in run.decisions()[:_MOST_DECISIONS]
-    ]
-    return Table(header, rows)
-
-
-def decisions_summary(run: Run) -> str:
-    """Say in a sentence what the schedule of a run decided."""
-    num_decisions = len(run.decisions())
-    moved, at_floor = decay_steps(run)
-    sentence = f"{count(num_decisions, 'decision')}, {count(len(moved), 'decay')}"
-    if moved:
-        listed = ", ".join(f"{step:,}" for step in moved[:20]) + (", ..." if len(moved) > 20 else "")
-        sentence += f" (at update {listed})"
-    if at_floor:
-        sentence += f", {count(len(at_floor), 'decay')} at the floor, where the rate stays as it is"
-    if num_decisions > _MOST_DECISIONS:
-        sentence += f". The first {_MOST_DECISIONS} are listed; all are in decisions.jsonl"
-    return f"{sentence}."
-
-
-def last_confusion(runs: Sequence[Run]) -> Confusion | None:
+def last_confusion(members: Sequence[Member]) -> Confusion | None:
     """Return the matrix of a run's last evaluation, or the sum of those of an arm's runs; None if there is none."""
-    evaluated = [run for run in runs if read_evaluations(run)]
+    evaluated = [member for member in members if member.last]
     if not evaluated:
         return None
-    last = [read_evaluations(run)[-1] for run in evaluated]
+    last = [member.last for member in evaluated]
     steps = ", ".join(f"{step:,}" for step in sorted({evaluation["step"] for evaluation in last}))
-    seeds = ", ".join(str(run.seed) for run in evaluated)
+    seeds = ", ".join(str(member.seed) for member in evaluated)
     source = f"Last evaluation of seed {seeds}, at update {steps}."
     if len(last) > 1:
         source = f"Sum over the last evaluations of seeds {seeds} (n = {len(last)}), at update {steps}."
     counts: list[list[int]] = np.sum([evaluation["confusion"] for evaluation in last], axis=0).tolist()
-    return Confusion(counts, _classes(evaluated[0], len(counts)), source)
+    return Confusion(counts, class_names(evaluated[0].run, len(counts)), source)
 
 
 def classes_table(confusion: Confusion) -> Table:
@@ -193,27 +163,30 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"
 
 
-def _classes(run: Run, num_classes: int) -> list[str]:
+def class_names(run: Run, num_classes: int) -> list[str]:
     """Names of the classes, or their numbers where a run does not say."""
     names = [str(name) for name in run.info.get("data", {}).get("classes", [])]
     return names if len(names) == num_classes else [str(index) for index in range(num_classes)]
 
 
-def _has_mirror(runs: Sequence[Run]) -> bool:
-    return any(mirror_accuracy(run) is not None for run in runs)
+def _explained(member: Member) -> str:
+    if member.status == "complete":
+        return "complete, never evaluated"
+    return f"{member.status} at update {member.run.last_step:,}"
 
 
-def _explained(run: Run) -> str:
-    return f"{run.status} at update {last_step(run):,}" if run.status != "complete" else "complete, never evaluated"
-
-
-def _settings(runs: Sequence[Run], read: Callable[[Run], Mapping[str, Any]]) -> dict[str, str]:
-    """Dotted name -> value, or all values that occur in several runs."""
+def _settings(members: Sequence[Member], read: Callable[[Run], Mapping[str, Any]]) -> dict[str, str]:
+    """Dotted name -> value, or the values that occur in several runs."""
     values: dict[str, dict[str, None]] = {}
-    for run in runs:
-        for name, value in _flat(read(run)):
+    for member in members:
+        for name, value in _flat(read(member.run)):
             values.setdefault(name, {})[value] = None
-    return {name: " | ".join(found) for name, found in values.items()}
+    return {name: _listed(list(found)) for name, found in values.items()}
+
+
+def _listed(values: Sequence[str]) -> str:
+    more = [f"and {len(values) - _MOST_VALUES:,} more"] if len(values) > _MOST_VALUES else []
+    return " | ".join([*values[:_MOST_VALUES], *more])
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -228,17 +201,6 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 def _shown(value: Any, write: Callable[[Any], str]) -> str:
     return NOTHING if value is None else write(value)
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return NOTHING
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _rates(rates: Sequence[float]) -> str:
-    """The rates of all groups, once where they are the same."""
-    return ", ".join(f"{rate:.4g}" for rate in dict.fromkeys(rates))
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,231 @@
+"""What the page says in words and tables, section by section."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from lrlab.compare import CompareError, Comparison, compare_runs, notes, sentence
+from lrlab.compare.listing import Listing, list_differences, list_limits
+from lrlab.report import tables
+from lrlab.report.charts import Chart
+from lrlab.report.decisions import decisions_summary, decisions_table
+from lrlab.report.members import Member, by_arm
+from lrlab.report.tuning import tuning_remarks
+from lrlab.runs import Run
+
+_CHARTS: Final = {
+    "training": (
+        "Training",
+        "A smoothed line is the mean of the last values (at the start of fewer, but at least a tenth); single values "
+        "stand behind it where there are no more than two runs.",
+    ),
+    "grad": (
+        "Gradients of the parameters",
+        "L2 norm of the gradient of each layer group's parameters, of the loss of one batch; a group with more "
+        "parameters has a larger one. All groups share one scale, so that they can be compared by eye.",
+    ),
+    "grad_out": (
+        "Gradients through the outputs",
+        "L2 norm, over the whole batch, of the gradient that flows back through each layer group's output. All "
+        "groups share one scale, so that they can be compared by eye.",
+    ),
+}
+_STATUS: Final = {
+    "running": "is not over: this page shows what was on disk when it was written",
+    "complete": "came to its end",
+    "preempted": "was stopped before its end",
+    "diverged": "ended when its loss was no longer a finite number",
+    "failed": "ended with an error",
+}
+_VERDICTS: Final = {
+    "different": "with a difference",
+    "no evidence": "without evidence of one",
+    "identical": "with the same value in every seed",
+    "too few": "with too few seeds to tell",
+}
+_MOST_RUNS_WITH_DECISIONS: Final = 50
+_MOST_COMMANDS: Final = 20
+
+
+@dataclass(frozen=True)
+class ChartEntry:
+    """A chart as it stands in the page."""
+
+    index: int
+    """Among all charts."""
+    title: str
+    caption: str
+
+
+class Pairs(NamedTuple):
+    """What was found of the pairs of arms."""
+
+    summary: str
+    sentences: list[str]
+    """One for each pair, those that differ first."""
+    notes: list[str]
+    """What so many seeds are too few for."""
+    tables: list[tuple[str, tables.Table]]
+    """Each with what it lists."""
+
+
+def describe(
+    paths: Sequence[Path],
+    members: Sequence[Member],
+    charts: Sequence[Chart],
+    confusions: dict[str, tables.Confusion],
+    *,
+    num_marked: int,
+    is_study: bool,
+) -> dict[str, Any]:
+    """Return everything that the page says, by the name that its template knows it by.
+
+    Args:
+        paths: that were named.
+        members: all runs of them.
+        charts: that the page draws.
+        confusions: arm -> its last matrix.
+        num_marked: decays that its charts mark.
+        is_study: whether the page is of more than one run alone.
+    """
+    return {
+        **(_of_study(paths, members) if is_study else _of_run(members[0])),
+        "charts": _chart_sections(charts),
+        "arm_names": list(by_arm(members)),
+        "decay_remark": _decay_remark(members, num_marked),
+        "decisions": [
+            (member.label, decisions_summary(member), decisions_table(member))
+            for member in [member for member in members if member.num_decisions][:_MOST_RUNS_WITH_DECISIONS]
+        ],
+        "num_decisions_left_out": max(0, sum(bool(one.num_decisions) for one in members) - _MOST_RUNS_WITH_DECISIONS),
+        "errors": [(arm, confusion.source, tables.classes_table(confusion)) for arm, confusion in confusions.items()],
+        "config": tables.settings_table(members, lambda run: run.config),
+        "made_with": tables.settings_table(members, _made_with),
+        **_commands(members),
+    }
+
+
+def _of_run(member: Member) -> dict[str, Any]:
+    return {
+        "kind": "Run",
+        "summary": f"{member.status}: it {_STATUS[member.status]}.",
+        "runs": tables.run_table(member),
+        "arms": None,
+        "remarks": [
+            "n = 1: one run shows what happened once and proves nothing about its schedule. "
+            "With another seed it may come out otherwise."
+        ],
+        "pairs": None,
+        "differences": None,
+        "again": "lrlab train --config config.toml --run NEW",
+        "again_file": "config.toml",
+    }
+
+
+def _of_study(paths: Sequence[Path], members: Sequence[Member]) -> dict[str, Any]:
+    arms = by_arm(members)
+    statuses = [member.status for member in members]
+    counted = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
+    remarks = [
+        "n counts the runs that came to their end; means and intervals are over those alone, and the others are named "
+        "beside them. The interval of an arm holds the spread between its seeds; whether two arms differ is told by "
+        "the differences seed by seed, below, and not by whether these intervals overlap."
+    ]
+    if any(sum(member.is_counted for member in seeds) == 1 for seeds in arms.values()):
+        remarks.append("Where n = 1, one run proves nothing: with another seed it may come out otherwise.")
+    for path in paths:
+        remarks += tuning_remarks(path)
+    is_one_study = len({member.run.study for member in members}) == 1 and members[0].run.study is not None
+    return {
+        "kind": "Study" if is_one_study else "Runs",
+        "summary": f"{tables.count(len(arms), 'arm')}, {tables.count(len(members), 'run')}: {counted}.",
+        "runs": tables.runs_table(members),
+        "arms": tables.arms_table(members),
+        "remarks": remarks,
+        "pairs": _pairs([member.run for member in members]),
+        "differences": tables.differences_table(members),
+        "again": "lrlab study study.toml" if is_one_study else "lrlab train --config config.toml --run NEW",
+        "again_file": "study.toml" if is_one_study else "the config.toml of each run",
+    }
+
+
+def _pairs(runs: Sequence[Run]) -> Pairs:
+    """Compare every pair of arms; where they cannot be compared, say why instead."""
+    try:
+        comparison = compare_runs(runs)
+    except CompareError as error:
+        return Pairs(f"The arms are not compared. {error}", [], [], [])
+    tasks = list(dict.fromkeys(arm.task for arm in comparison.arms))
+    prefix = len(tasks) > 1
+    listed = [
+        (f"{task}: {title}" if prefix else title, _table(list_them(comparison, task)))
+        for task in tasks
+        for title, list_them in (("Differences by pairs", list_differences), ("What they rest on", list_limits))
+    ]
+    found = sorted(comparison.differences, key=lambda difference: difference.verdict != "different")
+    sentences = [sentence(difference, comparison) for difference in found]
+    return Pairs(_counted(comparison), sentences, notes(comparison), listed)
+
+
+def _counted(comparison: Comparison) -> str:
+    verdicts = [found.verdict for found in comparison.differences]
+    parts = [f"{verdicts.count(verdict)} {words}" for verdict, words in _VERDICTS.items() if verdict in verdicts]
+    return f"Of {tables.count(len(verdicts), 'pair')}: {', '.join(parts)}."
+
+
+def _table(listing: Listing) -> tables.Table:
+    return tables.Table(listing.header, listing.rows)
+
+
+def _chart_sections(charts: Sequence[Chart]) -> list[tuple[str, str, list[ChartEntry]]]:
+    entries: dict[str, list[ChartEntry]] = {}
+    for index, chart in enumerate(charts):
+        quantity = chart.panel.quantity
+        entries.setdefault(quantity.section, []).append(ChartEntry(index, quantity.title, _caption(chart)))
+    return [(*_CHARTS[section], found) for section, found in entries.items()]
+
+
+def _caption(chart: Chart) -> str:
+    panel, limits = chart
+    parts = []
+    if any(arm.band is not None for arm in panel.arms):
+        parts.append("thick: median of the seeds; band: half of them; thin: one seed")
+    if panel.window > 1:
+        parts.append(f"lines: mean of the last {panel.window:,} {panel.quantity.smoothed_over}")
+    if limits.note:
+        parts.append(limits.note)
+    return "; ".join(parts)
+
+
+def _decay_remark(members: Sequence[Member], num_marked: int) -> str:
+    """Say what the marks of decays are, and how many decays have none; nothing where there are none."""
+    number = sum(len(member.decays.moved) + len(member.decays.at_floor) for member in members)
+    if not number:
+        return ""
+    remark = (
+        "A tick above a chart is a decay, in a row for each arm, the stronger the more of its seeds it holds; a short "
+        "one found the rate at its floor. Point at it for what was measured."
+    )
+    if num_marked < number:
+        remark += f" Of {number:,} decays {num_marked:,} are in a tick, the first of each arm; decisions.jsonl has all."
+    return remark
+
+
+def _commands(members: Sequence[Member]) -> dict[str, Any]:
+    commands = list(dict.fromkeys(shlex.join(member.run.info["environment"]["command"]) for member in members))
+    return {
+        "commands": commands[:_MOST_COMMANDS],
+        "num_commands_left_out": max(0, len(commands) - _MOST_COMMANDS),
+    }
+
+
+def _made_with(run: Run) -> dict[str, Any]:
+    """Environment, engine and data, without what stands elsewhere in the page."""
+    parts = {name: dict(run.info[name]) for name in ("environment", "engine", "data") if name in run.info}
+    parts["environment"].pop("command", None)
+    parts.get("data", {}).pop("classes", None)
+    return parts
