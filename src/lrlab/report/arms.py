@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lrlab.compare.statistics import Interval, are_alike, student_interval
 from lrlab.report.members import Member, by_arm, split_name
@@ -90,6 +90,7 @@ def draw_arms(members: Sequence[Member]) -> Figure | None:
     axes.set_ylim(len(summaries) - 0.5, -0.5)
     axes.set_xlim(accuracy_range(summaries))
     axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel(f"share of the {split_name(members)} set")
     axes.set_title(TITLE.format(split_name(members).capitalize()), loc="left")

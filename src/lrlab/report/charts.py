@@ -14,7 +14,7 @@ from lrlab.report.drawing import draw_panel
 from lrlab.report.limits import Limits, share_limits
 from lrlab.report.members import Member, read_members, split_name
 from lrlab.report.panels import Panel, Quantity, Section, make_panels, merge_alike
-from lrlab.report.style import short_text, to_png, to_svg
+from lrlab.report.style import short_text, styled, to_png, to_svg
 from lrlab.runs import Run
 from lrlab.runs.storage import storage_errors, write_whole
 
@@ -65,8 +65,8 @@ def write_files(figures: Iterable[tuple[str, Figure]], directory: Path) -> list[
     paths = []
     for wanted, figure in figures:
         name = _distinct(wanted, taken)
+        _lay_out(figure)
         write_whole(directory / f"{name}.svg", to_svg(figure))
-        figure.set_layout_engine("none")  # it is laid out by now, and to do so again takes as long as to draw it
         write_whole(directory / f"{name}.png", to_png(figure))
         paths.append(directory / f"{name}.png")
     return paths
@@ -81,6 +81,15 @@ def draw_charts(charts: Iterable[Chart]) -> Iterable[tuple[str, Figure]]:
 def file_name(prefix: str, name: str) -> str:
     """A name that stays in its folder, whatever a group or an arm is called."""
     return f"{prefix}_{re.sub('[^A-Za-z0-9._-]', '_', name)[:80]}"
+
+
+@styled
+def _lay_out(figure: Figure) -> None:
+    """Place everything once for both files: to do so for each takes as long as to draw them."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def _training_quantities(members: Sequence[Member]) -> list[Quantity]:

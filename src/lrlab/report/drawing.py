@@ -48,20 +48,21 @@ def draw_panel(panel: Panel, limits: Limits) -> Figure:
 
     Each arm has a colour and dashes of its own. From three seeds on, each is a thin line, their median a thick one,
     and half of them lie in the band around it, as far as all of them reach. Decays stand as ticks above the axes, a
-    row for each arm.
+    row for each arm that has any.
     """
     figure = Figure((5.6, 3.6), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.07))
-    num_arms = len(panel.arms)
+    rows = [arm.index for arm in panel.drawn_arms if any(line.member.decays.first for line in arm.lines)]
     drawing = _Drawing(
         figure.add_subplot(),
         panel,
-        row_height=min(0.035, _TICK_ROWS_HEIGHT / num_arms),
+        row_height=min(0.035, _TICK_ROWS_HEIGHT / max(1, len(rows))),
         marker="o" if panel.quantity.scale == "share" else None,
     )
     for arm in panel.drawn_arms:
         _draw_arm(drawing, arm)
-        _draw_decays(drawing, arm, row=num_arms - 1 - arm.index)
-    _finish_axes(drawing, limits)
+        if arm.index in rows:
+            _draw_decays(drawing, arm, row=len(rows) - 1 - rows.index(arm.index))
+    _finish_axes(drawing, limits, num_rows=len(rows))
     _draw_legend(figure, drawing)
     return figure
 
@@ -138,9 +139,8 @@ def _draw_decays(drawing: _Drawing, arm: ArmLines, *, row: int) -> None:
         drawing.keys[key] = Line2D([], [], marker="|", linestyle="none", color=MUTED, markersize=10 * height)
 
 
-def _finish_axes(drawing: _Drawing, limits: Limits) -> None:
-    axes, quantity, num_rows = drawing.axes, drawing.panel.quantity, len(drawing.panel.arms)
-    ticks_height = num_rows * drawing.row_height if any("decay" in key for key in drawing.keys) else 0
+def _finish_axes(drawing: _Drawing, limits: Limits, *, num_rows: int) -> None:
+    axes, quantity, ticks_height = drawing.axes, drawing.panel.quantity, num_rows * drawing.row_height
     axes.set_title(quantity.title, loc="left", pad=7 + 200 * ticks_height, parse_math=False)
     axes.set_xlabel("update")
     axes.set_ylabel(quantity.label)
