@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lrlab.gradients import ROW, group_sizes, group_sums, row_sums
+from lrlab.gradients import ROW, group_dots, group_norms, group_sizes, group_sums, row_sums
 
 
 def twin(group: list[Tensor]) -> list[float]:
@@ -27,6 +27,23 @@ def test_group_sums_agree_with_a_float64_twin(sizes: list[list[int]], seed: int)
     groups = [[torch.randn(size, generator=generator) for size in group] for group in sizes]
     for sums, group in zip(group_sums(groups).T.tolist(), groups, strict=True):
         assert sums == pytest.approx(twin(group), rel=1e-5)
+
+
+def test_millions_of_numbers_are_added_up_without_losing_digits() -> None:
+    """torch's own norm of so long a vector is off by 1e-4."""
+    large = torch.randn(512, 512, 3, 3, generator=torch.Generator().manual_seed(0))
+    wide = large.double().flatten()
+
+    squares, magnitudes, _ = group_sums([[large]]).flatten().tolist()
+    other = torch.randn(512, 512, 3, 3, generator=torch.Generator().manual_seed(1)) + large
+    dot = group_dots([[large]], [[other.to(memory_format=torch.channels_last)]]).item()
+
+    assert squares == pytest.approx(wide.square().sum().item(), rel=1e-5)
+    assert magnitudes == pytest.approx(wide.abs().sum().item(), rel=1e-5)
+    assert group_norms([[large], [large, large]]).tolist() == pytest.approx(
+        [wide.norm().item(), 2**0.5 * wide.norm().item()], rel=1e-5
+    )
+    assert dot == pytest.approx((wide @ other.double().flatten()).item(), rel=1e-5)
 
 
 def test_group_sums_by_hand() -> None:

@@ -12,7 +12,15 @@ PUBLIC = {
         "compare_runs", "find_runs", "layer_groups", "parse_config", "range_test", "read_run", "write_report",
     },
     "lrlab.models": {"LayerGroups", "ResNet", "layer_groups", "resnet18", "resnet34"},
-    "lrlab.probes": {"GradientProbe", "OutputGradientProbe", "Probe"},
+    "lrlab.probes": {
+        "AdamSnrProbe",
+        "GradientCosineProbe",
+        "GradientProbe",
+        "OutputGradientProbe",
+        "Probe",
+        "UpdateRatioProbe",
+        "WeightNormProbe",
+    },
     "lrlab.schedulers": {
         "ArticleLR", "Decision", "GreedyLR", "LayerwiseLR", "PhasesLR", "PlateauLR", "RefinedLR", "RuleLR",
         "SignalScheduler", "SlopeLR", "SnrLR", "StationarityLR", "WeakGradients", "refined_multipliers",

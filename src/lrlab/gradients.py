@@ -9,6 +9,8 @@ from torch import Tensor
 
 ROW = 1024
 """Numbers in a row of `row_sums`: enough to keep a vector unit busy, few enough to add up without losing digits."""
+PIECE = 131_072
+"""Longest vector that a norm is taken of at once: of two million float32 numbers torch loses three of seven digits."""
 
 
 def group_sums(groups: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -20,14 +22,14 @@ def group_sums(groups: Sequence[Sequence[Tensor]]) -> Tensor:
         groups: for each group its tensors, of any shapes, on one device; a group may be empty, all may not.
     Returns: (3, len(groups)) float32, or float64 if any tensor is; an empty group has zeros.
     """
-    tensors = [_as_vector(tensor) for group in groups for tensor in group if tensor.numel()]
-    groups = [[tensor for tensor in group if tensor.numel()] for group in groups]
+    pieces = [_pieces(group) for group in groups]
+    numbers, tensors = [len(group) for group in pieces], [piece for group in pieces for piece in group]
     dtype = _dtype(tensors)
     squares = torch.stack(torch._foreach_norm(tensors, 2, dtype=dtype)).square()
     magnitudes = torch.stack(torch._foreach_norm(tensors, 1, dtype=dtype))
-    parts = _largest(tensors).to(dtype).split([len(group) for group in groups])
+    parts = _largest(tensors).to(dtype).split(numbers)
     largest = torch.stack([part.amax() if len(part) else part.sum() for part in parts])  # the sum of nothing is zero
-    return torch.stack([_sum_by_group(squares, groups), _sum_by_group(magnitudes, groups), largest])
+    return torch.stack([_sum_by_group(squares, numbers), _sum_by_group(magnitudes, numbers), largest])
 
 
 def row_sums(rows: Tensor, num_rows: Sequence[int]) -> Tensor:
@@ -53,6 +55,27 @@ def row_sums(rows: Tensor, num_rows: Sequence[int]) -> Tensor:
     )
 
 
+def group_norms(groups: Sequence[Sequence[Tensor]]) -> Tensor:
+    """L2 norm of each group of tensors.
+
+    Args:
+        groups: for each group its tensors, of any shapes, on one device; a group may be empty, all may not.
+    Returns: (len(groups),) float32, or float64 if any tensor is; an empty group has zero.
+    """
+    pieces = [_pieces(group) for group in groups]
+    tensors = [piece for group in pieces for piece in group]
+    norms = torch.stack(torch._foreach_norm(tensors, 2, dtype=_dtype(tensors)))
+    return _sum_by_group(norms.square(), [len(group) for group in pieces]).sqrt()
+
+
+def group_dots(ones: Sequence[Sequence[Tensor]], others: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Inner product of each group of tensors with another of the same shapes: (len(ones),), in `group_norms`' dtype."""
+    dtype = _dtype([tensor for group in ones for tensor in group])
+    wide = [[tensor.to(dtype) for group in groups for tensor in group] for groups in (ones, others)]
+    products = torch._foreach_mul(*wide)  # element by element, whatever the memory formats
+    return _sum_by_group(torch.stack([product.sum() for product in products]), [len(group) for group in ones])
+
+
 def group_sizes(groups: Sequence[Sequence[Tensor]]) -> Tensor:
     """How many numbers each group of tensors holds: (len(groups),) float64 on the CPU."""
     return torch.tensor([sum(tensor.numel() for tensor in group) for group in groups], dtype=torch.float64)
@@ -60,6 +83,11 @@ def group_sizes(groups: Sequence[Sequence[Tensor]]) -> Tensor:
 
 def _dtype(tensors: Sequence[Tensor]) -> torch.dtype:
     return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
+
+
+def _pieces(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The numbers of some tensors in vectors that are short enough for a norm: none of no numbers."""
+    return [piece for tensor in tensors if tensor.numel() for piece in _as_vector(tensor).split(PIECE)]
 
 
 def _as_vector(tensor: Tensor) -> Tensor:
@@ -77,5 +105,6 @@ def _largest(tensors: list[Tensor]) -> Tensor:
     return torch.stack(torch._foreach_norm(tensors, float("inf")))
 
 
-def _sum_by_group(values: Tensor, groups: Sequence[Sequence[Tensor]]) -> Tensor:
-    return torch.stack([part.sum() for part in values.split([len(group) for group in groups])])
+def _sum_by_group(values: Tensor, numbers: Sequence[int]) -> Tensor:
+    """Sums of the first so many values, of the next, ..."""
+    return torch.stack([part.sum() for part in values.split(list(numbers))])

@@ -43,6 +43,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "evaluate": {"every": 15, "mirror": True},
         "label_smoothing": 0.1,
     },
+    "every layer at every update": {"telemetry": {"layers_every": 1, "flush_every": 7}},
+    "every layer at every seventh": {"telemetry": {"layers_every": 7, "flush_every": 5}},
     "torch's own": {"schedule": {"name": "torch:CosineAnnealingWarmRestarts", "T_0": 7}},
 }
 

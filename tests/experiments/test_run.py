@@ -78,6 +78,28 @@ def test_a_run_leaves_everything_in_its_directory(tmp_path: Path, digits: ImageD
     assert made.info["data"]["classes"] == [str(digit) for digit in range(10)]
 
 
+def test_what_the_layers_say_is_in_the_rows_and_changes_no_weight(tmp_path: Path, digits: ImageData) -> None:
+    run(tmp_path / "without", digits)
+    run(tmp_path / "with", digits, telemetry={"layers_every": 10, "flush_every": 7})
+    sgd = {"optimizer": {"name": "sgd", "lr": 0.01}, "telemetry": {"layers_every": 10}}
+    run(tmp_path / "sgd", digits, **sgd)
+
+    made = read_run(tmp_path / "with")
+    names = ["stem", "layer1", "layer2", "layer3", "layer4", "linear"]
+    for quantity in ("weight_l2", "weight_rms", "update_ratio", "grad_cosine", "adam_snr"):
+        assert [column for column in made.columns if column.startswith(f"{quantity}/")] == [
+            f"{quantity}/{name}" for name in names
+        ]
+        steps, values = made.series(f"{quantity}/layer2")
+        assert steps.tolist() == [10, 20, 30] and all(map(math.isfinite, values))
+    assert weights_hash(tmp_path / "with") == weights_hash(tmp_path / "without")
+    assert not [column for column in read_run(tmp_path / "sgd").columns if column.startswith("adam_snr")]
+    rate = made.series("lr/layer2")[1][9]
+    moved = made.series("update_ratio/layer2")[1][0] * made.series("weight_l2/layer2")[1][0]
+    size = made.series("weight_l2/layer2")[1][0] / made.series("weight_rms/layer2")[1][0]  # sqrt of the parameters
+    assert 0.1 * rate < moved / size < 2 * rate  # Adam moves each parameter by about the rate
+
+
 def test_the_checkpoint_holds_the_weights_and_a_true_manifest(tmp_path: Path, digits: ImageData) -> None:
     experiment = Experiment(parse_config(SMALL), data=digits)
     list(experiment.run(tmp_path / "run"))

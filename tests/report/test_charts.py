@@ -54,6 +54,28 @@ def test_gradients_are_l2_norms_on_logarithmic_axes_of_one_scale(make_run, row) 
     )
 
 
+def test_what_the_layers_say_has_charts_of_its_own(make_run, row) -> None:
+    layers = {
+        "weight_l2/stem": 3.0,
+        "update_ratio/stem": 1e-3,
+        "adam_snr/stem": 0.06,
+        "grad_cosine/stem": -0.02,
+        "weight_l2/linear": 1.0,
+        "update_ratio/linear": 1e-2,
+        "adam_snr/linear": 0.2,
+        "grad_cosine/linear": 0.4,
+    }
+
+    figures = figures_of([make_run(rows=[row(1, **layers), row(2, **layers)])])
+
+    assert list(figures)[2:] == [
+        f"{section}_{group}" for section in ("update", "cosine", "snr", "weight") for group in ("stem", "linear")
+    ]
+    stem, linear = (figures[f"cosine_{group}"].axes[0] for group in ("stem", "linear"))
+    assert stem.get_yscale() == "linear" and stem.get_ylim() == linear.get_ylim() == pytest.approx((-0.42, 0.42))
+    assert figures["update_stem"].axes[0].get_yscale() == "log"
+
+
 def test_several_runs_are_laid_over_each_other_whatever_their_length(make_study, row) -> None:
     rows = [row(step, **GRADIENTS) for step in range(1, 9)]
     runs = make_study({"a": [{"rows": rows}, {"rows": rows[:3], "status": "running"}], "b": [{}]})

@@ -125,6 +125,11 @@ def test_limits_on_a_share_stay_below_one() -> None:
     assert limits_of(np.array([0.5]), "share") == Limits(0.45, 0.55)
 
 
+def test_limits_of_signed_values_have_zero_in_their_middle() -> None:
+    assert limits_of(np.array([-0.5, 0.1]), "signed") == Limits(-0.525, 0.525)
+    assert limits_of(np.array([0.0]), "signed") == Limits(-1.05, 1.05)
+
+
 def test_limits_from_zero_name_a_peak_that_they_leave_out() -> None:
     assert limits_of(np.array([1.0, 2.0]), "from zero") == Limits(0.0, 2.1)
     limits = limits_of(np.array([1.0] * 999 + [5e6]), "from zero")

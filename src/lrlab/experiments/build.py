@@ -9,9 +9,10 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lrlab.config import AveragingConfig, ConfigError, DataConfig, ModelConfig, OptimizerConfig
+from lrlab.config import AveragingConfig, ConfigError, DataConfig, ModelConfig, OptimizerConfig, TelemetryConfig
 from lrlab.data import CIFAR10, CIFAR100, DataError, ImageData, load_cifar, load_digits_data, load_folder, set_aside
 from lrlab.models import LayerGroups, resnet18, resnet34
+from lrlab.probes import AdamSnrProbe, GradientCosineProbe, Probe, UpdateRatioProbe, WeightNormProbe
 
 MODELS = {"resnet18": resnet18, "resnet34": resnet34}
 ARCHIVES = {"cifar10": CIFAR10, "cifar100": CIFAR100}
@@ -56,6 +57,20 @@ def build_optimizer(config: OptimizerConfig, groups: LayerGroups) -> Optimizer:
         return SGD(named, lr=config.lr, momentum=momentum, weight_decay=decay, nesterov=nesterov, fused=True)
     kind = Adam if config.name == "adam" else AdamW
     return kind(named, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def build_layer_probes(config: TelemetryConfig, groups: LayerGroups, optimizer: Optimizer) -> list[Probe]:
+    """Make the probes of weights, updates, successive gradients and moments; none where they are not asked for."""
+    every = config.layers_every
+    if every is None:
+        return []
+    probes: list[Probe] = [
+        WeightNormProbe(groups, every=every),
+        UpdateRatioProbe(groups, optimizer, every=every),
+        GradientCosineProbe(groups, every=every),
+    ]
+    has_moments = all("betas" in group for group in optimizer.param_groups)
+    return [*probes, AdamSnrProbe(groups, optimizer, every=every)] if has_moments else probes
 
 
 def build_average(config: AveragingConfig, model: nn.Module) -> AveragedModel | None:

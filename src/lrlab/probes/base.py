@@ -41,13 +41,8 @@ class Probe(ABC):
         """Count one update, and measure it where it is due; nothing waits for the device."""
         if self.due:
             values = self._measure()
-            if values.shape != (len(self.columns),):
-                raise ValueError(
-                    f"{type(self).__name__}: a measurement must hold one value for each of its {len(self.columns)} "
-                    f"columns, got shape {tuple(values.shape)}. Correct its _measure()."
-                )
-            self._buffer.put(len(self._steps), values)
-            self._steps.append(self.num_updates + 1)
+            if values is not None:
+                self._keep(self.num_updates + 1, values)
         self.num_updates += 1
 
     def take(self) -> tuple[Tensor, Tensor]:
@@ -83,9 +78,19 @@ class Probe(ABC):
         for position, values in enumerate(state_dict["values"]):
             self._buffer.put(position, values)
 
+    def _keep(self, step: int, values: Tensor) -> None:
+        """Keep what was measured at an update, one value for each column."""
+        if values.shape != (len(self.columns),):
+            raise ValueError(
+                f"{type(self).__name__}: a measurement must hold one value for each of its {len(self.columns)} "
+                f"columns, got shape {tuple(values.shape)}. Correct its _measure()."
+            )
+        self._buffer.put(len(self._steps), values)
+        self._steps.append(step)
+
     def _values(self) -> Tensor:
         return self._buffer.rows(len(self._steps)) if self._steps else torch.empty((0, len(self.columns)))
 
     @abstractmethod
-    def _measure(self) -> Tensor:
-        """Return one value for each column, (len(columns),), on the device."""
+    def _measure(self) -> Tensor | None:
+        """Return one value for each column, (len(columns),), on the device; None if there is nothing to measure yet."""

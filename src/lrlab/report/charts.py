@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from matplotlib.figure import Figure
 
 from lrlab.report.drawing import draw_panel
-from lrlab.report.limits import Limits, share_limits
+from lrlab.report.limits import Limits, Scale, share_limits
 from lrlab.report.members import Member, read_members, split_name
 from lrlab.report.panels import Panel, Quantity, Section, make_panels, merge_alike
 from lrlab.report.style import short_text, styled, to_png, to_svg
 from lrlab.runs import Run
 from lrlab.runs.storage import storage_errors, write_whole
+
+_LAYERS: Final[Mapping[Section, tuple[str, str, str, Scale]]] = {
+    "grad": ("grad_l2", "gradient of the parameters", "L2 norm of the parameters' gradient", "log"),
+    "grad_out": ("grad_out_l2", "gradient through the output", "L2 norm of the output's gradient", "log"),
+    "update": ("update_ratio", "update over weights", "length of the update over that of the weights", "log"),
+    "cosine": ("grad_cosine", "cosine of successive gradients", "cosine with the gradient before", "signed"),
+    "snr": ("adam_snr", "signal to noise in Adam's moments", "first moment squared over the second", "log"),
+    "weight": ("weight_l2", "weights", "L2 norm of the weights", "log"),
+}
+"""Section -> a quantity that each layer group has, what it is, the label of its axis, and the axis' scale."""
 
 
 class Chart(NamedTuple):
@@ -27,18 +37,18 @@ class Chart(NamedTuple):
 
 
 def make_charts(members: Sequence[Member]) -> list[Chart]:
-    """Return loss, accuracy, lr, and both gradients of each layer group, as far as a run has recorded them.
+    """Return loss, accuracy, lr, and what each layer group has, as far as a run has recorded them.
 
     The rate is one chart where all groups have the same, else one for each group.
     """
     rates = [_of_group("lr", group, "learning rate") for group in _groups(members, "lr")]
-    training, gradients = _training_quantities(members), _gradient_quantities(members)
-    panels = make_panels([*training, *rates, *gradients], members)
+    training = _training_quantities(members)
+    panels = make_panels([*training, *rates, *_layer_quantities(members)], members)
     shared = Quantity("lr", "training", "Learning rate", "learning rate", None, "log")
     lr = merge_alike([panel for panel in panels if panel.quantity in rates], shared)
     charts = [Chart(panel, panel.limits) for panel in panels if panel.quantity in training]
     charts += [Chart(panel, panel.limits) for panel in lr]
-    for section in ("grad", "grad_out"):
+    for section in _LAYERS:
         alike = [panel for panel in panels if panel.quantity.section == section]
         limits = share_limits([panel.limits for panel in alike])
         charts += [Chart(*chart) for chart in zip(alike, limits, strict=True)]
@@ -102,23 +112,19 @@ def _training_quantities(members: Sequence[Member]) -> list[Quantity]:
     ]
 
 
-def _gradient_quantities(members: Sequence[Member]) -> list[Quantity]:
-    kinds: list[tuple[Section, str, str]] = [
-        ("grad", "gradient of the parameters", "L2 norm of the parameters' gradient"),
-        ("grad_out", "gradient through the output", "L2 norm of the output's gradient"),
-    ]
+def _layer_quantities(members: Sequence[Member]) -> list[Quantity]:
     return [
         Quantity(
             file_name(section, group),
             section,
             f"{short_text(group, limit=24)}: {of}",
             label,
-            f"{section}_l2/{group}",
-            "log",
+            f"{quantity}/{group}",
+            scale,
             "measurements",
         )
-        for section, of, label in kinds
-        for group in _groups(members, f"{section}_l2")
+        for section, (quantity, of, label, scale) in _LAYERS.items()
+        for group in _groups(members, quantity)
     ]
 
 

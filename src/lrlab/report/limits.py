@@ -10,7 +10,7 @@ import numpy as np
 
 from lrlab.report.curves import Series
 
-Scale = Literal["log", "from zero", "share"]
+Scale = Literal["log", "from zero", "share", "signed"]
 
 _DECADES: Final = 6
 """Most decades of a logarithmic axis; a rate that falls to zero would otherwise flatten all the rest."""
@@ -33,19 +33,22 @@ def limits_of(values: Series, scale: Scale) -> Limits:
         low, high = float(values.min()), float(values.max())
         margin = 0.05 * (high - low) or 0.05
         return Limits(low - margin, min(high + margin, 1.02))
+    if scale == "signed":
+        reach = float(np.abs(values).max()) or 1.0
+        return Limits(-1.05 * reach, 1.05 * reach)
     if scale == "log" and (values > 0).any():
         return _log_limits(values[values > 0])
     return _limits_from_zero(values)  # also nothing but zeros, which has no place on a logarithmic axis
 
 
 def share_limits(limits: Sequence[Limits]) -> list[Limits]:
-    """Give all logarithmic axes the same limits, so that they can be compared by eye."""
-    logs = [one for one in limits if one.is_log]
-    if not logs:
-        return list(limits)
-    high = max(one.high for one in logs)
-    low = max(min(one.low for one in logs), high * 10.0**-_DECADES)
-    return [replace(one, low=low, high=high) if one.is_log else one for one in limits]
+    """Give all axes of a kind, logarithmic or not, the same limits, so that they can be compared by eye."""
+    shared = {}
+    for is_log in {one.is_log for one in limits}:
+        alike = [one for one in limits if one.is_log == is_log]
+        low, high = min(one.low for one in alike), max(one.high for one in alike)
+        shared[is_log] = max(low, high * 10.0**-_DECADES) if is_log else low, high
+    return [replace(one, low=shared[one.is_log][0], high=shared[one.is_log][1]) for one in limits]
 
 
 def _log_limits(positive: Series) -> Limits:

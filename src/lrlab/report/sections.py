@@ -33,6 +33,25 @@ _CHARTS: Final = {
         "L2 norm, over the whole batch, of the gradient that flows back through each layer group's output. All "
         "groups share one scale, so that they can be compared by eye.",
     ),
+    "update": (
+        "Updates",
+        "How far an update moves each layer group, over how far from zero it stands: rate, moments, decay and clipping "
+        "together.",
+    ),
+    "cosine": (
+        "Successive gradients",
+        "Cosine of the angle between the gradients of two updates in a row, of different batches. Near zero noise "
+        "outweighs what they have in common; below it the weights jump to and fro.",
+    ),
+    "snr": (
+        "Signal to noise",
+        "Square of Adam's first moment over its second, each summed over a group: 1 where all batches agree, about "
+        "0.05 (with beta1 = 0.9) where they have nothing in common.",
+    ),
+    "weight": (
+        "Weights",
+        "L2 norm of each layer group's weights. Behind a normalisation, larger weights turn less with the same update.",
+    ),
 }
 _STATUS: Final = {
     "running": "is not over: this page shows what was on disk when it was written",

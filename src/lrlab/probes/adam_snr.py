@@ -1,0 +1,70 @@
+"""How much of each layer group's gradient is the same from update to update, by Adam's own moments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lrlab.gradients import group_norms
+from lrlab.probes.base import Probe
+
+
+class AdamSnrProbe(Probe):
+    """Square of Adam's first moment over its second, for each group.
+
+    Columns, with the moments m and v as the optimizer holds them before the update, at its t-th:
+        adam_snr/<group>:  sum (m_i / (1 - beta1^t))^2 / sum (v_i / (1 - beta2^t))
+
+    1 where every batch has the same gradient. Where batches have nothing in common it is (1 - beta1) / (1 + beta1),
+    0.053 for beta1 = 0.9, once t is large; in the first updates it is larger, 1 after the first. It is the quotient of
+    two sums and not the mean of quotients, which a few parameters with next to no gradient would decide. `SnrLR` says
+    what misleads it.
+
+    Args:
+        groups: name -> parameters of the optimizer, as from `lrlab.models.layer_groups(model)`.
+        optimizer: Adam or one that keeps its moments likewise: "betas" in each of its groups, "step", "exp_avg" and
+            "exp_avg_sq" of each parameter.
+        every: measure at each `every`-th update; before the first there are no moments.
+    Raises: ValueError for an optimizer without such moments.
+    Source: moments as in Kingma and Ba, 2015, arXiv:1412.6980.
+    """
+
+    def __init__(self, groups: Mapping[str, Sequence[nn.Parameter]], optimizer: Optimizer, *, every: int = 1) -> None:
+        if not all("betas" in group for group in optimizer.param_groups):
+            raise ValueError(
+                f"AdamSnrProbe: it reads Adam's moments, which {type(optimizer).__name__} does not keep; use Adam."
+            )
+        super().__init__([f"adam_snr/{name}" for name in groups], every=every)
+        self._optimizer = optimizer
+        self._groups = [list(parameters) for parameters in groups.values()]
+
+    @torch.no_grad()
+    def _measure(self) -> Tensor | None:
+        state = self._optimizer.state
+        if not all(
+            "exp_avg" in state[parameter] for group in self._groups for parameter in group if parameter in state
+        ):
+            return None
+        betas = {p: group["betas"] for group in self._optimizer.param_groups for p in group["params"]}
+        firsts: list[list[Tensor]] = [[] for _ in self._groups]
+        seconds: list[list[Tensor]] = [[] for _ in self._groups]
+        for index, group in enumerate(self._groups):
+            for parameter in group:
+                if parameter in state:
+                    held, (beta1, beta2) = state[parameter], betas[parameter]
+                    firsts[index].append(held["exp_avg"] / _one_minus_power(float(beta1), held["step"]))
+                    # added up by `sum`, since the 1-norm of a long tensor loses digits
+                    seconds[index].append(held["exp_avg_sq"].sum() / _one_minus_power(float(beta2), held["step"]))
+        if not any(firsts):
+            return None
+        squares = group_norms(firsts).square()
+        return squares / torch.stack([sum(sums, squares.new_zeros(())) for sums in seconds])
+
+
+def _one_minus_power(beta: float, step: Tensor) -> Tensor:
+    """1 - beta^step, without the four digits that float32 loses to the subtraction where beta^step is near 1."""
+    return -torch.expm1(step * math.log(beta)) if beta else torch.ones_like(step)

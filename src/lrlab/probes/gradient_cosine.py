@@ -1,0 +1,72 @@
+"""Whether the gradients of two successive updates point the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrlab.gradients import group_dots, group_norms
+from lrlab.probes.base import Probe
+
+
+class GradientCosineProbe(Probe):
+    """Cosine of the angle between a gradient and that of the update before it.
+
+    Columns, for the gradients g of this update and h of the one before, of two different batches:
+        grad_cosine/<group>:  <g, h> / (|g| |h|), in [-1, 1]; nan where one of them is zero
+
+    Near 0 the batches' noise outweighs what they have in common. Above, both still point downhill together. Below, the
+    weights jump from one wall of a valley to the other: the rate is too high for its curvature (Xing et al., 2018,
+    arXiv:1802.08770).
+
+    A copy of the gradient is kept from the update before one that is measured, which takes as much memory as the
+    weights; between these two updates it is part of the state that is saved.
+
+    Args:
+        groups: name -> parameters, as from `lrlab.models.layer_groups(model)`.
+        every: measure at each `every`-th update; the first has none before it.
+    Raises: RuntimeError at `observe()` if no parameter has a gradient.
+    """
+
+    def __init__(self, groups: Mapping[str, Sequence[nn.Parameter]], *, every: int = 1) -> None:
+        super().__init__([f"grad_cosine/{name}" for name in groups], every=every)
+        self._groups = [list(parameters) for parameters in groups.values()]
+        self._last: list[list[Tensor]] | None = None  # gradients of the update before, where the next one is due
+
+    def observe(self) -> None:
+        """Count one update, measure it where it is due, and remember its gradient where the next one is."""
+        super().observe()
+        if self.due:
+            self._last = [[gradient.clone() for gradient in group] for group in self._gradients()]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a probe must know to go on where it stopped, with the gradient that it remembers; no sync."""
+        return {**super().state_dict(), "last": self._last}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` returned."""
+        super().load_state_dict(state_dict)
+        last = state_dict["last"]
+        if last is not None:
+            pairs = zip(last, self._groups, strict=True)
+            last = [[old.to(p.device) for old, p in zip(group, parameters, strict=True)] for group, parameters in pairs]
+        self._last = last
+
+    def _measure(self) -> Tensor | None:
+        last, self._last = self._last, None
+        if last is None:
+            return None
+        gradients = self._gradients()
+        return group_dots(gradients, last) / (group_norms(gradients) * group_norms(last))
+
+    def _gradients(self) -> list[list[Tensor]]:
+        """A parameter without a gradient counts as zeros, as the optimizer leaves it where it is."""
+        if all(parameter.grad is None for group in self._groups for parameter in group):
+            raise RuntimeError(
+                "GradientCosineProbe: no gradients to read. Call probe.observe() after loss.backward() and before "
+                "optimizer.step() and zero_grad()."
+            )
+        return [[torch.zeros_like(p) if p.grad is None else p.grad for p in group] for group in self._groups]

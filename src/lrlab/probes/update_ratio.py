@@ -1,0 +1,57 @@
+"""How far an update moves each layer group, relative to where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lrlab.gradients import group_norms
+from lrlab.probes.base import Probe
+
+
+class UpdateRatioProbe(Probe):
+    """Length of the update that was made over the length of the weights that it was made to.
+
+    Columns, for weights w before and w' after the optimizer's step:
+        update_ratio/<group>:  |w' - w| / |w|; nan or inf for a group whose weights are all zero
+
+    All that moves the weights counts: rate, moments, weight decay, clipping. About 1e-3 is a usual value for weights
+    that are learnt from scratch; it is a rule of thumb without a theory (A. Karpathy, CS231n, "Ratio of
+    weights:updates").
+
+    `observe()` copies the weights of the groups where the update is due, which takes as much memory as they do, and a
+    hook behind `optimizer.step()` reads them again. A step that the optimizer does not make (a scaler of mixed
+    precision skips it) is not measured.
+
+    Args:
+        groups: name -> parameters of the optimizer, as from `lrlab.models.layer_groups(model)`.
+        optimizer: that moves them.
+        every: measure at each `every`-th update.
+    """
+
+    def __init__(self, groups: Mapping[str, Sequence[nn.Parameter]], optimizer: Optimizer, *, every: int = 1) -> None:
+        super().__init__([f"update_ratio/{name}" for name in groups], every=every)
+        self._groups = [list(parameters) for parameters in groups.values()]
+        self._before: list[list[Tensor]] | None = None  # of the update under way, where it is measured
+        self._handle = optimizer.register_step_post_hook(self._after_step)
+
+    def detach(self) -> None:
+        """Take the hook off the optimizer."""
+        self._handle.remove()
+
+    @torch.no_grad()
+    def _measure(self) -> None:
+        self._before = [[parameter.clone() for parameter in group] for group in self._groups]
+
+    @torch.no_grad()
+    def _after_step(self, optimizer: Optimizer, args: object, kwargs: object) -> None:
+        before, self._before = self._before, None
+        if before is None:
+            return
+        lengths = group_norms(before)
+        for old, group in zip(before, self._groups, strict=True):
+            torch._foreach_sub_(old, list(group))
+        self._keep(self.num_updates, group_norms(before) / lengths)

@@ -1,0 +1,221 @@
+"""Probes of weights, updates, successive gradients and moments: slow float64 twins, and that they change nothing."""
+
+import io
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from lrlab.models import layer_groups, resnet18
+from lrlab.probes import AdamSnrProbe, GradientCosineProbe, Probe, UpdateRatioProbe, WeightNormProbe
+
+NAMES = ["stem", "layer1", "layer2", "layer3", "layer4", "linear"]
+
+
+def small_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(resnet18(num_classes=10, in_channels=1, width=4), nn.Dropout(0.1))
+
+
+def groups_of(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    return layer_groups(model[0])
+
+
+def backward(model: nn.Module, step: int) -> None:
+    generator = torch.Generator().manual_seed(step)
+    images = torch.randn(8, 1, 8, 8, generator=generator)
+    labels = torch.randint(0, 10, (8,), generator=generator)
+    model.zero_grad()
+    F.cross_entropy(model(images), labels).backward()
+
+
+def flat(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().double().flatten() for tensor in tensors])
+
+
+def mean(values: list[Tensor], beta: float) -> Tensor:
+    """Mean with weights that fall by beta from the newest to the oldest: a moment with its bias corrected."""
+    weights = torch.tensor([beta**age for age in range(len(values))][::-1], dtype=torch.float64)
+    return torch.stack(values).T @ (weights / weights.sum())
+
+
+def make_probes(model: nn.Module, optimizer: Optimizer, *, every: int) -> list[Probe]:
+    groups = groups_of(model)
+    return [
+        WeightNormProbe(groups, every=every),
+        UpdateRatioProbe(groups, optimizer, every=every),
+        GradientCosineProbe(groups, every=every),
+        AdamSnrProbe(groups, optimizer, every=every),
+    ]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("make", [Adam, AdamW], ids=["adam", "adamw"])
+def test_each_agrees_with_a_float64_twin(make: type[Adam], memory_format: torch.memory_format) -> None:
+    model = small_model().to(memory_format=memory_format)
+    optimizer = make(model.parameters(), lr=1e-2, betas=(0.8, 0.95), weight_decay=0.1)
+    probes = make_probes(model, optimizer, every=1)
+    groups = groups_of(model)
+    last: dict[str, Tensor] = {}
+    history: dict[str, list[Tensor]] = {name: [] for name in NAMES}
+    moments: dict[str, tuple[Tensor, Tensor]] = {}
+    expected: dict[int, dict[str, float]] = {}
+    for step in range(1, 6):
+        backward(model, step)
+        row = expected[step] = {}
+        before = {name: flat(groups[name]) for name in NAMES}
+        gradients = {name: flat([p.grad for p in groups[name]]) for name in NAMES}
+        for name in NAMES:
+            row[f"weight_l2/{name}"] = before[name].square().sum().sqrt().item()
+            row[f"weight_rms/{name}"] = before[name].square().mean().sqrt().item()
+            if step > 1:
+                cosine = gradients[name] @ last[name] / gradients[name].norm() / last[name].norm()
+                row[f"grad_cosine/{name}"] = cosine.item()
+                held = [optimizer.state[parameter] for parameter in groups[name]]
+                first = flat([state["exp_avg"] for state in held]) / (1 - 0.8 ** (step - 1))
+                second = flat([state["exp_avg_sq"] for state in held]) / (1 - 0.95 ** (step - 1))
+                row[f"adam_snr/{name}"] = (first.square().sum() / second.sum()).item()
+                # and the optimizer, which counts in float32, holds what the definition says
+                for given, by_definition in zip((first, second), moments[name], strict=True):
+                    torch.testing.assert_close(given, by_definition, rtol=1e-3, atol=1e-8)
+            decayed = gradients[name] + (0.1 * before[name] if make is Adam else 0)
+            history[name].append(decayed)
+            moments[name] = mean(history[name], 0.8), mean([one.square() for one in history[name]], 0.95)
+        last = gradients
+        for probe in probes:
+            probe.observe()
+        optimizer.step()
+        for name in NAMES:
+            moved = (flat(groups[name]) - before[name]).norm() / before[name].norm()
+            row[f"update_ratio/{name}"] = moved.item()
+
+    found: dict[int, dict[str, float]] = {step: {} for step in expected}
+    for probe in probes:
+        for step, row in probe.take_rows().items():
+            found[step] |= row
+    for step, row in expected.items():
+        assert found[step] == pytest.approx(row, rel=1e-5, abs=1e-7)
+        assert found[step].keys() == row.keys()
+
+
+def test_the_same_gradient_twice_has_cosine_one_and_its_opposite_minus_one() -> None:
+    weight = nn.Parameter(torch.zeros(3))
+    probe = GradientCosineProbe({"all": [weight]})
+    for gradient in ([1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [-1.0, -2.0, -3.0], [3.0, 0.0, -1.0], [0.0, 0.0, 0.0]):
+        weight.grad = torch.tensor(gradient)
+        probe.observe()
+
+    values = [row["grad_cosine/all"] for row in probe.take_rows().values()]
+
+    assert values[:3] == pytest.approx([1, -1, 0], abs=1e-6)
+    assert values[3] != values[3]  # nan: no direction
+
+
+def test_moments_of_one_gradient_are_all_signal_and_those_of_noise_none() -> None:
+    torch.manual_seed(0)
+    steady, noisy = nn.Parameter(torch.zeros(2000)), nn.Parameter(torch.zeros(2000))
+    optimizer = Adam([steady, noisy], lr=1e-3)
+    probe = AdamSnrProbe({"steady": [steady], "noisy": [noisy]}, optimizer, every=100)
+    for _ in range(2000):
+        steady.grad, noisy.grad = torch.ones(2000), torch.randn(2000)
+        probe.observe()
+        optimizer.step()
+
+    last = probe.take_rows()[2000]
+
+    assert last["adam_snr/steady"] == pytest.approx(1, rel=1e-5)
+    assert last["adam_snr/noisy"] == pytest.approx(0.1 / 1.9, rel=0.1)
+
+
+def test_plain_gradient_descent_moves_by_the_rate_times_the_gradient() -> None:
+    weight = nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = SGD([weight], lr=0.5)
+    probe = UpdateRatioProbe({"all": [weight]}, optimizer, every=2)
+    for _ in range(4):
+        weight.grad = torch.tensor([0.6, 0.8]) * weight.detach().norm()  # along the weights
+        probe.observe()
+        optimizer.step()
+
+    assert probe.take_rows() == {
+        2: {"update_ratio/all": pytest.approx(0.5)},
+        4: {"update_ratio/all": pytest.approx(0.5)},
+    }
+
+
+def test_a_step_that_the_optimizer_does_not_make_is_not_measured() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = SGD([weight], lr=0.5)
+    probe = UpdateRatioProbe({"all": [weight]}, optimizer)
+    for step in (1, 2, 3):
+        weight.grad = torch.ones(2)
+        probe.observe()
+        if step != 2:
+            optimizer.step()
+
+    assert list(probe.take_rows()) == [1, 3]
+    probe.detach()
+    optimizer.step()
+    assert probe.take_rows() == {}
+
+
+def test_an_optimizer_without_moments_is_refused() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    with pytest.raises(ValueError, match="it reads Adam's moments, which SGD does not keep; use Adam"):
+        AdamSnrProbe({"all": [weight]}, SGD([weight], lr=0.1))
+
+
+def test_before_backward_there_is_no_gradient_to_compare() -> None:
+    probe = GradientCosineProbe({"all": [nn.Parameter(torch.ones(2))]})
+    with pytest.raises(RuntimeError, match=r"no gradients to read. Call probe.observe\(\) after loss.backward"):
+        probe.observe()
+
+
+def trained(num_steps: int, *, every: int | None) -> tuple[dict[str, Tensor], Tensor]:
+    model = small_model()
+    optimizer = Adam(model.parameters(), fused=True)
+    probes = [] if every is None else make_probes(model, optimizer, every=every)
+    torch.manual_seed(1)
+    for step in range(1, num_steps + 1):
+        backward(model, step)
+        for probe in probes:
+            probe.observe()
+        optimizer.step()
+    return model.state_dict(), torch.get_rng_state()
+
+
+@pytest.mark.parametrize("every", [1, 7])
+def test_after_100_updates_with_dropout_the_weights_are_the_same_to_the_bit(every: int) -> None:
+    (with_probes, stream), (without, other_stream) = trained(100, every=every), trained(100, every=None)
+
+    assert all(torch.equal(with_probes[name], without[name]) for name in without)
+    assert torch.equal(stream, other_stream)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("stopped_at", [4, 5, 6])
+def test_saved_and_loaded_they_measure_what_they_would_have_measured(every: int, stopped_at: int) -> None:
+    rows = []
+    for stops in (False, True):
+        model = small_model()
+        optimizer = Adam(model.parameters())
+        probes = make_probes(model, optimizer, every=every)
+        for step in range(1, 10):
+            backward(model, step)
+            for probe in probes:
+                probe.observe()
+            optimizer.step()
+            if stops and step == stopped_at:
+                buffer = io.BytesIO()
+                torch.save([probe.state_dict() for probe in probes], buffer)
+                buffer.seek(0)
+                for probe in probes:
+                    probe.detach()
+                probes = make_probes(model, optimizer, every=every)
+                for probe, state in zip(probes, torch.load(buffer, weights_only=True), strict=True):
+                    probe.load_state_dict(state)
+        rows.append([probe.take_rows() for probe in probes])
+
+    assert rows[0] == rows[1]
+    assert list(rows[0][0]) == list(range(every, 10, every))
