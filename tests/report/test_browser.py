@@ -68,7 +68,7 @@ def study(study_writer: Callable[..., list[Run]], tmp_path_factory: pytest.TempP
                     ],
                     "decisions": [
                         make_decision(200, before=1e-2, after=1e-3),
-                        make_decision(300, before=1e-3, after=1e-3),
+                        make_decision(380, before=1e-3, after=1e-3),
                     ],
                 }
             )
@@ -247,7 +247,7 @@ def test_pointing_at_a_decay_shows_what_was_measured(study: Path, open_page) -> 
     shown = loss.locator(".hovertext")
     shown.wait_for()
     text = re.sub(r"\s+", " ", shown.text_content())
-    assert "update 300" in text and "decay at the floor" in text
+    assert "update 380" in text and "decay at the floor" in text
     assert "mean_diff = -0.0001234" in text and "threshold 0.0005" in text
 
 

@@ -115,6 +115,21 @@ def test_the_matrix_of_an_arm_is_the_sum_where_all_its_runs_were_evaluated(make_
     assert remarks == []
 
 
+def test_where_runs_end_at_different_updates_the_sum_of_their_last_matrices_comes_last(make_study, evaluation) -> None:
+    one, two = [[6, 2], [1, 11]], [[8, 0], [2, 10]]
+    contents = [[evaluation(5, one), evaluation(9, one)], [evaluation(5, two), evaluation(10, two)]]
+    apart = [[evaluation(3, one)], [evaluation(4, two)]]
+    runs = make_study(
+        {name: [{"evaluations": seed} for seed in seeds] for name, seeds in (("a", contents), ("b", apart))}
+    )
+
+    found = [one for one in collect_matrices(read_members(runs), is_study=True).matrices if "sum" in one.label]
+
+    assert [(one.steps, one.ends_mixed) for one in found] == [([5, 10], True), ([4], True)]
+    both = (np.array(one) + two).tolist()
+    assert found[0].counts.tolist() == [both, both] and found[1].counts.tolist() == [both]
+
+
 def test_what_a_page_cannot_hold_of_the_matrices_is_left_out_and_named(make_study, evaluation, monkeypatch) -> None:
     monkeypatch.setattr("lrlab.report.matrices._MOST_COUNTS", 4 * 3)  # three evaluations of two classes
     evaluations = [evaluation(step) for step in (1, 2, 3, 4, 5)]

@@ -66,7 +66,7 @@ def assert_stands_alone(page: Page) -> None:
         f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'" for code in (plotly, ours)
     )
     assert page.values("content")[0] == (
-        "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"script-src {hashes}; base-uri 'none'; form-action 'none'"
     )
     assert page.tags.count("script") == 3
@@ -194,7 +194,8 @@ def test_a_study_none_of_whose_runs_is_over_has_a_page(make_study, row, tmp_path
 
     assert "1 arm, 1 run: 1 preempted." in page.text
     assert "No run has come to its end with an evaluation yet." in page.text
-    assert "Nothing but the seed: their configurations are the same." in page.text
+    assert "There is no second arm to compare with." in page.text
+    assert "What the arms differ in" not in page.text
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
@@ -241,3 +242,61 @@ def test_of_very_many_runs_the_page_lists_some_decisions_and_commands_and_says_s
 
     assert "10 more runs have decisions; they are in the decisions.jsonl of each." in page.text
     assert "seed 0 | 1 | 2" in page.text and "| 19 | and 40 more" in page.text
+
+
+def test_runs_of_one_name_from_different_places_stay_apart(make_run, row, evaluation, tmp_path) -> None:
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p2").mkdir()
+    right, wrong = [[8, 0], [0, 12]], [[0, 8], [12, 0]]
+    one = make_run("p1/digits", rows=[row(1)], evaluations=[evaluation(1, right)])
+    two = make_run("p2/digits", rows=[row(1)], evaluations=[evaluation(1, wrong)])
+
+    page = Page(write_report(one.directory, two.directory, directory=tmp_path / "both"))
+
+    assert [arm["name"] for arm in page.document["arms"]] == [str(one.directory), str(two.directory)]
+    assert "100.00 % (seed 0)" in page.text and "0.00 % (seed 0)" in page.text
+
+
+def test_seeds_of_loose_runs_are_one_arm_as_in_their_comparison(make_run, row, evaluation, tmp_path) -> None:
+    content = {"rows": [row(1)], "evaluations": [evaluation(1)]}
+    runs = [make_run(f"{arm}-seed{seed}", **content, seed=seed) for arm in ("x", "y") for seed in (0, 1)]
+
+    page = Page(write_report(*(run.directory for run in runs), directory=tmp_path / "both"))
+
+    assert [arm["name"] for arm in page.document["arms"]] == ["x", "y"]
+    assert "y and x have the same test accuracy in all 2 seeds." in page.text
+    assert "Nothing but the seed: all configurations are the same." in page.text
+
+
+def test_a_run_beside_a_study_leaves_the_studys_comparison_as_it_is(make_study, make_run, evaluation, tmp_path) -> None:
+    content = {"evaluations": [evaluation(1)]}
+    make_study({"a": [content] * 2, "b": [content] * 2})
+    single = make_run("single", **content)
+
+    page = Page(write_report(tmp_path / "trials", single.directory, directory=tmp_path / "both"))
+
+    assert "b and a have the same test accuracy in all 2 seeds." in page.text
+    assert "Compared with nothing, since there is no other arm beside it: single." in page.text
+    assert [arm["name"] for arm in page.document["arms"]] == ["trials/a", "trials/b", "single"]
+
+
+def test_a_peak_that_a_mean_hides_is_named(make_study, row, tmp_path) -> None:
+    rows = [row(step) for step in range(1, 401)]
+    spiked = [*rows[:99], row(100, **{"train/loss": 50.0}), *rows[100:]]
+    make_study({"a": [{"rows": rows}, {"rows": rows}, {"rows": spiked}]})
+
+    assert "largest single value: 50 at update 100 of a, seed 2" in Page(write_report(tmp_path / "trials")).text
+
+
+def test_arms_evaluated_on_different_images_are_named(make_study, evaluation, tmp_path) -> None:
+    validated = {"config": {"data": {"validation_fraction": 0.1}}}
+    make_study({"a": [{"evaluations": [evaluation(1)]}], "b": [validated]})
+
+    assert "do not compare their accuracies (test: a; validation: b)" in Page(write_report(tmp_path / "trials")).text
+
+
+def test_settings_that_differ_within_an_arm_are_listed(make_study, tmp_path) -> None:
+    contents = [{"config": {"optimizer": {"lr": rate}}} for rate in (0.1, 0.01)]
+    make_study({"a": contents, "b": contents})
+
+    assert "optimizer.lr 0.1 | 0.01 0.1 | 0.01" in Page(write_report(tmp_path / "trials")).text

@@ -69,6 +69,27 @@ def test_a_band_is_that_of_the_quartiles_as_far_as_all_seeds_reach(make_study, l
     np.testing.assert_allclose([band.low, band.median, band.high], expected)
 
 
+def test_a_seed_that_ended_early_does_not_end_the_band_of_the_complete_ones(make_study, losses) -> None:
+    whole = {"rows": losses([1.0, 2.0, 3.0])}
+
+    panel = panel_of(PLAIN, make_study({"a": [{"rows": losses([9.0]), "status": "diverged"}, whole, whole, whole]}))
+
+    band = panel.arms[0].band
+    assert band is not None and band.median.tolist() == [1.0, 2.0, 3.0]
+    assert len(panel.arms[0].lines) == 4
+
+
+def test_in_a_large_panel_a_missing_value_costs_one_stretch_of_the_band(make_study, losses, monkeypatch) -> None:
+    monkeypatch.setattr("lrlab.report.panels._MOST_BAND_VALUES", 3 * 100)
+    whole = {"rows": losses([1.0] * 1000)}
+    gap = {"rows": losses([1.0] * 500 + [math.inf] + [1.0] * 499)}
+
+    band = panel_of(PLAIN, make_study({"a": [whole, gap, whole]})).arms[0].band
+
+    assert band is not None and 97 <= len(band.steps) <= 101
+    assert band.steps[-1] > 980
+
+
 def test_two_seeds_have_no_band(make_study, losses) -> None:
     assert panel_of(PLAIN, make_study({"a": [{"rows": losses([1.0])}] * 2})).arms[0].band is None
 
@@ -140,11 +161,11 @@ def test_limits_from_zero_name_a_peak_that_they_leave_out() -> None:
 def test_logarithmic_limits_hold_the_largest_value_and_at_most_six_decades_below_it(values: list[float]) -> None:
     limits = limits_of(np.array(values), "log")
 
-    assert limits.is_log == (max(values) > 0)
+    assert limits.is_log == (max(values) > 1e-300)
     if limits.is_log:
         assert limits.low < limits.high and limits.high > max(values)
         inside = [value for value in values if value >= max(values) * 1e-6]
-        assert limits.low <= min(value for value in inside if value > 0)
+        assert 0 < limits.low <= min(value for value in inside if value > 1e-300)
         assert math.log10(limits.high / limits.low) < 8
 
 

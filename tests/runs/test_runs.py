@@ -274,3 +274,28 @@ def test_a_study_is_read_by_arm_and_seed(tmp_path: Path) -> None:
                 pass
     (tmp_path / "study.toml").touch()
     assert [(run.arm, run.seed) for run in find_runs(tmp_path)] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+
+
+def test_a_run_is_of_a_study_only_where_a_study_would_have_put_it(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text("name = 'mine'\n")
+    for place in ("runs/first", "arm/seed0"):
+        with RunWriter(tmp_path / place, parse_config({"steps": 1})):
+            pass
+
+    loose, member = read_run(tmp_path / "runs" / "first"), read_run(tmp_path / "arm" / "seed0")
+
+    assert (loose.study, loose.arm) == (None, "first")
+    assert (member.study, member.arm) == (tmp_path.name, "arm")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_an_arm_that_is_a_link_has_the_links_name(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.toml").write_text("name = 'study'\n")
+    with RunWriter(tmp_path / "elsewhere" / "seed0", parse_config({"steps": 1})):
+        pass
+    (tmp_path / "study" / "a").symlink_to(tmp_path / "elsewhere")
+
+    (run,) = find_runs(tmp_path / "study")
+
+    assert (run.study, run.arm) == ("study", "a")

@@ -38,7 +38,7 @@ class Task:
 
     def settings(self, arm: str) -> Settings:
         """Return the settings of an arm that bear on what comes of it, by dotted name."""
-        return _settings(next(iter(self.arms[arm].values())))
+        return settings_of(next(iter(self.arms[arm].values())))
 
     def differing(self, arms: Iterable[str]) -> list[str]:
         """List the settings in which arms differ."""
@@ -61,10 +61,10 @@ def group_runs(runs: Sequence[Run]) -> list[Task]:
     """
     tasks: dict[str, dict[str, dict[int, Run]]] = {}
     for run in {run.directory.resolve(): run for run in runs}.values():
-        seeds = tasks.setdefault(run.study or LOOSE, {}).setdefault(_arm(run), {})
+        seeds = tasks.setdefault(run.study or LOOSE, {}).setdefault(arm_name(run), {})
         if run.seed in seeds:
             raise CompareError(
-                f"{seeds[run.seed].directory} and {run.directory} are both arm '{_arm(run)}' with seed {run.seed}: "
+                f"{seeds[run.seed].directory} and {run.directory} are both arm '{arm_name(run)}' with seed {run.seed}: "
                 "name one of them, or rename a directory."
             )
         seeds[run.seed] = run
@@ -76,14 +76,15 @@ def group_runs(runs: Sequence[Run]) -> list[Task]:
     return found
 
 
-def _arm(run: Run) -> str:
+def arm_name(run: Run) -> str:
+    """Return the arm of a run: of its study, or the directory's name without its -seed<k>."""
     return run.arm if run.study else re.sub(rf"[-_]?seed{run.seed}$", "", run.arm) or run.arm
 
 
 def _check_same_settings(arm: str, members: Mapping[int, Run]) -> None:
     first, *others = members.values()
     for other in others:
-        if differing := _differing([_settings(first), _settings(other)]):
+        if differing := _differing([settings_of(first), settings_of(other)]):
             raise CompareError(
                 f"Arm '{arm}' is not one thing: {first.directory} and {other.directory} differ in "
                 f"{', '.join(differing)}. Name the runs of one of them."
@@ -103,12 +104,13 @@ def _check_same_data(task: Task) -> None:
 
 
 def _data(run: Run) -> dict[str, str | None]:
-    settings, facts = _settings(run), run.info.get("data", {})
+    settings, facts = settings_of(run), run.info.get("data", {})
     found: dict[str, str | None] = {key: settings.get(key) for key in DATA}
     return found | {key: json.dumps(facts[key]) for key in FOUND if key in facts}
 
 
-def _settings(run: Run) -> Settings:
+def settings_of(run: Run) -> Settings:
+    """Return the settings of a run that bear on what comes of it, by dotted name."""
     # a key that the run does not have came after it, and what came after is off by default
     complete = merge(_defaults(), dict(run.config))
     return {name: value for name, value in _flat(complete) if not name.startswith(NO_MATTER)}

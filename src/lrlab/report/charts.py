@@ -47,7 +47,7 @@ def make_charts(members: Sequence[Member]) -> list[Chart]:
     shared = Quantity("lr", "training", "Learning rate", "learning rate", None, "log")
     lr = merge_alike([panel for panel in panels if panel.quantity in rates], shared)
     charts = [Chart(panel, panel.limits) for panel in panels if panel.quantity in training]
-    charts += [Chart(panel, panel.limits) for panel in lr]
+    charts += [Chart(*chart) for chart in zip(lr, share_limits([panel.limits for panel in lr]), strict=True)]
     for section in _LAYERS:
         alike = [panel for panel in panels if panel.quantity.section == section]
         limits = share_limits([panel.limits for panel in alike])

@@ -17,7 +17,7 @@ from lrlab.report.drawing import count_statuses
 from lrlab.report.matrices import Matrices
 from lrlab.report.members import Member, by_arm, has_moved, split_name
 from lrlab.report.panels import ArmLines
-from lrlab.report.style import line_style
+from lrlab.report.style import line_style, short_names
 
 _MOST_MARKS: Final = 2000
 """Of decays, for all arms: more would not pan smoothly."""
@@ -40,6 +40,7 @@ def to_document(members: Sequence[Member], charts: Sequence[Chart], matrices: Se
                 "label": one.label,
                 "classes": one.classes,
                 "steps": one.steps,
+                "endsMixed": one.ends_mixed,
                 "counts": _packed(one.counts.astype(np.min_scalar_type(int(one.counts.max(initial=0))))),
             }
             for one in matrices
@@ -126,6 +127,7 @@ def _accuracy(members: Sequence[Member]) -> dict[str, Any] | None:
         return None
     return {
         "range": accuracy_range(summaries),
+        "names": short_names([summary.arm for summary in summaries], limit=24),
         "label": f"share of the {split_name(members)} set",
         "arms": [
             {

@@ -16,6 +16,11 @@ _DECADES: Final = 6
 """Most decades of a logarithmic axis; a rate that falls to zero would otherwise flatten all the rest."""
 
 
+_NOTHING: Final = 1e-300
+"""What is below it has no place on a logarithmic axis, as zero has none."""
+_LARGEST: Final = 1e308
+
+
 @dataclass(frozen=True)
 class Limits:
     """Of a vertical axis."""
@@ -36,8 +41,8 @@ def limits_of(values: Series, scale: Scale) -> Limits:
     if scale == "signed":
         reach = float(np.abs(values).max()) or 1.0
         return Limits(-1.05 * reach, 1.05 * reach)
-    if scale == "log" and (values > 0).any():
-        return _log_limits(values[values > 0])
+    if scale == "log" and (values > _NOTHING).any():
+        return _log_limits(values[values > _NOTHING])
     return _limits_from_zero(values)  # also nothing but zeros, which has no place on a logarithmic axis
 
 
@@ -55,7 +60,7 @@ def _log_limits(positive: Series) -> Limits:
     top = float(positive.max())
     bottom = max(float(positive.min()), top * 10.0**-_DECADES)
     margin = max((top / bottom) ** 0.05, 1.5) if top >= 10 * bottom else 3.2  # at least one power of ten to label
-    return Limits(bottom / margin, top * margin, is_log=True)
+    return Limits(bottom / margin, min(top * margin, _LARGEST), is_log=True)
 
 
 def _limits_from_zero(values: Series) -> Limits:
@@ -63,4 +68,4 @@ def _limits_from_zero(values: Series) -> Limits:
     peak, high = float(values.max()), float(np.quantile(values, 0.995))
     if peak > 4 * high > 0:
         return Limits(0.0, 1.5 * high, note=f"peak of {peak:.3g} above this picture")
-    return Limits(0.0, 1.05 * peak or 1.0)
+    return Limits(0.0, min(1.05 * peak, _LARGEST) or 1.0)

@@ -24,6 +24,8 @@ class Matrices(NamedTuple):
     classes: list[str]
     steps: list[int]
     """Update of each of the E evaluations, oldest first."""
+    ends_mixed: bool
+    """Whether the last of them is the sum over runs whose last evaluations were at different updates."""
     counts: Counts
     """(E, K, K); row = label, column = prediction."""
 
@@ -49,8 +51,10 @@ def collect_matrices(members: Sequence[Member], *, is_study: bool) -> Collection
     found: list[Matrices] = []
     num_left_out = 0
     for arm, seeds in arms.items():
-        singles = [_read(member) for member in seeds]
-        total = _sum(arm, singles) if len(singles) > 1 else singles[0]._replace(label=seeds[0].label)
+        singles = [one for one in map(_read, seeds) if one.steps]  # a run may be taken back while it is read
+        if not singles:
+            continue
+        total = _sum(arm, singles) if len(singles) > 1 else singles[0]
         most = max(1, _MOST_COUNTS // (len(arms) * sizes[seeds[0]]))
         num_left_out += max(0, len(total.steps) - most)
         found += [_some(total, most), *(singles if has_singles and len(singles) > 1 else [])]
@@ -69,15 +73,18 @@ def _read(member: Member) -> Matrices:
     evaluations = read_evaluations(member.run)
     counts = np.array([evaluation["confusion"] for evaluation in evaluations], np.int64)
     steps = [int(evaluation["step"]) for evaluation in evaluations]
-    return Matrices(member.label, class_names(member.run, counts.shape[-1]), steps, counts)
+    return Matrices(member.label, class_names(member.run, counts.shape[-1]), steps, False, counts)
 
 
 def _sum(arm: str, singles: Sequence[Matrices]) -> Matrices:
-    """Sum up over runs, at the updates at which all of them were evaluated."""
-    common = set(singles[0].steps).intersection(*(one.steps for one in singles[1:]))
-    steps = sorted(common)
+    """Sum up over runs, at the updates at which all of them were evaluated, and at the last of each."""
+    steps = sorted(set(singles[0].steps).intersection(*(one.steps for one in singles[1:])))
     counts: Any = sum(one.counts[[one.steps.index(step) for step in steps]] for one in singles)
-    return Matrices(f"{arm}, sum of {len(singles)} seeds", singles[0].classes, steps, counts)
+    last = {one.steps[-1] for one in singles}
+    if len(last) > 1:
+        counts = np.concatenate([counts, sum(one.counts[-1:] for one in singles)])
+    label = f"{arm}, sum of {len(singles)} seeds"
+    return Matrices(label, singles[0].classes, [*steps, *([max(last)] if len(last) > 1 else [])], len(last) > 1, counts)
 
 
 def _some(matrices: Matrices, most: int) -> Matrices:

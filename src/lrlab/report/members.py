@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
+from lrlab.compare.tasks import Settings, arm_name, settings_of
 from lrlab.report.curves import Curve
 from lrlab.runs import Run
 
@@ -70,10 +72,32 @@ class Member:
 
 
 def read_members(runs: Iterable[Run]) -> list[Member]:
-    """Read runs; those of several studies have the name of their study before that of their arm."""
+    """Read runs, each with the name of its arm (see `arm_names`)."""
     runs = list(runs)
+    return [_read_member(run, name) for run, name in zip(runs, arm_names(runs), strict=True)]
+
+
+def arm_names(runs: Sequence[Run]) -> list[str]:
+    """Name the arm of each run so that no two things have one name.
+
+    That is the arm of its study, with the study's name before it where there are several, or for a run of no study its
+    directory's name without its -seed<k>. Where two runs of one name have the same seed, or such directories differ in
+    more than the seed, they are named by their paths.
+    """
     has_several = len({run.study for run in runs}) > 1
-    return [_read_member(run, f"{run.study}/{run.arm}" if has_several and run.study else run.arm) for run in runs]
+    names = [f"{run.study}/{arm_name(run)}" if has_several and run.study else arm_name(run) for run in runs]
+    seeds = Counter((name, run.seed) for name, run in zip(names, runs, strict=True))
+    settings: dict[str, list[Settings]] = {}
+    for name, run in zip(names, runs, strict=True):
+        if run.study is None:
+            settings.setdefault(name, []).append(settings_of(run))
+    unclear = {name for (name, _), number in seeds.items() if number > 1}
+    unclear |= {name for name, found in settings.items() if any(one != found[0] for one in found)}
+    return [_path_name(run) if name in unclear else name for name, run in zip(names, runs, strict=True)]
+
+
+def _path_name(run: Run) -> str:
+    return str(run.directory if run.study is None else run.directory.parent)
 
 
 def by_arm(members: Iterable[Member]) -> dict[str, list[Member]]:

@@ -71,6 +71,7 @@ class Line(NamedTuple):
 class Band(NamedTuple):
     """Median of the seeds and the quartiles, between which half of them lie, as far as all of them reach.
 
+    The seeds are those that came to their end, where these are three or more, else all.
     Where one of them has ended there is no median any more: one of the others alone would be of another sample.
     """
 
@@ -105,6 +106,8 @@ class Panel:
     """Most that a run has."""
     num_runs: int
     """Those that have the quantity."""
+    peak: tuple[float, float, Member] | None = None
+    """Largest single value, its update and its run."""
 
     @property
     def window(self) -> int:
@@ -141,11 +144,13 @@ def make_panels(quantities: Sequence[Quantity], members: Sequence[Member]) -> li
     panels = [_empty_panel(quantity, members, end) for quantity in quantities]
     panels = [panel for panel in panels if panel.num_runs]
     for index, arm in enumerate(by_arm(members).values()):
+        banded = _in_band(arm)
         seeds: list[list[Curve]] = [[] for _ in panels]
         for member in arm:
             for panel, curves, curve in zip(panels, seeds, _read(panels, member), strict=True):
                 if len(curve.steps):
-                    curves.append(_sampled(_add_line(panel, index, member, curve), panel))
+                    shown = _add_line(panel, index, member, curve)
+                    curves += [_sampled(shown, panel)] if member in banded else []
         for panel, curves in zip(panels, seeds, strict=True):
             if len(curves) >= _FEWEST_FOR_BAND:
                 panel.arms[index].band = _make_band(curves, panel)
@@ -162,6 +167,12 @@ def merge_alike(panels: Sequence[Panel], quantity: Quantity) -> list[Panel]:
         return list(panels)
     arms = [next((arm for arm in same if arm.lines), same[0]) for same in zip(*(p.arms for p in panels), strict=True)]
     return [replace(panels[0], quantity=quantity, arms=arms, num_runs=len(curves))] if panels else []
+
+
+def _in_band(members: Sequence[Member]) -> Sequence[Member]:
+    """Those that came to their end, if they are enough: one that ended early would end the band of all."""
+    complete = [member for member in members if member.status == "complete"]
+    return complete if len(complete) >= _FEWEST_FOR_BAND else members
 
 
 def _same(one: Curve, other: Curve) -> bool:
@@ -187,6 +198,9 @@ def _read(panels: Sequence[Panel], member: Member) -> list[Curve]:
 def _add_line(panel: Panel, index: int, member: Member, curve: Curve) -> Curve:
     """Take a run into a panel; return all of what is drawn of it, not thinned."""
     shown = settled(smooth(curve, panel.window), panel.window)
+    at = int(np.argmax(curve.values))
+    if panel.peak is None or curve.values[at] > panel.peak[0]:
+        panel.peak = float(curve.values[at]), float(curve.steps[at]), member
     thinned = partial(thin, end=panel.end, num_buckets=panel.num_buckets)
     panel.arms[index].lines.append(Line(member, thinned(shown), thinned(curve) if panel.has_raw else None))
     return shown
@@ -194,8 +208,12 @@ def _add_line(panel: Panel, index: int, member: Member, curve: Curve) -> Curve:
 
 def _sampled(curve: Curve, panel: Panel) -> Curve:
     """Return a curve at the updates that a band of so many runs can afford: the same ones for each of them."""
-    stride = -(-panel.num_values * panel.num_runs // _MOST_BAND_VALUES)
-    return Curve(curve.steps[::stride], curve.values[::stride])
+    if panel.num_values * panel.num_runs <= _MOST_BAND_VALUES:
+        return curve
+    # the first of each stretch, and not each so-and-so-many-th: a seed that lacks one value then loses one stretch
+    stretches = np.floor(curve.steps * (_MOST_BAND_VALUES / panel.num_runs / panel.end))
+    firsts = np.flatnonzero(np.diff(stretches, prepend=-1.0))
+    return Curve(curve.steps[firsts], curve.values[firsts])
 
 
 def _make_band(curves: Sequence[Curve], panel: Panel) -> Band:

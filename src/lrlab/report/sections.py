@@ -6,14 +6,13 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from lrlab.compare import CompareError, Comparison, compare_runs, notes, sentence
-from lrlab.compare.listing import Listing, list_differences, list_limits
 from lrlab.report import tables
 from lrlab.report.charts import Chart
 from lrlab.report.decisions import decisions_summary, decisions_table
 from lrlab.report.members import Member, by_arm
+from lrlab.report.pairs import compare_pairs
 from lrlab.report.tuning import tuning_remarks
 from lrlab.runs import Run
 
@@ -60,12 +59,6 @@ _STATUS: Final = {
     "diverged": "ended when its loss was no longer a finite number",
     "failed": "ended with an error",
 }
-_VERDICTS: Final = {
-    "different": "with a difference",
-    "no evidence": "without evidence of one",
-    "identical": "with the same value in every seed",
-    "too few": "with too few seeds to tell",
-}
 _MOST_RUNS_WITH_DECISIONS: Final = 50
 _MOST_COMMANDS: Final = 20
 
@@ -78,18 +71,6 @@ class ChartEntry:
     """Among all charts."""
     title: str
     caption: str
-
-
-class Pairs(NamedTuple):
-    """What was found of the pairs of arms."""
-
-    summary: str
-    sentences: list[str]
-    """One for each pair, those that differ first."""
-    notes: list[str]
-    """What so many seeds are too few for."""
-    tables: list[tuple[str, tables.Table]]
-    """Each with what it lists."""
 
 
 def describe(
@@ -141,7 +122,7 @@ def _of_run(member: Member) -> dict[str, Any]:
         "pairs": None,
         "differences": None,
         "again": "lrlab train --config config.toml --run NEW",
-        "again_file": "config.toml",
+        "again_from": "The same from config.toml, which lies beside this page and holds every setting:",
     }
 
 
@@ -156,6 +137,13 @@ def _of_study(paths: Sequence[Path], members: Sequence[Member]) -> dict[str, Any
     ]
     if any(sum(member.is_counted for member in seeds) == 1 for seeds in arms.values()):
         remarks.append("Where n = 1, one run proves nothing: with another seed it may come out otherwise.")
+    splits = {member.run.evaluated_split: member.arm for member in members}
+    if len(splits) > 1:
+        listed = "; ".join(
+            f"{split}: {', '.join(arm for arm, seeds in arms.items() if seeds[0].run.evaluated_split == split)}"
+            for split in sorted(splits)
+        )
+        remarks.append(f"Not all arms were evaluated on the same images: do not compare their accuracies ({listed}).")
     for path in paths:
         remarks += tuning_remarks(path)
     is_one_study = len({member.run.study for member in members}) == 1 and members[0].run.study is not None
@@ -165,39 +153,16 @@ def _of_study(paths: Sequence[Path], members: Sequence[Member]) -> dict[str, Any
         "runs": tables.runs_table(members),
         "arms": tables.arms_table(members),
         "remarks": remarks,
-        "pairs": _pairs([member.run for member in members]),
-        "differences": tables.differences_table(members),
+        "pairs": compare_pairs([member.run for member in members]),
+        "differences": tables.differences_table(members) if len(arms) > 1 or len(members) > 1 else None,
         "again": "lrlab study study.toml" if is_one_study else "lrlab train --config config.toml --run NEW",
-        "again_file": "study.toml" if is_one_study else "the config.toml of each run",
+        "again_from": (
+            "The same from study.toml, which lies in the study's folder and holds what was set (the config.toml of "
+            "each run holds every setting); copy it to an empty folder first, since here nothing is missing:"
+            if is_one_study
+            else "The same, run by run, from the config.toml of each, which holds every setting:"
+        ),
     }
-
-
-def _pairs(runs: Sequence[Run]) -> Pairs:
-    """Compare every pair of arms; where they cannot be compared, say why instead."""
-    try:
-        comparison = compare_runs(runs)
-    except CompareError as error:
-        return Pairs(f"The arms are not compared. {error}", [], [], [])
-    tasks = list(dict.fromkeys(arm.task for arm in comparison.arms))
-    prefix = len(tasks) > 1
-    listed = [
-        (f"{task}: {title}" if prefix else title, _table(list_them(comparison, task)))
-        for task in tasks
-        for title, list_them in (("Differences by pairs", list_differences), ("What they rest on", list_limits))
-    ]
-    found = sorted(comparison.differences, key=lambda difference: difference.verdict != "different")
-    sentences = [sentence(difference, comparison) for difference in found]
-    return Pairs(_counted(comparison), sentences, notes(comparison), listed)
-
-
-def _counted(comparison: Comparison) -> str:
-    verdicts = [found.verdict for found in comparison.differences]
-    parts = [f"{verdicts.count(verdict)} {words}" for verdict, words in _VERDICTS.items() if verdict in verdicts]
-    return f"Of {tables.count(len(verdicts), 'pair')}: {', '.join(parts)}."
-
-
-def _table(listing: Listing) -> tables.Table:
-    return tables.Table(listing.header, listing.rows)
 
 
 def _chart_sections(charts: Sequence[Chart]) -> list[tuple[str, str, list[ChartEntry]]]:
@@ -215,6 +180,9 @@ def _caption(chart: Chart) -> str:
         parts.append("thick: median of the seeds; band: half of them; thin: one seed")
     if panel.window > 1:
         parts.append(f"lines: mean of the last {panel.window:,} {panel.quantity.smoothed_over}")
+    if panel.window > 1 and not panel.has_raw and panel.peak is not None:
+        value, step, member = panel.peak
+        parts.append(f"largest single value: {value:.3g} at update {step:,.0f} of {member.label}")
     if limits.note:
         parts.append(limits.note)
     return "; ".join(parts)

@@ -115,16 +115,20 @@ def run_table(member: Member) -> Table:
 
 
 def differences_table(members: Sequence[Member]) -> Table:
-    """List the settings in which the arms differ, seeds apart."""
+    """List the settings in which the arms, or runs of one arm, differ, seeds apart."""
     arms = {arm: _settings(seeds, lambda run: run.config) for arm, seeds in by_arm(members).items()}
     keys = dict.fromkeys(key for settings in arms.values() for key in settings if key != "seed")
-    rows = [(key, *(settings.get(key, "not set") for settings in arms.values())) for key in keys]
-    return Table(("setting", *arms), [row for row in rows if len(set(row[1:])) > 1])
+    rows = []
+    for key in keys:
+        values = [settings.get(key, ["not set"]) for settings in arms.values()]
+        if any(found != values[0] for found in values) or any(len(found) > 1 for found in values):
+            rows.append((key, *map(_listed, values)))
+    return Table(("setting", *arms), rows)
 
 
 def settings_table(members: Sequence[Member], read: Callable[[Run], Mapping[str, Any]]) -> Table:
     """List settings or facts of all runs, every value that occurs, up to a number of them."""
-    return Table(("name", "value"), list(_settings(members, read).items()))
+    return Table(("name", "value"), [(name, _listed(found)) for name, found in _settings(members, read).items()])
 
 
 def last_confusion(members: Sequence[Member]) -> Confusion | None:
@@ -175,13 +179,13 @@ def _explained(member: Member) -> str:
     return f"{member.status} at update {member.run.last_step:,}"
 
 
-def _settings(members: Sequence[Member], read: Callable[[Run], Mapping[str, Any]]) -> dict[str, str]:
-    """Dotted name -> value, or the values that occur in several runs."""
+def _settings(members: Sequence[Member], read: Callable[[Run], Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Dotted name -> the values that occur."""
     values: dict[str, dict[str, None]] = {}
     for member in members:
         for name, value in _flat(read(member.run)):
             values.setdefault(name, {})[value] = None
-    return {name: _listed(list(found)) for name, found in values.items()}
+    return {name: list(found) for name, found in values.items()}
 
 
 def _listed(values: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,16 +52,21 @@ class Run:
         return int(self.config["seed"])
 
     @property
+    def _place(self) -> Path:
+        """Whole path, in which links stay what they are called."""
+        return Path(os.path.abspath(self.directory))  # noqa: PTH100, since resolve() follows links
+
+    @property
     def study(self) -> str | None:
         """Name of the study that it is a member of, None for a run by itself."""
-        folder = self.directory.resolve().parent.parent
-        return folder.name if (folder / storage.STUDY).exists() else None
+        folder = self._place.parent.parent
+        is_member = self._place.name == f"seed{self.seed}" and (folder / storage.STUDY).exists()
+        return folder.name if is_member else None
 
     @property
     def arm(self) -> str:
         """What the run is called beside others: the arm of its study, or its directory's name."""
-        resolved = self.directory.resolve()
-        return resolved.name if self.study is None else resolved.parent.name
+        return self._place.name if self.study is None else self._place.parent.name
 
     @property
     def evaluated_split(self) -> str:
@@ -136,6 +142,8 @@ class Run:
 
 
 def _measured(rows: pa.Table, column: str) -> tuple[Series, Series]:
+    if column not in rows.column_names:  # gone since its name was read: the run was taken back to a checkpoint
+        return np.empty(0), np.empty(0)
     found = rows.filter(rows[column].is_valid())
     steps, values = (found[name].to_numpy().astype(np.float64) for name in ("step", column))
     steps, first = np.unique(steps, return_index=True)  # a part may be there twice while parts are merged

@@ -7,7 +7,7 @@
   const FONT = 'system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif';
   const BLUES = [[247, 251, 255], [198, 219, 239], [107, 174, 214], [33, 113, 181], [8, 48, 107]];
   const NIGHTS = [[32, 36, 41], [22, 52, 76], [22, 74, 112], [24, 96, 148], [30, 118, 184]];
-  const isCoarse = matchMedia("(pointer: coarse)").matches; // a finger that drags means to scroll
+  const isCoarse = matchMedia("(pointer: coarse)").matches;
   const isDark = matchMedia("(prefers-color-scheme: dark)");
 
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -55,14 +55,14 @@
       hovermode: "closest",
       hoverlabel: { align: "left", namelength: -1 },
       showlegend: false,
-      dragmode: isCoarse ? false : "zoom",
+      dragmode: false,
       modebar: { bgcolor: "rgba(0,0,0,0)", color: muted, activecolor: ink },
       xaxis: { ...axis },
       yaxis: { ...axis },
     };
   }
 
-  const CONFIG = { responsive: true, displaylogo: false, doubleClick: false, modeBarButtons: [["toImage"]] };
+  const CONFIG = { responsive: true, displaylogo: false, doubleClick: false, displayModeBar: false };
 
   // ---- plots: drawn when they come into sight, again when something has changed ----
 
@@ -116,7 +116,13 @@
 
   // ---- charts over the updates ----
 
-  const shown = { arms: new Set(data.arms.keys()), singles: true, decays: true, range: null };
+  const shown = {
+    arms: new Set(data.arms.keys()),
+    singles: true,
+    decays: true,
+    range: null,
+    dragmode: isCoarse ? false : "zoom", // a finger that drags means to scroll
+  };
   const charts = new Map(); // element -> chart
   const withDecays = [...data.decays.keys()].filter((arm) => data.decays[arm].steps.length);
   const rowOf = new Map(withDecays.map((arm, row) => [arm, row]));
@@ -171,7 +177,7 @@
           mode: steps.length === 1 ? "markers" : "lines",
         });
       }
-      if (shown.singles || !arm.band) {
+      if (shown.singles || !(arm.band?.steps.length > 1)) {
         const { steps, values } = arm.lines;
         singles.push({
           ...of("single"),
@@ -233,10 +239,13 @@
     const theme = look();
     const withRows = rowOf.size > 0 && shown.decays;
     const rows = withRows ? Math.min(11 * rowOf.size, 90) + 4 : 0;
-    const layout = layoutOf(theme, 290 + rows);
-    const top = 1 - rows / (layout.height - 50);
+    const layout = { ...layoutOf(theme, 310 + rows), dragmode: shown.dragmode };
+    layout.margin.t = 30; // room for the buttons, which would otherwise lie over the last decays
+    const top = 1 - rows / (layout.height - 70);
     Object.assign(layout.xaxis, {
       range: shown.range ?? [0, chart.end],
+      minallowed: 0,
+      maxallowed: chart.end,
       title: { text: "update" },
       tickformat: ",~r",
       nticks: 6,
@@ -249,6 +258,7 @@
       title: { text: plain(chart.label), standoff: 6 },
       exponentformat: "power",
       autorange: false,
+      fixedrange: true, // charts of a section share their scale
       nticks: 6,
       ...(chart.isLog && chart.high / chart.low > 30 ? { dtick: 1 } : {}),
       ...(chart.isShare ? { tickformat: ".0%" } : {}),
@@ -261,7 +271,7 @@
   }
 
   const whole = { name: "whole", title: "Whole range", icon: Plotly.Icons.home, click: () => setRange(null) };
-  const CHART_CONFIG = { ...CONFIG, modeBarButtons: [["zoom2d", "pan2d", whole, "toImage"]] };
+  const CHART_CONFIG = { ...CONFIG, displayModeBar: isCoarse || "hover", modeBarButtons: [["zoom2d", "pan2d", whole]] };
   let isLinking = false;
 
   function setRange(range, except) {
@@ -275,6 +285,10 @@
     const { end } = charts.get(element);
     element.on("plotly_relayout", (change) => {
       if (isLinking) return;
+      if ("dragmode" in change) {
+        shown.dragmode = change.dragmode;
+        redraw([...charts.keys()].filter((other) => other !== element));
+      }
       const range = change["xaxis.range"] ?? [change["xaxis.range[0]"], change["xaxis.range[1]"]];
       if (range[0] === undefined) return;
       const isWhole = range[0] === 0 && range[1] === end;
@@ -380,7 +394,7 @@
     });
     Object.assign(layout.yaxis, {
       tickvals: [...data.arms.keys()],
-      ticktext: data.arms.map((arm) => plain(short(arm.name, 24))),
+      ticktext: data.accuracy.names.map(plain),
       range: [data.arms.length - 0.5, -0.5],
       fixedrange: true,
       showgrid: false,
@@ -404,16 +418,23 @@
     if (!unpackedCounts.has(of)) unpackedCounts.set(of, unpack(of.counts));
     const size = of.classes.length, counts = unpackedCounts.get(of);
     const cell = (at, row, column) => counts[(at * size + row) * size + column];
-    const total = (at, row) => of.classes.reduce((sum, _, column) => sum + cell(at, row, column), 0);
+    const totals = new Map(); // of each row of an evaluation, added up once
+    const total = (at, row) => {
+      const key = at * size + row;
+      if (!totals.has(key)) totals.set(key, of.classes.reduce((sum, _, column) => sum + cell(at, row, column), 0));
+      return totals.get(key);
+    };
     return { ...of, size, cell, total, at: Number(slider.value) };
   }
 
   function say() {
-    const { steps, size, cell, total, at } = chosen();
+    const { steps, endsMixed, size, cell, total, at } = chosen();
     const indices = [...Array(size).keys()];
     const right = indices.reduce((sum, row) => sum + cell(at, row, row), 0);
     const all = indices.reduce((sum, row) => sum + total(at, row), 0);
-    const words = `update ${count(steps[at])}, evaluation ${at + 1} of ${steps.length}: ${percent(right / all)} right`;
+    const isMixed = endsMixed && at === steps.length - 1;
+    const place = isMixed ? `last of each run, up to update ${count(steps[at])}` : `update ${count(steps[at])}`;
+    const words = `${place}, evaluation ${at + 1} of ${steps.length}: ${percent(right / all)} right`;
     said.textContent = words;
     slider.setAttribute("aria-valuetext", words);
   }
@@ -438,8 +459,10 @@
       return `${plain(whole(part))}%${number}`;
     };
     const said = (row, column) =>
-      `${plain(names[row])} taken for ${plain(names[column])}: ${count(cell(at, row, column))} of ` +
-      `${count(total(at, row))} (${percent(share(row, column) ?? 0)})`;
+      total(at, row)
+        ? `${plain(names[row])} taken for ${plain(names[column])}: ${count(cell(at, row, column))} of ` +
+          `${count(total(at, row))} (${percent(share(row, column))})`
+        : `${plain(names[row])}: no examples`;
     const by = (write) => rows.map((row) => rows.map((column) => write(row, column)));
     const trace = {
       type: "heatmap",
@@ -463,7 +486,7 @@
   }
 
   function classesFigure(width) {
-    const theme = look(), { classes: names, steps, size, cell, total, at } = chosen();
+    const theme = look(), { classes: names, steps, endsMixed, size, cell, total, at } = chosen();
     const layout = layoutOf(theme, Math.min(Math.max(110 + 24 * size, 200), 700));
     const rows = [...Array(size).keys()];
     const share = (at, row) => (total(at, row) ? cell(at, row, row) / total(at, row) : null);
@@ -476,12 +499,15 @@
       zmax: 1,
       colorscale: theme.scale,
       colorbar: { tickformat: ".0%", thickness: 10, outlinewidth: 0, len: 0.9 },
-      customdata: by((at, row) => `${plain(names[row])}, update ${count(steps[at])}: ${percent(share(at, row) ?? 0)}`),
+      customdata: by((at, row) => {
+        const right = share(at, row) === null ? "no examples" : percent(share(at, row));
+        return `${plain(names[row])}, update ${count(steps[at])}: ${right}`;
+      }),
       hovertemplate: "%{customdata}<extra></extra>",
     };
     const stride = Math.ceil(steps.length / Math.max(2, Math.floor(width / 90)));
     const tickvals = steps.map((_, at) => at).filter((at) => (steps.length - 1 - at) % stride === 0);
-    const ticktext = tickvals.map((at) => count(steps[at]));
+    const ticktext = tickvals.map((at) => (endsMixed && at === steps.length - 1 ? "last" : count(steps[at])));
     const fixed = { showgrid: false, fixedrange: true };
     Object.assign(layout.xaxis, fixed, { title: { text: "update of the evaluation" }, tickvals, ticktext, tickangle: 0 });
     Object.assign(layout.yaxis, fixed, ticks(names, 18), { autorange: "reversed" });
@@ -504,6 +530,12 @@
   });
   slider.addEventListener("input", () => {
     say();
+    redraw([matrix, classes]);
+  });
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth === width) return; // a phone's bars come and go
+    width = innerWidth;
     redraw([matrix, classes]);
   });
   choose();
