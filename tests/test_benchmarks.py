@@ -18,9 +18,11 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 import aa
+import layer_probes
 import logging_ways
 import measuring
 import precision
+import report
 import schedulers
 import startup
 import studies
@@ -170,6 +172,21 @@ def test_every_variant_of_telemetry_makes_its_blocks() -> None:
     assert {name: len(found) for name, found in seconds.items()} == dict.fromkeys(telemetry.VARIANTS, 2)
     summary = telemetry.summarise(seconds, batch_size=8, size=2)
     assert [row[0] for row in telemetry.rows_of(summary)] == list(telemetry.VARIANTS[1:])
+
+
+def test_the_cost_of_each_layer_probe_is_measured_in_its_own_step() -> None:
+    measured = layer_probes.measure(options(precision="fp32", repeats=2), load_data(None, quick=True), 8)
+    names = [probe.__name__ for probe in layer_probes.PROBES]
+    assert {name: len(found) for name, found in measured.items()} == dict.fromkeys([*names, "the rest of the step"], 2)
+    assert all(seconds > 0 for found in measured.values() for seconds in found)
+
+
+def test_the_large_study_of_the_report_is_one_that_a_report_reads(tmp_path: Path) -> None:
+    report.write_study(tmp_path / "many", 4, 60)
+    runs = find_runs(tmp_path / "many")
+    assert [(run.arm, run.seed, run.status) for run in runs] == [(f"arm{index}", 0, "complete") for index in range(4)]
+    assert all(len(run.evaluations()) == report.NUM_EVALUATIONS and run.last_step == 60 for run in runs)
+    assert len(runs[0].columns) == 57 and len(runs[0].decisions()) == 9
 
 
 def test_the_scalars_that_telemetry_is_compared_with_are_those_of_the_gradients(tmp_path: Path) -> None:
