@@ -1,4 +1,4 @@
-"""What the probes of weights, updates, successive gradients and moments cost, one by one.
+"""What the probes of weights, updates, successive gradients, ReLUs and moments cost, one by one.
 
     python benchmarks/layer_probes.py
 
@@ -13,6 +13,7 @@ import itertools
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ from loops import experiment_config, load_data
 from lrlab.config import parse_config
 from lrlab.data import ImageData
 from lrlab.experiments import Experiment
-from lrlab.probes import AdamSnrProbe, GradientCosineProbe, UpdateRatioProbe, WeightNormProbe
+from lrlab.probes import AdamSnrProbe, DeadReluProbe, GradientCosineProbe, UpdateRatioProbe, WeightNormProbe
 from measuring import clock, digits, environment, median_with_interval, parser, publish, table
 
 TITLE = "What the probes of layers cost"
-PROBES = (WeightNormProbe, UpdateRatioProbe, GradientCosineProbe, AdamSnrProbe)
+PROBES = (WeightNormProbe, UpdateRatioProbe, GradientCosineProbe, DeadReluProbe, AdamSnrProbe)
 THINNED = 25
 WARMUP = 3
 
@@ -76,6 +77,11 @@ def measure(options: argparse.Namespace, data: ImageData, batch_size: int) -> di
         if isinstance(probe, UpdateRatioProbe):
             probe.detach()
             probe._handle = experiment.optimizer.register_step_post_hook(timed(name, probe._after_step))
+        if isinstance(probe, DeadReluProbe):
+            probe.detach()
+            watch = timed(name, probe._watch)
+            relus = [one for found in probe._relus.values() for one in found]
+            probe._handles = [one.register_forward_hook(partial(watch, one)) for one in relus]
     measured: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         events = experiment.run(Path(folder) / "run")
@@ -97,7 +103,7 @@ def page(found: Mapping[int, Mapping[str, list[float]]], options: argparse.Names
     for batch_size, measured in found.items():
         rest = np.array(measured["the rest of the step"])
         costs = {name: np.array(seconds) for name, seconds in measured.items() if name != "the rest of the step"}
-        costs["all four"] = np.sum(list(costs.values()), axis=0)
+        costs["all of them"] = np.sum(list(costs.values()), axis=0)
         rows = []
         for name, seconds in costs.items():
             share = median_with_interval((100 * seconds / rest).tolist())

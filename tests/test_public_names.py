@@ -14,6 +14,7 @@ PUBLIC = {
     "lrlab.models": {"LayerGroups", "ResNet", "layer_groups", "resnet18", "resnet34"},
     "lrlab.probes": {
         "AdamSnrProbe",
+        "DeadReluProbe",
         "GradientCosineProbe",
         "GradientProbe",
         "OutputGradientProbe",

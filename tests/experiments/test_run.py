@@ -92,6 +92,11 @@ def test_what_the_layers_say_is_in_the_rows_and_changes_no_weight(tmp_path: Path
         ]
         steps, values = made.series(f"{quantity}/layer2")
         assert steps.tolist() == [10, 20, 30] and all(map(math.isfinite, values))
+    assert [column for column in made.columns if column.startswith("dead_relu/")] == [
+        f"dead_relu/{name}"
+        for name in names[:-1]  # behind the linear layer there is none
+    ]
+    assert all(0 <= share < 1 for share in made.series("dead_relu/layer4")[1])
     assert weights_hash(tmp_path / "with") == weights_hash(tmp_path / "without")
     assert not [column for column in read_run(tmp_path / "sgd").columns if column.startswith("adam_snr")]
     rate = made.series("lr/layer2")[1][9]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from lrlab.models import layer_groups, resnet18
-from lrlab.probes import AdamSnrProbe, GradientCosineProbe, Probe, UpdateRatioProbe, WeightNormProbe
+from lrlab.probes import AdamSnrProbe, DeadReluProbe, GradientCosineProbe, Probe, UpdateRatioProbe, WeightNormProbe
 
 NAMES = ["stem", "layer1", "layer2", "layer3", "layer4", "linear"]
 
@@ -47,6 +47,7 @@ def make_probes(model: nn.Module, optimizer: Optimizer, *, every: int) -> list[P
         WeightNormProbe(groups, every=every),
         UpdateRatioProbe(groups, optimizer, every=every),
         GradientCosineProbe(groups, every=every),
+        DeadReluProbe(dict(model[0].named_children()), every=every),
         AdamSnrProbe(groups, optimizer, every=every),
     ]
 
@@ -59,12 +60,20 @@ def test_each_agrees_with_a_float64_twin(make: type[Adam], memory_format: torch.
     probes = make_probes(model, optimizer, every=1)
     groups = groups_of(model)
     last: dict[str, Tensor] = {}
+    rectified: dict[str, list[Tensor]] = {}
+    for name in NAMES[:-1]:
+        for relu in [one for one in model[0].get_submodule(name).modules() if isinstance(one, nn.ReLU)]:
+            relu.register_forward_hook(lambda *a, name=name: rectified.setdefault(name, []).append(a[2].clone()))
     history: dict[str, list[Tensor]] = {name: [] for name in NAMES}
     moments: dict[str, tuple[Tensor, Tensor]] = {}
     expected: dict[int, dict[str, float]] = {}
     for step in range(1, 6):
+        rectified.clear()
         backward(model, step)
         row = expected[step] = {}
+        for name, outputs in rectified.items():
+            units = [channel for output in outputs for channel in output.transpose(0, 1)]
+            row[f"dead_relu/{name}"] = sum(not channel.any() for channel in units) / len(units)
         before = {name: flat(groups[name]) for name in NAMES}
         gradients = {name: flat([p.grad for p in groups[name]]) for name in NAMES}
         for name in NAMES:
@@ -127,6 +136,29 @@ def test_moments_of_one_gradient_are_all_signal_and_those_of_noise_none() -> Non
 
     assert last["adam_snr/steady"] == pytest.approx(1, rel=1e-5)
     assert last["adam_snr/noisy"] == pytest.approx(0.1 / 1.9, rel=0.1)
+
+
+def test_a_unit_that_is_zero_for_the_whole_batch_is_dead() -> None:
+    model = nn.ModuleDict({"one": nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU()), "plain": nn.Linear(4, 2)})
+    with torch.no_grad():
+        model["one"][0].weight.copy_(torch.diag(torch.tensor([1.0, -1.0, 1.0, 0.0])))
+    probe = DeadReluProbe(dict(model.named_children()))
+    images = torch.tensor([[1.0, 2.0, -1.0, 1.0], [3.0, 1.0, 2.0, 5.0]])  # only the first and the third let one through
+
+    model["plain"](model["one"](images)).sum().backward()
+    with torch.no_grad():
+        model["one"](-images)  # an evaluation, which is not counted
+    probe.observe()
+    for part in images:  # two micro-batches are one update
+        model["plain"](model["one"](part[None])).sum().backward()
+    probe.observe()
+
+    assert probe.columns == ("dead_relu/one",)
+    assert [row["dead_relu/one"] for row in probe.take_rows().values()] == [0.5, 0.5]
+    with pytest.raises(RuntimeError, match="nothing went through all ReLUs of one"):
+        probe.observe()
+    with pytest.raises(ValueError, match="none of plain holds an nn.ReLU"):
+        DeadReluProbe({"plain": model["plain"]})
 
 
 def test_plain_gradient_descent_moves_by_the_rate_times_the_gradient() -> None:

@@ -130,7 +130,7 @@ class TelemetryConfig(Part):
     """Updates between two measurements of the gradients through the groups' outputs, as in the article."""
     layers_every: Count | None = None
     """Updates between two measurements of each layer group's weights, how far the update moves them, the cosine of
-    successive gradients and, with Adam, its signal-to-noise ratio; left out, they are not measured."""
+    successive gradients, dead ReLUs and, with Adam, its signal-to-noise ratio; left out, they are not measured."""
     flush_every: Count = 1000
     """Updates between two writes of recorded rows to disk."""
 

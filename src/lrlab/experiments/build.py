@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lrlab.config import AveragingConfig, ConfigError, DataConfig, ModelConfig, OptimizerConfig, TelemetryConfig
 from lrlab.data import CIFAR10, CIFAR100, DataError, ImageData, load_cifar, load_digits_data, load_folder, set_aside
 from lrlab.models import LayerGroups, resnet18, resnet34
-from lrlab.probes import AdamSnrProbe, GradientCosineProbe, Probe, UpdateRatioProbe, WeightNormProbe
+from lrlab.probes import AdamSnrProbe, DeadReluProbe, GradientCosineProbe, Probe, UpdateRatioProbe, WeightNormProbe
 
 MODELS = {"resnet18": resnet18, "resnet34": resnet34}
 ARCHIVES = {"cifar10": CIFAR10, "cifar100": CIFAR100}
@@ -59,8 +59,10 @@ def build_optimizer(config: OptimizerConfig, groups: LayerGroups) -> Optimizer:
     return kind(named, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
 
-def build_layer_probes(config: TelemetryConfig, groups: LayerGroups, optimizer: Optimizer) -> list[Probe]:
-    """Make the probes of weights, updates, successive gradients and moments; none where they are not asked for."""
+def build_layer_probes(
+    config: TelemetryConfig, model: nn.Module, groups: LayerGroups, optimizer: Optimizer
+) -> list[Probe]:
+    """Make the probes of weights, updates, gradients in a row, ReLUs and moments; none where they are not asked for."""
     every = config.layers_every
     if every is None:
         return []
@@ -68,6 +70,7 @@ def build_layer_probes(config: TelemetryConfig, groups: LayerGroups, optimizer: 
         WeightNormProbe(groups, every=every),
         UpdateRatioProbe(groups, optimizer, every=every),
         GradientCosineProbe(groups, every=every),
+        DeadReluProbe(dict(model.named_children()), every=every),
     ]
     has_moments = all("betas" in group for group in optimizer.param_groups)
     return [*probes, AdamSnrProbe(groups, optimizer, every=every)] if has_moments else probes

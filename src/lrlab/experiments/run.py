@@ -74,7 +74,7 @@ class Experiment:
         self.probes: list[Probe] = [
             GradientProbe(groups, every=config.telemetry.every, sums=self.network.gradient_sums),
             OutputGradientProbe(dict(self.model.named_children()), every=config.telemetry.outputs_every),
-            *build_layer_probes(config.telemetry, groups, self.optimizer),
+            *build_layer_probes(config.telemetry, self.model, groups, self.optimizer),
         ]
         self.status: Status | None = None
         """How the run stands in its directory; None until there is one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -19,6 +18,7 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(planes)
         self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
+        self.relu1, self.relu2 = nn.ReLU(inplace=True), nn.ReLU(inplace=True)  # modules, so that a probe can watch them
         self.shortcut = nn.Sequential()
         if stride != 1 or in_planes != planes:
             self.shortcut.append(nn.Conv2d(in_planes, planes, 1, stride=stride, bias=False))
@@ -26,10 +26,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_planes, H, W) -> (B, planes, H / stride, W / stride)."""
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.relu1(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         out += self.shortcut(x)
-        return F.relu(out, inplace=True)
+        rectified: Tensor = self.relu2(out)
+        return rectified
 
 
 class ResNet(nn.Module):

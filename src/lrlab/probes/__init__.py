@@ -2,6 +2,7 @@
 
 from lrlab.probes.adam_snr import AdamSnrProbe
 from lrlab.probes.base import Probe
+from lrlab.probes.dead_relu import DeadReluProbe
 from lrlab.probes.gradient import GradientProbe
 from lrlab.probes.gradient_cosine import GradientCosineProbe
 from lrlab.probes.output_gradient import OutputGradientProbe
@@ -10,6 +11,7 @@ from lrlab.probes.weight_norm import WeightNormProbe
 
 __all__ = [
     "AdamSnrProbe",
+    "DeadReluProbe",
     "GradientCosineProbe",
     "GradientProbe",
     "OutputGradientProbe",

@@ -34,7 +34,7 @@ _MOST_BAND_VALUES: Final = 2_000_000
 """Values of all runs that the bands of a panel are made from: beyond it, of fewer updates, evenly chosen."""
 _QUARTILES: Final = (0.25, 0.5, 0.75)
 
-Section = Literal["training", "grad", "grad_out", "update", "cosine", "snr", "weight"]
+Section = Literal["training", "grad", "grad_out", "update", "cosine", "snr", "dead", "weight"]
 
 
 @dataclass(frozen=True)

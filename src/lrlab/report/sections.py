@@ -47,6 +47,11 @@ _CHARTS: Final = {
         "Square of Adam's first moment over its second, each summed over a group: 1 where all batches agree, about "
         "0.05 (with beta1 = 0.9) where they have nothing in common.",
     ),
+    "dead": (
+        "Dead ReLUs",
+        "Share of a group's channels that are zero at all places for every example of a batch: no gradient flows back "
+        "through them. Small batches make units look dead that are only rare.",
+    ),
     "weight": (
         "Weights",
         "L2 norm of each layer group's weights. Behind a normalisation, larger weights turn less with the same update.",

@@ -1,0 +1,69 @@
+"""How many of each layer group's ReLUs let nothing through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from lrlab.probes.base import Probe
+
+
+class DeadReluProbe(Probe):
+    """Share of a group's rectified units that are zero for every example of the batch.
+
+    Columns, where a unit is a channel, dim 1 of the output (B, C, ...) of one `nn.ReLU`, with all its places:
+        dead_relu/<group>:  number of units that are zero at all places of all examples / number of units
+
+    A unit that is dead for one batch has no gradient from it; one that is dead for all never learns again (Lu et al.,
+    2019, arXiv:1903.06733). A small batch makes units look dead that are only rare: compare shares at one batch size.
+
+    Outputs are read by hooks on the `nn.ReLU` modules, which return nothing, in updates that are measured and where
+    gradients are recorded; rectifiers that are called as functions are not seen. Of several forward passes before one
+    `observe()` a unit must be zero in all.
+
+    Args:
+        modules: name -> module, as from `dict(model.named_children())`; those that hold no `nn.ReLU` have no column.
+        every: measure at each `every`-th update.
+    Raises: ValueError if no module holds an `nn.ReLU`; RuntimeError at `observe()` if nothing went through one.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], *, every: int = 1) -> None:
+        relus = {
+            name: [one for one in module.modules() if isinstance(one, nn.ReLU)] for name, module in modules.items()
+        }
+        self._relus = {name: found for name, found in relus.items() if found}
+        if not self._relus:
+            raise ValueError(
+                f"DeadReluProbe: none of {', '.join(modules)} holds an nn.ReLU; there is nothing to count."
+            )
+        super().__init__([f"dead_relu/{name}" for name in self._relus], every=every)
+        self._is_alive: dict[nn.Module, Tensor] = {}  # ReLU -> whether each of its units let something through, (C,)
+        all_relus = dict.fromkeys(one for found in self._relus.values() for one in found)
+        self._handles = [one.register_forward_hook(partial(self._watch, one)) for one in all_relus]
+
+    def detach(self) -> None:
+        """Take the hooks off the modules."""
+        for handle in self._handles:
+            handle.remove()
+
+    @torch.no_grad()
+    def _watch(self, relu: nn.Module, module: nn.Module, args: object, output: Tensor) -> None:
+        if not self.due or not output.requires_grad:  # nothing requires a gradient during an evaluation
+            return
+        is_alive = output.amax([0, *range(2, output.dim())]) > 0
+        before = self._is_alive.get(relu)
+        self._is_alive[relu] = is_alive if before is None else before | is_alive
+
+    def _measure(self) -> Tensor:
+        is_alive, self._is_alive = self._is_alive, {}
+        missing = [name for name, relus in self._relus.items() if not all(relu in is_alive for relu in relus)]
+        if missing:
+            raise RuntimeError(
+                f"DeadReluProbe: nothing went through all ReLUs of {', '.join(missing)}. Call probe.observe() once for "
+                "each update, with the probe made before the forward pass."
+            )
+        groups = [torch.cat([is_alive[relu] for relu in relus]) for relus in self._relus.values()]
+        return torch.stack([1 - alive.float().mean() for alive in groups])
