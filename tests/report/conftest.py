@@ -82,17 +82,17 @@ def write_run(
     return read_run(directory)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def row() -> Callable[..., dict[str, float | None]]:
     return make_row
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def decision() -> Callable[..., dict[str, Any]]:
     return make_decision
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def evaluation() -> Callable[..., dict[str, Any]]:
     return make_evaluation
 

@@ -53,7 +53,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def study(study_writer: Callable[..., list[Run]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def study(
+    study_writer: Callable[..., list[Run]],
+    evaluation: Any,
+    decision: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """A study of two arms and three seeds, one of which diverged, with its page."""
     folder: Path = tmp_path_factory.mktemp("browser") / "trials"
     arms: dict[str, list[dict[str, Any]]] = {"slow": [], "fast": []}
@@ -63,45 +68,18 @@ def study(study_writer: Callable[..., list[Run]], tmp_path_factory: pytest.TempP
                 {
                     "rows": make_rows(seed, level),
                     "evaluations": [
-                        make_evaluation(step, [[4 + seed, 4 - seed], [6 - index, 6 + index]])
+                        evaluation(step, [[4 + seed, 4 - seed], [6 - index, 6 + index]])
                         for index, step in enumerate((100, 200, 300, 400))
                     ],
                     "decisions": [
-                        make_decision(200, before=1e-2, after=1e-3),
-                        make_decision(380, before=1e-3, after=1e-3),
+                        decision(200, "decay", before=1e-2, after=1e-3),
+                        decision(380, "decay", before=1e-3, after=1e-3),
                     ],
                 }
             )
     arms["fast"][2] |= {"status": "diverged", "evaluations": []}
     study_writer(folder, arms)
     return write_report(folder)
-
-
-def make_evaluation(step: int, confusion: list[list[int]]) -> dict[str, Any]:
-    total, right = sum(map(sum, confusion)), sum(row[index] for index, row in enumerate(confusion))
-    return {
-        "step": step,
-        "epoch": 1,
-        "split": "test",
-        "loss": 0.5,
-        "accuracy": right / total,
-        "class_accuracy": [row[index] / sum(row) for index, row in enumerate(confusion)],
-        "confusion": confusion,
-        "mean_probabilities": [None] * len(confusion),
-    }
-
-
-def make_decision(step: int, *, before: float, after: float) -> dict[str, Any]:
-    return {
-        "step": step,
-        "rule": "article",
-        "mean_diff": -0.00012345,
-        "num_losses": step,
-        "threshold": 0.0005,
-        "decision": "decay",
-        "lr_before": [before, before],
-        "lr_after": [after, after],
-    }
 
 
 @pytest.fixture
@@ -309,11 +287,11 @@ def test_each_seed_is_a_dot_beside_the_mean_with_its_interval(study: Path, open_
     assert interval == pytest.approx(4.302653 * 0.05 / 3**0.5, rel=1e-5)  # Student's t of 2 degrees of freedom
 
 
-def test_hostile_names_stay_text(study_writer, open_page, tmp_path: Path) -> None:
+def test_hostile_names_stay_text(study_writer, evaluation, decision, open_page, tmp_path: Path) -> None:
     content = {
         "rows": [{**row, f"grad_l2/{HOSTILE}": 1.0} for row in make_rows(0, 1.0)[:20]],
-        "evaluations": [make_evaluation(20, [[4, 4], [6, 6]])],
-        "decisions": [{**make_decision(10, before=1e-2, after=1e-3), HOSTILE: HOSTILE}],
+        "evaluations": [evaluation(20, [[4, 4], [6, 6]])],
+        "decisions": [{**decision(10, "decay", before=1e-2, after=1e-3), HOSTILE: HOSTILE}],
         "classes": [HOSTILE, "dog"],
     }
     arm = HOSTILE.replace("/", "")

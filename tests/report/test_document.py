@@ -34,7 +34,7 @@ def test_the_runs_of_an_arm_are_one_line_that_nan_parts(make_study, row) -> None
     document = document_of(runs)
 
     (arm,) = document["charts"][0]["arms"]
-    assert (arm["arm"], arm["runs"], arm["lengths"], arm["n"]) == (0, [0, 1], [3, 2], "n = 2")
+    assert (arm["arm"], arm["runs"], arm["lengths"]) == (0, [0, 1], [3, 2])
     assert unpack(arm["lines"]["steps"]) == [1, 2, 2, 7, 7]
     values = unpack(arm["lines"]["values"])
     assert values[:2] + values[3:4] == [1.0, 1.0, 0.25] and math.isnan(values[2]) and math.isnan(values[4])

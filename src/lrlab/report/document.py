@@ -13,7 +13,6 @@ import numpy.typing as npt
 from lrlab.report.arms import accuracy_range, heights, summarise_arms
 from lrlab.report.charts import Chart
 from lrlab.report.decisions import evidence_text
-from lrlab.report.drawing import count_statuses
 from lrlab.report.matrices import Matrices
 from lrlab.report.members import Member, by_arm, has_moved, split_name
 from lrlab.report.panels import ArmLines
@@ -82,7 +81,6 @@ def _arm(arm: ArmLines, indices: dict[Member, int]) -> dict[str, Any]:
     band = arm.band
     return {
         "arm": arm.index,
-        "n": count_statuses([line.member for line in arm.lines]),
         "runs": [indices[line.member] for line in arm.lines],
         "lengths": [len(line.curve.steps) + 1 for line in arm.lines],
         "lines": _joined([line.curve for line in arm.lines]),

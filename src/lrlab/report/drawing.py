@@ -92,7 +92,7 @@ def _draw_arm(drawing: _Drawing, arm: ArmLines) -> None:
             drawing.keys["one seed"] = Line2D([], [], **grey | single)
         drawing.keys["median of the seeds"] = Line2D([], [], **grey, linewidth=2.4)
         drawing.keys["half of the seeds"] = Patch(color=MUTED, alpha=0.25, linewidth=0)
-    label = f"{short_text(arm.name, limit=32)} ({count_statuses([line.member for line in arm.lines])})"
+    label = f"{short_text(arm.name, limit=32)} ({_count_statuses([line.member for line in arm.lines])})"
     drawing.arms.append((Line2D([], [], **style, linewidth=2), label))
 
 
@@ -103,7 +103,7 @@ def _draw_band(axes: Axes, band: Band, arm: str, style: dict[str, Any]) -> None:
     axes.fill_between(band.steps, band.low, band.high, color=style["color"], **area, label=f"{arm} band")
 
 
-def count_statuses(members: Sequence[Member]) -> str:
+def _count_statuses(members: Sequence[Member]) -> str:
     """How many runs, and how many of them are not complete."""
     others = [member.status for member in members if member.status != "complete"]
     counts = [f"{others.count(status)} {status}" for status in dict.fromkeys(others)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from lrlab.compare import CompareError, Comparison, compare_runs, notes, sentence
-from lrlab.compare.listing import Listing, list_differences, list_limits
+from lrlab.compare.listing import list_differences, list_limits
 from lrlab.compare.tasks import arm_name
 from lrlab.report import tables
 from lrlab.runs import Run
@@ -47,7 +47,7 @@ def compare_pairs(runs: Sequence[Run]) -> Pairs:
     tasks = list(dict.fromkeys(arm.task for arm in comparison.arms))
     prefix = len(tasks) > 1
     listed = [
-        (f"{task}: {title}" if prefix else title, _table(list_them(comparison, task)))
+        (f"{task}: {title}" if prefix else title, tables.Table(*list_them(comparison, task)))
         for task in tasks
         for title, list_them in (("Differences by pairs", list_differences), ("What they rest on", list_limits))
     ]
@@ -61,7 +61,3 @@ def _counted(comparison: Comparison) -> str:
     verdicts = [found.verdict for found in comparison.differences]
     parts = [f"{verdicts.count(verdict)} {words}" for verdict, words in _VERDICTS.items() if verdict in verdicts]
     return f"Of {tables.count(len(verdicts), 'pair')}: {', '.join(parts)}."
-
-
-def _table(listing: Listing) -> tables.Table:
-    return tables.Table(listing.header, listing.rows)
