@@ -14,6 +14,9 @@ MINUTES ?= 60
 # a browser of the system's, in which the report is tried; as root it is installed where it is missing
 BROWSER := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
+# curvlinops, which the tests hold curvature against, without what it lists beside it: torchvision may not fit this torch
+REFERENCE := curvlinops-for-pytorch backpack-for-pytorch einconv einops linear_operator opt_einsum unfoldNd
+
 .PHONY: demo test check format bench clean browser
 
 demo: $(READY)  ## the article's experiment in small: two decay multipliers on real 8x8 digits, a few minutes
@@ -59,6 +62,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "lrlab needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(REFERENCE)
 	touch $(READY)
 
 $(BENCH_READY): pyproject.toml constraints.txt

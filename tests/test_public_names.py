@@ -27,9 +27,10 @@ PUBLIC = {
         "SignalScheduler", "SlopeLR", "SnrLR", "StationarityLR", "WeakGradients", "refined_multipliers",
     },
     "lrlab.training": {
-        "DivergedError", "Engine", "EngineError", "Evaluation", "Network", "OutOfMemoryError", "RangeTest", "RateRange",
-        "Recorder", "Rows", "Score", "Sweep", "SweepRecorder", "Update", "choose_engine", "divergence",
-        "estimate_statistics", "evaluate", "memory_errors", "range_test", "restored", "train",
+        "Curvature", "CurvatureError", "DivergedError", "Engine", "EngineError", "Evaluation", "LossSurface",
+        "Network", "OutOfMemoryError", "RangeTest", "RateRange", "Recorder", "Rows", "Score", "Sweep",
+        "SweepRecorder", "Update", "choose_engine", "divergence", "estimate_statistics", "evaluate",
+        "measure_curvature", "memory_errors", "range_test", "restored", "train",
     },
     "lrlab.runs": {
         "Checkpoint", "DamagedError", "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError",

@@ -8,6 +8,7 @@ from lrlab.experiments.refine import refine_run
 from lrlab.experiments.replay import calibrate_rule, replay_rule
 from lrlab.experiments.run import Experiment
 from lrlab.experiments.session import Evaluated, Event
+from lrlab.experiments.sharpness import Sharpness, SharpnessPlan, measure_sharpness
 from lrlab.experiments.verify import Verification, verify_run
 from lrlab.schedulers.simulate import Calibration
 from lrlab.training import RangeTest, Sweep, Update
@@ -19,6 +20,8 @@ __all__ = [
     "Experiment",
     "RangeTest",
     "RangeTestPlan",
+    "Sharpness",
+    "SharpnessPlan",
     "Sweep",
     "Update",
     "Verification",
@@ -27,6 +30,7 @@ __all__ = [
     "check_data_set",
     "fetch_data_set",
     "list_data_sets",
+    "measure_sharpness",
     "plan_range_test",
     "preview_rates",
     "refine_run",

@@ -18,6 +18,8 @@ from lrlab.report.style import short_text, styled, to_png, to_svg
 from lrlab.runs import Run
 from lrlab.runs.storage import storage_errors, write_whole
 
+_EDGES: Final = {"hessian_max": "hessian_edge", "preconditioned_max": "preconditioned_edge"}
+"""Quantity -> the one that it is held against."""
 _LAYERS: Final[Mapping[Section, tuple[str, str, str, Scale]]] = {
     "grad": ("grad_l2", "gradient of the parameters", "L2 norm of the parameters' gradient", "log"),
     "grad_out": ("grad_out_l2", "gradient through the output", "L2 norm of the output's gradient", "log"),
@@ -26,6 +28,10 @@ _LAYERS: Final[Mapping[Section, tuple[str, str, str, Scale]]] = {
     "snr": ("adam_snr", "signal to noise in Adam's moments", "first moment squared over the second", "log"),
     "dead": ("dead_relu", "dead ReLUs", "share of units that are zero for a whole batch", "share"),
     "weight": ("weight_l2", "weights", "L2 norm of the weights", "log"),
+    "sharpness": ("hessian_max", "sharpness", "largest eigenvalue of the Hessian", "log"),
+    "preconditioned": ("preconditioned_max", "sharpness as Adam sees it", "largest eigenvalue, preconditioned", "log"),
+    "trace": ("hessian_trace", "trace of the Hessian", "trace of the Hessian", "signed"),
+    "sam": ("sam_sharpness", "SAM sharpness", "rise of the loss along its gradient", "signed"),
 }
 """Section -> a quantity that each layer group has, what it is, the label of its axis, and the axis' scale."""
 
@@ -123,6 +129,7 @@ def _layer_quantities(members: Sequence[Member]) -> list[Quantity]:
             f"{quantity}/{group}",
             scale,
             "measurements",
+            f"{_EDGES[quantity]}/{group}" if quantity in _EDGES else None,
         )
         for section, (quantity, of, label, scale) in _LAYERS.items()
         for group in _groups(members, quantity)

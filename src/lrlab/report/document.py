@@ -68,6 +68,7 @@ def _chart(chart: Chart, indices: dict[Member, int]) -> dict[str, Any]:
         "title": quantity.title,
         "label": quantity.label,
         "isShare": quantity.scale == "share",
+        "hasMarks": panel.has_marks,
         "isLog": limits.is_log,
         "low": limits.low,
         "high": limits.high,
@@ -78,6 +79,7 @@ def _chart(chart: Chart, indices: dict[Member, int]) -> dict[str, Any]:
 
 def _arm(arm: ArmLines, indices: dict[Member, int]) -> dict[str, Any]:
     raw = [line.raw for line in arm.lines if line.raw is not None]
+    edges = [line.edge for line in arm.lines if line.edge is not None]
     band = arm.band
     return {
         "arm": arm.index,
@@ -85,6 +87,7 @@ def _arm(arm: ArmLines, indices: dict[Member, int]) -> dict[str, Any]:
         "lengths": [len(line.curve.steps) + 1 for line in arm.lines],
         "lines": _joined([line.curve for line in arm.lines]),
         "raw": _joined(raw) if raw else None,
+        "edges": _joined(edges) if edges else None,
         "band": None
         if band is None
         else {name: _packed(_narrow(getattr(band, name))) for name in ("steps", "low", "median", "high")},

@@ -56,7 +56,7 @@ def draw_panel(panel: Panel, limits: Limits) -> Figure:
         figure.add_subplot(),
         panel,
         row_height=min(0.035, _TICK_ROWS_HEIGHT / max(1, len(rows))),
-        marker="o" if panel.quantity.scale == "share" else None,
+        marker="o" if panel.has_marks else None,
     )
     for arm in panel.drawn_arms:
         _draw_arm(drawing, arm)
@@ -73,11 +73,14 @@ def _draw_arm(drawing: _Drawing, arm: ArmLines) -> None:
     if arm.band is not None:
         single = {"linewidth": 0.7, "alpha": max(0.08, min(0.45, 3 / len(arm.lines)))}
     grey: dict[str, Any] = {"color": MUTED, "linestyle": "solid"}
-    for member, curve, raw in arm.lines:
+    for member, curve, raw, edge in arm.lines:
         if raw is not None:
             behind = {"linewidth": 0.5, "alpha": 0.28, "zorder": 1.5, "linestyle": "solid"}
             axes.plot(*raw, **style | behind, label=f"{member.label} raw")
             drawing.keys[f"single {unit}"] = Line2D([], [], **grey, linewidth=0.6, alpha=0.5)
+        if edge is not None:
+            axes.plot(*edge, color=style["color"], linestyle=":", linewidth=1.1, label=f"{member.label} edge")
+            drawing.keys["edge of stability"] = Line2D([], [], **grey | {"linestyle": ":"}, linewidth=1.1)
         marker = "o" if len(curve.steps) == 1 else drawing.marker  # a line of one point would not be seen
         # out of the layout: to measure a thousand lines takes longer than to draw them, and the axes hold them anyway
         (line,) = axes.plot(*curve, **style | single, label=member.label, marker=marker, markersize=2.5)

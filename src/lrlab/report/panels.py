@@ -34,7 +34,13 @@ _MOST_BAND_VALUES: Final = 2_000_000
 """Values of all runs that the bands of a panel are made from: beyond it, of fewer updates, evenly chosen."""
 _QUARTILES: Final = (0.25, 0.5, 0.75)
 
-Section = Literal["training", "grad", "grad_out", "update", "cosine", "snr", "dead", "weight"]
+_MOST_MARKED: Final = 20
+"""Values up to which each is marked, since a line alone would not show where they are."""
+
+Section = Literal[
+    "training", "grad", "grad_out", "update", "cosine", "snr", "dead", "weight",
+    "sharpness", "preconditioned", "trace", "sam",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Quantity:
     scale: Scale
     smoothed_over: str | None = None
     """What one value belongs to, in the plural, where single values are too noisy to read: 'updates'."""
+    edge: str | None = None
+    """Column of what the values are held against, drawn with them where a run has it."""
 
     def num_values(self, member: Member) -> int:
         """How many values a run has of it."""
@@ -66,6 +74,8 @@ class Line(NamedTuple):
     """Smoothed, where the panel smooths."""
     raw: Curve | None
     """Single values behind it."""
+    edge: Curve | None
+    """What the values are held against."""
 
 
 class Band(NamedTuple):
@@ -120,6 +130,11 @@ class Panel:
         return self.window > 1 and self.num_runs <= _MOST_RAW
 
     @property
+    def has_marks(self) -> bool:
+        """Whether each value is marked on its line."""
+        return self.quantity.scale == "share" or self.num_values <= _MOST_MARKED
+
+    @property
     def drawn_arms(self) -> list[ArmLines]:
         """The arms that have something to show."""
         return [arm for arm in self.arms if arm.lines]
@@ -134,7 +149,7 @@ class Panel:
     def limits(self) -> Limits:
         """Of the vertical axis, for this panel alone."""
         lines = [line for arm in self.arms for line in arm.lines]
-        curves = [curve for line in lines for curve in (line.curve, line.raw) if curve is not None]
+        curves = [curve for line in lines for curve in (line.curve, line.raw, line.edge) if curve is not None]
         return limits_of(np.concatenate([curve.values for curve in curves]), self.quantity.scale)
 
 
@@ -147,9 +162,9 @@ def make_panels(quantities: Sequence[Quantity], members: Sequence[Member]) -> li
         banded = _in_band(arm)
         seeds: list[list[Curve]] = [[] for _ in panels]
         for member in arm:
-            for panel, curves, curve in zip(panels, seeds, _read(panels, member), strict=True):
+            for panel, curves, (curve, edge) in zip(panels, seeds, _read(panels, member), strict=True):
                 if len(curve.steps):
-                    shown = _add_line(panel, index, member, curve)
+                    shown = _add_line(panel, index, member, curve, edge)
                     curves += [_sampled(shown, panel)] if member in banded else []
         for panel, curves in zip(panels, seeds, strict=True):
             if len(curves) >= _FEWEST_FOR_BAND:
@@ -185,24 +200,27 @@ def _empty_panel(quantity: Quantity, members: Sequence[Member], end: float) -> P
     return Panel(quantity, empty, end, max(lengths), sum(length > 0 for length in lengths))
 
 
-def _read(panels: Sequence[Panel], member: Member) -> list[Curve]:
-    """Return what a run has of each panel's quantity, from one reading of its files; nothing where it has none."""
-    columns = [panel.quantity.column for panel in panels]
+def _read(panels: Sequence[Panel], member: Member) -> list[tuple[Curve, Curve | None]]:
+    """Return what a run has of each panel's quantity, and its edge, from one reading of its files; empty if nothing."""
+    columns = [column for panel in panels for column in (panel.quantity.column, panel.quantity.edge)]
     measured = member.run.num_measured
     read = member.run.all_series([column for column in columns if column is not None and measured.get(column)])
-    curves = {column: finite(series) for column, series in read.items()}
+    curves: dict[str | None, Curve] = {column: finite(series) for column, series in read.items()}
+    curves[None] = member.accuracy
     nothing = Curve(np.empty(0), np.empty(0))
-    return [member.accuracy if column is None else curves.get(column, nothing) for column in columns]
+    quantities = [panel.quantity for panel in panels]
+    return [(curves.get(one.column, nothing), curves.get(one.edge) if one.edge else None) for one in quantities]
 
 
-def _add_line(panel: Panel, index: int, member: Member, curve: Curve) -> Curve:
+def _add_line(panel: Panel, index: int, member: Member, curve: Curve, edge: Curve | None) -> Curve:
     """Take a run into a panel; return all of what is drawn of it, not thinned."""
     shown = settled(smooth(curve, panel.window), panel.window)
     at = int(np.argmax(curve.values))
     if panel.peak is None or curve.values[at] > panel.peak[0]:
         panel.peak = float(curve.values[at]), float(curve.steps[at]), member
     thinned = partial(thin, end=panel.end, num_buckets=panel.num_buckets)
-    panel.arms[index].lines.append(Line(member, thinned(shown), thinned(curve) if panel.has_raw else None))
+    raw = thinned(curve) if panel.has_raw else None
+    panel.arms[index].lines.append(Line(member, thinned(shown), raw, edge and thinned(edge)))
     return shown
 
 

@@ -56,6 +56,22 @@ _CHARTS: Final = {
         "Weights",
         "L2 norm of each layer group's weights. Behind a normalisation, larger weights turn less with the same update.",
     ),
+    "sharpness": (
+        "Sharpness",
+        "Largest eigenvalue of the Hessian of the training loss, of all weights and of each group's alone, measured by "
+        "lrlab sharpness at checkpoints. Dotted is the edge of stability: of gradient descent 2 / lr, with momentum "
+        "2 (1 + momentum) / lr. Above it the steepest direction swings up; for Adam, see the next chart.",
+    ),
+    "preconditioned": (
+        "Sharpness as Adam sees it",
+        "The same with each direction scaled by Adam's second moments, as its updates are. Its edge is "
+        "(2 + 2 beta1) / ((1 - beta1) lr), 38 / lr by default.",
+    ),
+    "trace": ("Trace of the Hessian", "Sum of its eigenvalues: the mean curvature, times the number of weights."),
+    "sam": (
+        "SAM sharpness",
+        "How much the loss rises at a distance of 0.05 along its gradient; of a group, its weights alone are moved.",
+    ),
 }
 _STATUS: Final = {
     "running": "is not over: this page shows what was on disk when it was written",

@@ -87,6 +87,12 @@ class Run:
         return tuple(self.num_measured)
 
     @property
+    def later_columns(self) -> frozenset[str]:
+        """Those of the recorded quantities that were measured once the run was made: see `lrlab.runs.afterwards`."""
+        parts = self._read_parts(lambda part: [] if part.name.startswith("part-") else _columns(part))
+        return frozenset(column for part in parts for column in part)
+
+    @property
     def last_step(self) -> int:
         """The last update on record, 0 if there is none."""
         return max((int(chunk.statistics.max) for chunk in self._chunks if chunk.path_in_schema == "step"), default=0)
@@ -131,7 +137,7 @@ class Run:
         """Read every part; one that vanishes under the reader was merged into the first, and all are read again."""
         for _ in range(NUM_TRIES):
             try:
-                return [read(part) for part in sorted((self.directory / storage.METRICS).glob("part-*.parquet"))]
+                return [read(part) for part in sorted((self.directory / storage.METRICS).glob("*.parquet"))]
             except FileNotFoundError:
                 continue
             except (pa.ArrowInvalid, OSError) as error:
@@ -139,6 +145,10 @@ class Run:
         raise storage.StorageError(
             f"{self.directory / storage.METRICS}: its files change faster than they can be read."
         )
+
+
+def _columns(part: Path) -> list[str]:
+    return [name for name in pq.ParquetFile(pa.OSFile(str(part))).schema.names if name != "step"]
 
 
 def _measured(rows: pa.Table, column: str) -> tuple[Series, Series]:

@@ -1,5 +1,6 @@
 """Training: the loop, how a step is computed, the evaluation, the rows that come of it, and the range test."""
 
+from lrlab.training.curvature import Curvature, CurvatureError, measure_curvature
 from lrlab.training.divergence import DivergedError
 from lrlab.training.engine import Engine, EngineError, choose_engine
 from lrlab.training.evaluate import Evaluation, Score, estimate_statistics, evaluate
@@ -9,13 +10,17 @@ from lrlab.training.network import Network
 from lrlab.training.range_test import range_test
 from lrlab.training.records import Recorder, Rows, divergence
 from lrlab.training.restore import restored
+from lrlab.training.surface import LossSurface
 from lrlab.training.sweep import RangeTest, RateRange, Sweep, SweepRecorder
 
 __all__ = [
+    "Curvature",
+    "CurvatureError",
     "DivergedError",
     "Engine",
     "EngineError",
     "Evaluation",
+    "LossSurface",
     "Network",
     "OutOfMemoryError",
     "RangeTest",
@@ -30,6 +35,7 @@ __all__ = [
     "divergence",
     "estimate_statistics",
     "evaluate",
+    "measure_curvature",
     "memory_errors",
     "range_test",
     "restored",

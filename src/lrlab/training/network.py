@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import shutil
@@ -43,6 +44,8 @@ class Network:
     def __init__(self, model: nn.Module, groups: Mapping[str, Sequence[nn.Parameter]], *, engine: Engine) -> None:
         self.model = model
         self.engine = engine
+        self.layers = {name: list(group) for name, group in groups.items()}
+        """Name -> the model's own parameters in the group, which are views of `groups`."""
         parameters = [parameter for group in groups.values() for parameter in group]
         self._num_rows = [-(-sum(parameter.numel() for parameter in group) // ROW) for group in groups.values()]
         self._weights = parameters[0].new_zeros(sum(self._num_rows) * ROW, requires_grad=False)
@@ -111,6 +114,14 @@ class Network:
                 # vectors are normalisations' scales and biases: few numbers, which autocast leaves in full as well
                 source = self._weights if self._half is None or parameter.dim() < 2 else self._half
                 self._working[name] = _view(source, start, parameter).detach().requires_grad_()
+
+    def by_parameter(self, wholes: Mapping[str, Tensor]) -> list[Tensor]:
+        """Numbers of each group, (N,), what the optimizer holds of it for instance, as one view for each parameter."""
+        views = []
+        for name, parameters in self.layers.items():
+            ends = itertools.accumulate(parameter.numel() for parameter in parameters)
+            views += [_view(wholes[name], end - p.numel(), p) for p, end in zip(parameters, ends, strict=True)]
+        return views
 
     def logits(self, images: Tensor) -> Tensor:
         """(B, C, H, W) images -> (B, num_classes) float32 logits, to be differentiated."""

@@ -140,7 +140,7 @@
     const arms = chart.arms.map((arm) => {
       const band = arm.band && Object.fromEntries(Object.entries(arm.band).map(([name, of]) => [name, unpack(of)]));
       const labels = arm.runs.flatMap((run, index) => Array(arm.lengths[index]).fill(labelOf(run)));
-      return { ...arm, band, labels, lines: unpackLines(arm.lines), raw: unpackLines(arm.raw) };
+      return { ...arm, band, labels, lines: unpackLines(arm.lines), raw: unpackLines(arm.raw), edges: unpackLines(arm.edges) };
     });
     return { ...chart, arms };
   }
@@ -160,6 +160,12 @@
         const { steps, values } = arm.raw;
         const line = { color: colour, width: 0.7 };
         behind.push({ ...of("raw"), x: steps, y: placed(chart, values), line, opacity: 0.35, hoverinfo: "skip" });
+      }
+      if (arm.edges) {
+        const { steps, values } = arm.edges;
+        const line = { color: colour, width: 1.2, dash: "dot" };
+        const hovertemplate = `${plain(name)}: edge of stability<br>update %{x:,}: %{customdata:.4~g}<extra></extra>`;
+        behind.push({ ...of("edge"), x: steps, y: placed(chart, values), customdata: values, line, hovertemplate });
       }
       if (arm.band) {
         const { steps, low, median, high } = arm.band;
@@ -190,7 +196,7 @@
           line: { color: colour, width: arm.band ? 0.9 : 1.8, dash: arm.band ? "solid" : dash },
           marker: { color: colour, size: 5 },
           opacity: arm.band ? 0.4 : 1,
-          mode: chart.isShare || arm.lengths.includes(2) ? "lines+markers" : "lines",
+          mode: chart.hasMarks || arm.lengths.includes(2) ? "lines+markers" : "lines",
         });
       }
       if (arm.ends.length) {

@@ -1,0 +1,66 @@
+"""The verbs that measure a run once it is made; no logic. Each imports what it needs in its body."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Group, Parameter
+
+from lrlab.cli.parameters import Json
+from lrlab.cli.parsing import at_least_one
+
+HOW = Group.create_ordered("How it is measured")
+
+RunOrStudy = Annotated[Path, Parameter(name="RUN", help="A run, or a study: all runs of it.")]
+
+
+def sharpness(
+    path: RunOrStudy,
+    /,
+    *,
+    at: Annotated[
+        list[int] | None,
+        Parameter(metavar="STEP", group=HOW, help="Checkpoint to measure at, by its update; repeatable [all]."),
+    ] = None,
+    examples: Annotated[
+        int | None,
+        Parameter(
+            metavar="N", group=HOW, help="Training images in a sample [the first multiple of the batch from 512 on]."
+        ),
+    ] = None,
+    samples: Annotated[
+        int, Parameter(metavar="N", group=HOW, help="Disjoint samples, whose spread is the error [2].")
+    ] = 2,
+    batchnorm: Annotated[
+        Literal["training", "evaluation"],
+        Parameter(
+            metavar="training|evaluation",
+            group=HOW,
+            help="Normalise by the batch, as in training, or by the running statistics [training].",
+        ),
+    ] = "training",
+    vectors: Annotated[
+        int, Parameter(metavar="N", validator=at_least_one, group=HOW, help="Random vectors for the trace [10].")
+    ] = 10,
+    whole: Annotated[
+        bool, Parameter(name="--whole", negative="", group=HOW, help="Leave out the layer groups: a third of the time.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Measure how sharp the loss is at a run's checkpoints: Hessian, SAM, and the edge of stability."""
+    from lrlab.cli.output import Output
+    from lrlab.experiments import SharpnessPlan, measure_sharpness
+    from lrlab.runs import find_runs
+
+    plan = SharpnessPlan(samples, examples, batchnorm, by_group=not whole, num_vectors=vectors)
+    output, measured = Output(json=json), []
+    for run in find_runs(path):
+        output.say(f"{run.directory}:")
+        for found in measure_sharpness(run, plan, at=at):
+            output.say(f"  {found.sentence}")
+            measured.append({"run": str(run.directory), "step": found.step, "values": found.values()})
+    if not measured:
+        output.say("all of it is measured already; lrlab report shows it")
+    output.document({"measured": measured})
+    return 0

@@ -1,0 +1,87 @@
+"""What is measured of a run once it is made: rows beside those of its training, and facts in run.json."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lrlab.runs import storage
+from lrlab.runs.events import EventWriter
+from lrlab.runs.lock import lock_run
+from lrlab.runs.reader import read_info
+
+AddRow = Callable[[int, Mapping[str, float | None]], None]
+"""Update, column -> value, None where there is none."""
+
+
+@contextmanager
+def later_rows(run: Path, name: str, *, how: Mapping[str, Any]) -> Iterator[tuple[set[int], AddRow]]:
+    """Add rows to metrics/<name>.parquet, which a reader takes with those of the training, and to TensorBoard.
+
+    Each is on disk when the call returns, so that what was measured is kept whatever comes next.
+
+    Args:
+        run: the run's directory, whose lock is held meanwhile.
+        name: of the measurement.
+        how: it is made; kept in run.json, and the same for all rows.
+    Yields: the updates that are there already, and what adds a row; one of the same update is replaced.
+    Raises: RunError if rows are there that were measured otherwise; LockedError, StorageError.
+    """
+    file = run / storage.METRICS / f"{name}.parquet"
+    with lock_run(run):
+        info = read_info(run)
+        rows = storage.read_part(file) if file.exists() else None
+        if rows is not None and info.get(name) != how:
+            changed = {key: value for key, value in info.get(name, {}).items() if how.get(key) != value}
+            raise storage.RunError(
+                f"{run}: its {name} was measured with {_listed(changed)}, and this time it would be with "
+                f"{_listed({key: how.get(key) for key in changed})}; such rows cannot stand side by side. "
+                f"Measure as before, or delete {file}."
+            )
+        storage.write_json(run / storage.INFO, {**info, name: dict(how)})
+        with closing(EventWriter(run)) as events:
+
+            def add(step: int, values: Mapping[str, float | None]) -> None:
+                nonlocal rows
+                row = pa.table({"step": pa.array([step], pa.int64())} | {c: _cell(v) for c, v in values.items()})
+                others = [] if rows is None else [rows.filter(pc.not_equal(rows["step"], step))]
+                rows = pa.concat_tables([*others, row], promote_options=storage.PROMOTION).sort_by("step")
+                storage.write_part(file, rows)
+                events.add(step, scalars=_there(values), pngs={}, at=time.time())
+
+            yield set() if rows is None else set(rows["step"].to_pylist()), add
+
+
+def write_finding(run: Path, name: str, finding: Mapping[str, Any], *, step: int, scalars: Mapping[str, float]) -> None:
+    """Write what was found out about a run as a whole into run.json, and the numbers of it to TensorBoard.
+
+    Args:
+        run: the run's directory, whose lock is taken.
+        name: key in run.json; what stands there is replaced.
+        finding: of plain values.
+        step: update that the numbers are of.
+        scalars: tag -> number.
+    Raises: LockedError, StorageError.
+    """
+    with lock_run(run):
+        storage.write_json(run / storage.INFO, {**read_info(run), name: dict(finding)})
+        with closing(EventWriter(run)) as events:
+            events.add(step, scalars=scalars, pngs={}, at=time.time())
+
+
+def _cell(value: float | None) -> pa.Array:
+    return pa.array([value], pa.float64())
+
+
+def _there(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in settings.items())
