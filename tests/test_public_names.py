@@ -17,6 +17,7 @@ PUBLIC = {
         "DeadReluProbe",
         "GradientCosineProbe",
         "GradientProbe",
+        "NoiseScaleProbe",
         "OutputGradientProbe",
         "Probe",
         "UpdateRatioProbe",

@@ -1,10 +1,13 @@
 """Names become the right objects, and wrong names an explanation."""
 
+import pytest
 import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW
 
-from lrlab.config import AveragingConfig, ModelConfig, OptimizerConfig
+from lrlab.config import AveragingConfig, ConfigError, ModelConfig, OptimizerConfig, parse_config
+from lrlab.data import load_digits_data
+from lrlab.experiments import Experiment
 from lrlab.experiments.build import build_average, build_model, build_optimizer
 
 
@@ -64,3 +67,9 @@ def test_an_average_is_the_one_of_its_formula() -> None:
 
 def test_no_decay_is_no_average() -> None:
     assert build_average(AveragingConfig(), nn.Linear(1, 1)) is None
+
+
+def test_noise_needs_a_batch_of_two_parts() -> None:
+    table = {"batch_size": 3, "model": {"width": 2}, "steps": 1, "telemetry": {"noise_every": 1}}
+    with pytest.raises(ConfigError, match=r"telemetry.noise_every: .* a batch of 3 has no two parts of two images"):
+        Experiment(parse_config(table), data=load_digits_data())

@@ -44,6 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.1,
     },
     "every layer at every update": {"telemetry": {"layers_every": 1, "flush_every": 7}},
+    "noise at every third": {"telemetry": {"noise_every": 3, "flush_every": 7}},
     "every layer at every seventh": {"telemetry": {"layers_every": 7, "flush_every": 5}},
     "torch's own": {"schedule": {"name": "torch:CosineAnnealingWarmRestarts", "T_0": 7}},
 }

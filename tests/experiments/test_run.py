@@ -80,7 +80,7 @@ def test_a_run_leaves_everything_in_its_directory(tmp_path: Path, digits: ImageD
 
 def test_what_the_layers_say_is_in_the_rows_and_changes_no_weight(tmp_path: Path, digits: ImageData) -> None:
     run(tmp_path / "without", digits)
-    run(tmp_path / "with", digits, telemetry={"layers_every": 10, "flush_every": 7})
+    run(tmp_path / "with", digits, telemetry={"layers_every": 10, "noise_every": 10, "flush_every": 7})
     sgd = {"optimizer": {"name": "sgd", "lr": 0.01}, "telemetry": {"layers_every": 10}}
     run(tmp_path / "sgd", digits, **sgd)
 
@@ -92,6 +92,8 @@ def test_what_the_layers_say_is_in_the_rows_and_changes_no_weight(tmp_path: Path
         ]
         steps, values = made.series(f"{quantity}/layer2")
         assert steps.tolist() == [10, 20, 30] and all(map(math.isfinite, values))
+    assert made.series("grad_variance/whole")[0].tolist() == [10, 20, 30]
+    assert all(variance > 0 for variance in made.series("grad_variance/layer2")[1])
     assert [column for column in made.columns if column.startswith("dead_relu/")] == [
         f"dead_relu/{name}"
         for name in names[:-1]  # behind the linear layer there is none

@@ -131,6 +131,9 @@ class TelemetryConfig(Part):
     layers_every: Count | None = None
     """Updates between two measurements of each layer group's weights, how far the update moves them, the cosine of
     successive gradients, dead ReLUs and, with Adam, its signal-to-noise ratio; left out, they are not measured."""
+    noise_every: Count | None = None
+    """Updates between two measurements of the gradient's noise scale, each of which costs about one more update; left
+    out, it is not measured."""
     flush_every: Count = 1000
     """Updates between two writes of recorded rows to disk."""
 

@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lrlab.config import AveragingConfig, ConfigError, DataConfig, ModelConfig, OptimizerConfig, TelemetryConfig
-from lrlab.data import CIFAR10, CIFAR100, DataError, ImageData, load_cifar, load_digits_data, load_folder, set_aside
+from lrlab.config import (
+    AveragingConfig,
+    ConfigError,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    TelemetryConfig,
+)
+from lrlab.data import (
+    CIFAR10,
+    CIFAR100,
+    Batch,
+    DataError,
+    ImageData,
+    load_cifar,
+    load_digits_data,
+    load_folder,
+    set_aside,
+)
 from lrlab.models import LayerGroups, resnet18, resnet34
-from lrlab.probes import AdamSnrProbe, DeadReluProbe, GradientCosineProbe, Probe, UpdateRatioProbe, WeightNormProbe
+from lrlab.probes import (
+    AdamSnrProbe,
+    DeadReluProbe,
+    GradientCosineProbe,
+    NoiseScaleProbe,
+    Probe,
+    UpdateRatioProbe,
+    WeightNormProbe,
+)
 
 MODELS = {"resnet18": resnet18, "resnet34": resnet34}
+MOST_NOISE_PARTS = 8
+"""Of a batch: enough for the spread of their gradients, few enough to be computed as fast as the whole batch."""
 ARCHIVES = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 
 
@@ -74,6 +105,36 @@ def build_layer_probes(
     ]
     has_moments = all("betas" in group for group in optimizer.param_groups)
     return [*probes, AdamSnrProbe(groups, optimizer, every=every)] if has_moments else probes
+
+
+def build_noise_probe(
+    config: RunConfig, model: nn.Module, groups: LayerGroups, batches: Callable[[int], Batch]
+) -> list[NoiseScaleProbe]:
+    """Make the probe of the gradient's noise, where it is asked for.
+
+    Args:
+        config: of the run.
+        model: in training mode when the probe measures.
+        groups: of the model's own parameters.
+        batches: update -> what it learns from.
+    Raises: ConfigError for a batch that has no two parts of two examples.
+    """
+    every = config.telemetry.noise_every
+    if every is None:
+        return []
+    num_parts = min(MOST_NOISE_PARTS, config.batch_size // 2)
+    if num_parts < 2:
+        raise ConfigError(
+            f"telemetry.noise_every: the noise is how parts of a batch differ, and a batch of {config.batch_size} has "
+            "no two parts of two images. Raise batch_size to 4 at least, or leave the key out."
+        )
+
+    def batch(step: int) -> tuple[Tensor, Tensor]:
+        found = batches(step)
+        return found.images.contiguous(memory_format=torch.channels_last), found.labels
+
+    criterion = partial(F.cross_entropy, label_smoothing=config.label_smoothing)
+    return [NoiseScaleProbe(groups, model, batch, criterion=criterion, num_parts=num_parts, every=every)]
 
 
 def build_average(config: AveragingConfig, model: nn.Module) -> AveragedModel | None:

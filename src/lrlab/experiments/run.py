@@ -11,7 +11,14 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lrlab.config import ConfigError, RunConfig
 from lrlab.data import Augmentation, Batches, ImageData, evaluation_batches
-from lrlab.experiments.build import build_average, build_data, build_layer_probes, build_model, build_optimizer
+from lrlab.experiments.build import (
+    build_average,
+    build_data,
+    build_layer_probes,
+    build_model,
+    build_noise_probe,
+    build_optimizer,
+)
 from lrlab.experiments.build_scheduler import build_scheduler
 from lrlab.experiments.facts import describe
 from lrlab.experiments.session import Event, Session
@@ -75,6 +82,7 @@ class Experiment:
             GradientProbe(groups, every=config.telemetry.every, sums=self.network.gradient_sums),
             OutputGradientProbe(dict(self.model.named_children()), every=config.telemetry.outputs_every),
             *build_layer_probes(config.telemetry, self.model, groups, self.optimizer),
+            *build_noise_probe(config, self.model, self.network.layers, self.batches.batch),
         ]
         self.status: Status | None = None
         """How the run stands in its directory; None until there is one."""

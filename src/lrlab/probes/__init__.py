@@ -5,6 +5,7 @@ from lrlab.probes.base import Probe
 from lrlab.probes.dead_relu import DeadReluProbe
 from lrlab.probes.gradient import GradientProbe
 from lrlab.probes.gradient_cosine import GradientCosineProbe
+from lrlab.probes.noise_scale import NoiseScaleProbe
 from lrlab.probes.output_gradient import OutputGradientProbe
 from lrlab.probes.update_ratio import UpdateRatioProbe
 from lrlab.probes.weight_norm import WeightNormProbe
@@ -14,6 +15,7 @@ __all__ = [
     "DeadReluProbe",
     "GradientCosineProbe",
     "GradientProbe",
+    "NoiseScaleProbe",
     "OutputGradientProbe",
     "Probe",
     "UpdateRatioProbe",

@@ -26,6 +26,7 @@ _LAYERS: Final[Mapping[Section, tuple[str, str, str, Scale]]] = {
     "update": ("update_ratio", "update over weights", "length of the update over that of the weights", "log"),
     "cosine": ("grad_cosine", "cosine of successive gradients", "cosine with the gradient before", "signed"),
     "snr": ("adam_snr", "signal to noise in Adam's moments", "first moment squared over the second", "log"),
+    "noise": ("noise_scale", "noise scale of the gradient", "noise scale, examples", "log"),
     "dead": ("dead_relu", "dead ReLUs", "share of units that are zero for a whole batch", "share"),
     "weight": ("weight_l2", "weights", "L2 norm of the weights", "log"),
     "sharpness": ("hessian_max", "sharpness", "largest eigenvalue of the Hessian", "log"),

@@ -38,7 +38,7 @@ _MOST_MARKED: Final = 20
 """Values up to which each is marked, since a line alone would not show where they are."""
 
 Section = Literal[
-    "training", "grad", "grad_out", "update", "cosine", "snr", "dead", "weight",
+    "training", "grad", "grad_out", "update", "cosine", "snr", "noise", "dead", "weight",
     "sharpness", "preconditioned", "trace", "sam",
 ]  # fmt: skip
 

@@ -47,6 +47,11 @@ _CHARTS: Final = {
         "Square of Adam's first moment over its second, each summed over a group: 1 where all batches agree, about "
         "0.05 (with beta1 = 0.9) where they have nothing in common.",
     ),
+    "noise": (
+        "Noise scale",
+        "Variance of an example's gradient over the square of the expected one: about the batch size beyond which more "
+        "examples hardly help. Means over the last measurements; missing where the gradient is lost in the noise.",
+    ),
     "dead": (
         "Dead ReLUs",
         "Share of a group's channels that are zero at all places for every example of a batch: no gradient flows back "
