@@ -28,10 +28,11 @@ PUBLIC = {
         "SignalScheduler", "SlopeLR", "SnrLR", "StationarityLR", "WeakGradients", "refined_multipliers",
     },
     "lrlab.training": {
-        "Curvature", "CurvatureError", "DivergedError", "Engine", "EngineError", "Evaluation", "LossSurface",
-        "Network", "OutOfMemoryError", "RangeTest", "RateRange", "Recorder", "Rows", "Score", "Sweep",
-        "SweepRecorder", "Update", "choose_engine", "divergence", "estimate_statistics", "evaluate",
-        "measure_curvature", "memory_errors", "range_test", "restored", "train",
+        "Calibration", "Curvature", "CurvatureError", "DivergedError", "Engine", "EngineError", "Evaluation",
+        "LossSurface", "Network", "OutOfMemoryError", "RangeTest", "RateRange", "Recorder", "Rows", "Score",
+        "Sweep", "SweepRecorder", "Update", "calibrate", "choose_engine", "divergence", "estimate_statistics",
+        "evaluate", "features", "measure_curvature", "memory_errors", "predict", "range_test", "restored",
+        "train",
     },
     "lrlab.runs": {
         "Checkpoint", "DamagedError", "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError",

@@ -64,3 +64,40 @@ def sharpness(
         output.say("all of it is measured already; lrlab report shows it")
     output.document({"measured": measured})
     return 0
+
+
+def generalisation(
+    path: RunOrStudy,
+    /,
+    *,
+    images: Annotated[
+        int | None, Parameter(metavar="N", group=HOW, help="Images to measure on, and as many training images [all].")
+    ] = None,
+    other: Annotated[
+        str | None,
+        Parameter(
+            metavar="NAME",
+            group=HOW,
+            help="Data set of the linear probe: cifar10, cifar100, digits, folder:DIR [digits, unless learnt].",
+        ),
+    ] = None,
+    other_dir: Annotated[
+        Path | None, Parameter(metavar="DIR", group=HOW, help="Folder with its archive or files [a cache].")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Measure how well a finished run generalises: gap, calibration, corruptions, and features."""
+    from lrlab.cli.options import data_flags, read_config
+    from lrlab.cli.output import Output
+    from lrlab.experiments import figures, measure_generalisation
+    from lrlab.runs import find_runs
+
+    probed = read_config(None, data_flags(other, other_dir), None).data if other else None
+    output, measured = Output(json=json), []
+    for run in find_runs(path):
+        finding = measure_generalisation(run, num_images=images, other=probed)
+        output.say(f"{run.directory}: update {finding['step']:,}, {finding['images']:,} {finding['split']} images")
+        output.table(("", "value"), [(name, f"{value:.4f}") for name, value in figures(finding).items()])
+        measured.append({"run": str(run.directory), "generalisation": finding})
+    output.document({"measured": measured})
+    return 0

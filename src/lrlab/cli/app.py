@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from lrlab import __version__
-from lrlab.cli.afterwards import sharpness
+from lrlab.cli.afterwards import generalisation, sharpness
 from lrlab.cli.ask import calibrate, data_app, lr_find, preview, refine, replay
 from lrlab.cli.parameters import (
     COMPARED,
@@ -216,7 +216,7 @@ def compare(
     return 0
 
 
-for verb in (sharpness, preview, lr_find, replay, calibrate, refine):
+for verb in (sharpness, generalisation, preview, lr_find, replay, calibrate, refine):
     app.command(verb, group=ASK)
 data_app.group = (ASK,)
 app.command(data_app)

@@ -12,6 +12,7 @@ from lrlab.data.cifar import (
     fetch_cifar,
     load_cifar,
 )
+from lrlab.data.corruptions import CORRUPTIONS, STRENGTHS, corrupt, shifted
 from lrlab.data.digits import load_digits_data
 from lrlab.data.folder import load_folder
 from lrlab.data.images import DataError, ImageData, Split, image_data, set_aside, summary
@@ -20,6 +21,8 @@ from lrlab.data.randomness import order
 __all__ = [
     "CIFAR10",
     "CIFAR100",
+    "CORRUPTIONS",
+    "STRENGTHS",
     "Augmentation",
     "Batch",
     "Batches",
@@ -30,6 +33,7 @@ __all__ = [
     "Split",
     "cache_directory",
     "check_cifar",
+    "corrupt",
     "evaluation_batches",
     "fetch_cifar",
     "image_data",
@@ -39,5 +43,6 @@ __all__ = [
     "normalise",
     "order",
     "set_aside",
+    "shifted",
     "summary",
 ]

@@ -110,7 +110,8 @@ class RunWriter:
             raise DamagedError(f"{checkpoint.path}: {POSITION} is not what lrlab writes.") from error
         rewind(self.directory, checkpoint.step, sizes=sizes)
         prune(self.directory, keep=config.checkpoint.keep)  # which a killed process may have left undone
-        before = self.before = read_info(self.directory)
+        # what was found out about the network that it ended with is not of the one that it comes to now
+        before = self.before = {k: v for k, v in read_info(self.directory).items() if k != "generalisation"}
         went_on = [*before.get("resumed", []), {"step": checkpoint.step, "status": before["status"]}]
         self._info = {**before, **_begun(), "resumed": went_on}
         storage.write_whole(self.directory / storage.CONFIG, to_toml(config).encode())

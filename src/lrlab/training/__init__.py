@@ -1,9 +1,10 @@
 """Training: the loop, how a step is computed, the evaluation, the rows that come of it, and the range test."""
 
+from lrlab.training.calibration import Calibration, calibrate
 from lrlab.training.curvature import Curvature, CurvatureError, measure_curvature
 from lrlab.training.divergence import DivergedError
 from lrlab.training.engine import Engine, EngineError, choose_engine
-from lrlab.training.evaluate import Evaluation, Score, estimate_statistics, evaluate
+from lrlab.training.evaluate import Evaluation, Score, estimate_statistics, evaluate, features, predict
 from lrlab.training.loop import Update, train
 from lrlab.training.memory import OutOfMemoryError, memory_errors
 from lrlab.training.network import Network
@@ -14,6 +15,7 @@ from lrlab.training.surface import LossSurface
 from lrlab.training.sweep import RangeTest, RateRange, Sweep, SweepRecorder
 
 __all__ = [
+    "Calibration",
     "Curvature",
     "CurvatureError",
     "DivergedError",
@@ -31,12 +33,15 @@ __all__ = [
     "Sweep",
     "SweepRecorder",
     "Update",
+    "calibrate",
     "choose_engine",
     "divergence",
     "estimate_statistics",
     "evaluate",
+    "features",
     "measure_curvature",
     "memory_errors",
+    "predict",
     "range_test",
     "restored",
     "train",

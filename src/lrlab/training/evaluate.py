@@ -67,6 +67,37 @@ def evaluate(
 
 
 @torch.no_grad()
+def predict(model: nn.Module, batches: Iterable[Tensor], *, engine: Engine) -> Tensor:
+    """Return a model's logits for images, (N, num_classes), in evaluation mode; its modes are as before afterwards.
+
+    Args:
+        model: placed by the engine.
+        batches: (B, C, H, W) each.
+        engine: how to compute.
+    """
+    with _evaluation_mode(model):
+        return torch.cat([engine.logits(model, images) for images in batches])
+
+
+@torch.no_grad()
+def features(model: nn.Module, batches: Iterable[Tensor], *, engine: Engine) -> Tensor:
+    """Return what a model hands to its last linear layer, (N, D), for images as `predict` takes them.
+
+    Raises: ValueError if it has no linear layer.
+    """
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise ValueError("features: they are what the last nn.Linear is given, and the model has none.")
+    seen: list[Tensor] = []
+    handle = linear[-1].register_forward_pre_hook(lambda module, args: seen.append(args[0].float().flatten(1)))
+    try:
+        predict(model, batches, engine=engine)
+    finally:
+        handle.remove()
+    return torch.cat(seen)
+
+
+@torch.no_grad()
 def estimate_statistics(model: nn.Module, batches: Iterable[Tensor], *, engine: Engine) -> None:
     """Put the statistics of batch normalisation, as they are for these images, in place of a model's running ones.
 
