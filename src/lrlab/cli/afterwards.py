@@ -89,8 +89,9 @@ def generalisation(
     """Measure how well a finished run generalises: gap, calibration, corruptions, and features."""
     from lrlab.cli.options import data_flags, read_config
     from lrlab.cli.output import Output
-    from lrlab.experiments import figures, measure_generalisation
+    from lrlab.experiments import measure_generalisation
     from lrlab.runs import find_runs
+    from lrlab.runs.afterwards import figures
 
     probed = read_config(None, data_flags(other, other_dir), None).data if other else None
     output, measured = Output(json=json), []

@@ -184,7 +184,12 @@ def compare(
         str | None, Parameter(metavar="ARM", group=COMPARED, help="Compare all others with it alone [every pair].")
     ] = None,
     measure: Annotated[
-        str | None, Parameter(metavar="NAME", group=COMPARED, help="As in a run's result [test_accuracy].")
+        str | None,
+        Parameter(
+            metavar="NAME",
+            group=COMPARED,
+            help="As in a run's result, a column of the rows, or generalisation/ece [test_accuracy].",
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,

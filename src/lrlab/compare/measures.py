@@ -1,13 +1,17 @@
-"""What runs are compared by: a figure of their last evaluation, and when it first reached a target."""
+"""What runs are compared by: a figure of their last evaluation, or a quantity that was measured beside it."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
+
+import numpy as np
 
 from lrlab.config.parts import unknown
 from lrlab.runs import Run
+from lrlab.runs.afterwards import GENERALISATION, figures
 
 KINDS: Final = ("accuracy", "loss", "accuracy_mirror")
 
@@ -36,6 +40,11 @@ class Measure:
     def words(self) -> str:
         """As in a sentence."""
         return f"{self.split} {self.kind.replace('_mirror', ' with mirror images')}"
+
+    @property
+    def better(self) -> Literal["more", "less"] | None:
+        """Which is better; None where neither is, by itself."""
+        return "more" if self.is_accuracy else "less"
 
     @property
     def is_accuracy(self) -> bool:
@@ -75,6 +84,56 @@ class Measure:
         return " points" if self.is_accuracy else ""
 
 
+@dataclass(frozen=True)
+class MeasuredBeside(Measure):
+    """A quantity of the rows, `hessian_max/whole` for instance, or of how a run generalises, `generalisation/ece`."""
+
+    split: str = ""
+    kind: str = ""
+    column: str = ""
+
+    @property
+    def name(self) -> str:
+        """As in the rows."""
+        return self.column
+
+    @property
+    def words(self) -> str:
+        """As in a sentence."""
+        return self.column
+
+    @property
+    def better(self) -> None:
+        """Neither: how sharp a minimum is, say, is no merit by itself."""
+        return
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether differences are in points."""
+        return False
+
+    def final(self, run: Run) -> float | None:
+        """Return the mean over the last tenth of its values, one at least, since single ones are noisy."""
+        if self.column.startswith(f"{GENERALISATION}/"):
+            return figures(run.info.get(GENERALISATION) or {}).get(self.column.removeprefix(f"{GENERALISATION}/"))
+        if self.column not in run.columns:
+            return None
+        _, values = run.series(self.column)
+        return float(np.mean(values[-max(1, len(values) // 10) :]))
+
+    def difference_text(self, value: float) -> str:
+        """Write a difference with its sign."""
+        return f"{value:+.3g}"
+
+    def size_text(self, value: float) -> str:
+        """Write the size of a difference, without a sign."""
+        return f"{value:.3g}"
+
+    def value_text(self, value: float) -> str:
+        """Write a value."""
+        return f"{value:.4g}"
+
+
 def choose_measure(name: str | None, runs: Sequence[Run]) -> Measure:
     """Return the measure of that name; without one, the accuracy on the images that the runs were evaluated on.
 
@@ -84,9 +143,25 @@ def choose_measure(name: str | None, runs: Sequence[Run]) -> Measure:
     if name is None and len(splits) > 1:
         raise CompareError("Some runs were evaluated on test images, some on validation images: compare them apart.")
     known = {measure.name: measure for split in splits for kind in KINDS for measure in [Measure(split, kind)]}
+    if name is not None and "/" in name:
+        return _measured_beside(name, runs)
     if name is not None and name not in known:
-        raise CompareError(unknown("measure", name, known))
+        raise CompareError(unknown("measure", name, [*known, "<a column of the rows>"]))
     return known[name or f"{splits[0]}_accuracy"]
+
+
+def _measured_beside(name: str, runs: Sequence[Run]) -> Measure:
+    found = MeasuredBeside(column=name)
+    if all(found.final(run) is None for run in runs):
+        columns = {column for run in runs for column in run.columns} - {"step", "epoch"}
+        beside = {
+            f"{GENERALISATION}/{figure}" for run in runs for figure in figures(run.info.get(GENERALISATION) or {})
+        }
+        nearest = difflib.get_close_matches(name, sorted(columns | beside), n=1, cutoff=0.5)
+        quantities = sorted({column.split("/")[0] for column in columns | beside})
+        hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+        raise CompareError(f"No run has measured '{name}'. Measured, by group: {', '.join(quantities)}.{hint}")
+    return found
 
 
 def read_targets(texts: Sequence[str], measure: Measure, tasks: Sequence[str]) -> dict[str, float]:
@@ -94,6 +169,8 @@ def read_targets(texts: Sequence[str], measure: Measure, tasks: Sequence[str]) -
 
     Raises: CompareError for what is no such thing.
     """
+    if texts and measure.better is None:
+        raise CompareError(f"--target: there is none for {measure.name}, of which neither more nor less is better.")
     found: dict[str, float] = {}
     for text in texts:
         task, equals, number = text.rpartition("=")

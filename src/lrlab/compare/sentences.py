@@ -35,7 +35,10 @@ def _finding(found: Difference, comparison: Comparison) -> str:
         return f"{arm} and {reference} have the same {measure.words} in all {found.num_seeds} seeds."
     evidence = _evidence(found, comparison)
     if found.verdict == "different":
-        better = (found.mean > 0) == measure.is_accuracy
+        if measure.better is None:
+            larger = "larger" if found.mean > 0 else "smaller"
+            return f"{arm} has a {larger} {measure.words} than {reference}: {size} ({evidence})."
+        better = (found.mean > 0) == (measure.better == "more")
         return f"{arm} is {'better' if better else 'worse'} than {reference}: {measure.words} {size} ({evidence})."
     return (
         f"No evidence of a difference between {arm} and {reference}: {measure.words} {size} with {arm} ({evidence})."

@@ -2,7 +2,7 @@
 
 from lrlab.experiments.build import build_data
 from lrlab.experiments.data_sets import check_data_set, fetch_data_set, list_data_sets
-from lrlab.experiments.generalisation import figures, measure_generalisation
+from lrlab.experiments.generalisation import measure_generalisation
 from lrlab.experiments.preview import preview_rates
 from lrlab.experiments.range_test import RangeTestPlan, plan_range_test, run_range_test
 from lrlab.experiments.refine import refine_run
@@ -30,7 +30,6 @@ __all__ = [
     "calibrate_rule",
     "check_data_set",
     "fetch_data_set",
-    "figures",
     "list_data_sets",
     "measure_generalisation",
     "measure_sharpness",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -29,12 +29,10 @@ from lrlab.experiments.facts import check_same_data
 from lrlab.experiments.run import Experiment
 from lrlab.experiments.state import MODEL
 from lrlab.runs import Run, RunError, sound_checkpoints
-from lrlab.runs.afterwards import write_finding
+from lrlab.runs.afterwards import GENERALISATION, figures, write_finding
 from lrlab.training import calibrate, features, predict
 from lrlab.training.checkpoint import load_model
 
-GENERALISATION: Final = "generalisation"
-"""Key in run.json."""
 MOST_FITTED: Final = 10_000
 """Images of the other data set that the linear probe is fitted to."""
 _SEED: Final = 0
@@ -76,14 +74,6 @@ def measure_generalisation(
     scalars = {f"{GENERALISATION}/{name}": value for name, value in figures(finding).items()}
     write_finding(run.directory, GENERALISATION, finding, step=checkpoints[0].step, scalars=scalars)
     return finding
-
-
-def figures(finding: Mapping[str, Any]) -> dict[str, float]:
-    """Return the figures of a finding that are one number each."""
-    named = {name: value for name, value in finding.items() if isinstance(value, float)}
-    if finding.get("linear_probe"):
-        named["linear_probe_accuracy"] = finding["linear_probe"]["accuracy"]
-    return named
 
 
 class _Measured:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +15,9 @@ from lrlab.runs import storage
 from lrlab.runs.events import EventWriter
 from lrlab.runs.lock import lock_run
 from lrlab.runs.reader import read_info
+
+GENERALISATION: Final = "generalisation"
+"""Key in run.json of how well a run generalises."""
 
 AddRow = Callable[[int, Mapping[str, float | None]], None]
 """Update, column -> value, None where there is none."""
@@ -73,6 +76,14 @@ def write_finding(run: Path, name: str, finding: Mapping[str, Any], *, step: int
         storage.write_json(run / storage.INFO, {**read_info(run), name: dict(finding)})
         with closing(EventWriter(run)) as events:
             events.add(step, scalars=scalars, pngs={}, at=time.time())
+
+
+def figures(finding: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures of how a run generalises that are one number each; none of an empty finding."""
+    named = {name: value for name, value in finding.items() if isinstance(value, float)}
+    if finding.get("linear_probe"):
+        named["linear_probe_accuracy"] = finding["linear_probe"]["accuracy"]
+    return named
 
 
 def _cell(value: float | None) -> pa.Array:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from lrlab.config import RunConfig, to_toml
 from lrlab.runs import storage
+from lrlab.runs.afterwards import GENERALISATION
 from lrlab.runs.background import Background
 from lrlab.runs.checkpoints import Checkpoint, DamagedError, newest_sound, prune, write_checkpoint
 from lrlab.runs.directory import check_resumable, check_vacant, clear
@@ -111,7 +112,7 @@ class RunWriter:
         rewind(self.directory, checkpoint.step, sizes=sizes)
         prune(self.directory, keep=config.checkpoint.keep)  # which a killed process may have left undone
         # what was found out about the network that it ended with is not of the one that it comes to now
-        before = self.before = {k: v for k, v in read_info(self.directory).items() if k != "generalisation"}
+        before = self.before = {k: v for k, v in read_info(self.directory).items() if k != GENERALISATION}
         went_on = [*before.get("resumed", []), {"step": checkpoint.step, "status": before["status"]}]
         self._info = {**before, **_begun(), "resumed": went_on}
         storage.write_whole(self.directory / storage.CONFIG, to_toml(config).encode())

@@ -1,0 +1,66 @@
+"""What runs are compared by beside their evaluations: columns of the rows, and how they generalise."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lrlab.compare import CompareError, compare_runs, sentence
+from lrlab.compare.measures import choose_measure
+from lrlab.config import parse_config
+from lrlab.runs import Run, RunWriter, read_run
+
+
+def write(directory: Path, *, seed: int, cosines: list[float], ece: float | None = None) -> Run:
+    with RunWriter(directory, parse_config({"steps": len(cosines), "seed": seed})) as writer:
+        writer.describe(data={"name": "digits"})
+        steps = np.arange(1, len(cosines) + 1)
+        writer.write_rows({"step": steps, "grad_cosine/stem": np.array(cosines)})
+        result = {"test_accuracy": 0.5, "test_loss": 1.0, "steps": len(cosines), "train_seconds": 1.0}
+        writer.finish("complete", result)
+    if ece is not None:
+        info = json.loads((directory / "run.json").read_text())
+        finding = {"ece": ece, "images": 10, "linear_probe": {"accuracy": 0.25}}
+        (directory / "run.json").write_text(json.dumps({**info, "generalisation": finding}))
+    return read_run(directory)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Run]:
+    made = []
+    for seed in range(3):
+        rising = [0.0] * 27 + [1.0, 2.0, 3.0 + seed]
+        made.append(write(tmp_path / f"up-seed{seed}", seed=seed, cosines=rising, ece=0.1 + seed / 100))
+        made.append(write(tmp_path / f"flat-seed{seed}", seed=seed, cosines=[0.01 * seed] * 30, ece=0.2))
+    return made
+
+
+def test_a_column_counts_by_the_mean_of_its_last_tenth(runs: list[Run]) -> None:
+    comparison = compare_runs(runs, measure="grad_cosine/stem")
+
+    arms = {arm.name: list(arm.values.values()) for arm in comparison.arms}
+    assert arms["up"] == pytest.approx([2, 7 / 3, 8 / 3])
+    assert arms["flat"] == pytest.approx([0, 0.01, 0.02])
+    (found,) = comparison.differences
+    assert found.verdict == "different"
+    # neither more nor less is better
+    assert "up has a larger grad_cosine/stem than flat" in sentence(found, comparison) or (
+        "flat has a smaller grad_cosine/stem than up" in sentence(found, comparison)
+    )
+
+
+def test_how_a_run_generalises_is_compared_under_the_tag_that_tensorboard_has(runs: list[Run]) -> None:
+    comparison = compare_runs(runs, measure="generalisation/ece")
+    arms = {arm.name: list(arm.values.values()) for arm in comparison.arms}
+    assert arms == {"up": pytest.approx([0.1, 0.11, 0.12]), "flat": [0.2, 0.2, 0.2]}
+    assert choose_measure("generalisation/linear_probe_accuracy", runs).final(runs[0]) == 0.25
+
+
+def test_what_no_run_has_measured_is_refused_with_the_nearest(runs: list[Run]) -> None:
+    with pytest.raises(CompareError, match=r"No run has measured 'grad_cosin/stem'.*Did you mean 'grad_cosine/stem'"):
+        compare_runs(runs, measure="grad_cosin/stem")
+    with pytest.raises(CompareError, match=r"Unknown measure 'acuracy'.*test_accuracy.*<a column of the rows>"):
+        compare_runs(runs, measure="acuracy")
+    with pytest.raises(CompareError, match=r"--target: there is none for grad_cosine/stem"):
+        compare_runs(runs, measure="grad_cosine/stem", targets=["0.5"])
