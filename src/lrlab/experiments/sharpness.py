@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -59,6 +60,8 @@ class Sharpness:
     samples: Sequence[Curvature]
     edges: Mapping[str, float | None]
     """Column -> eigenvalue from which the rate of that update makes the optimizer oscillate."""
+    seconds: float
+    """That it took."""
 
     @property
     def sentence(self) -> str:
@@ -73,7 +76,8 @@ class Sharpness:
         if (edge := self.edges.get(f"preconditioned_edge/{WHOLE}")) is not None:
             parts.append(f"the edge of that {edge:.3g}")
         parts.append(f"trace {row[f'hessian_trace/{WHOLE}']:.3g}")
-        return ", ".join([*parts, f"SAM sharpness {row[f'sam_sharpness/{WHOLE}']:.3g}"])
+        parts.append(f"SAM sharpness {row[f'sam_sharpness/{WHOLE}']:.3g}")
+        return f"{', '.join(parts)}; {self.seconds:,.0f} s"
 
     def values(self) -> dict[str, float | None]:
         """Return the row: the mean of each quantity over the samples, and its least and its largest value."""
@@ -181,6 +185,7 @@ def _samples(experiment: Experiment, num_samples: int, size: int, *, batch_size:
 def _measure(
     experiment: Experiment, run: Run, checkpoint: Checkpoint, samples: list[list[Any]], plan: SharpnessPlan
 ) -> Sharpness:
+    started = time.monotonic()
     restore(experiment, checkpoint.files)
     network = experiment.network
     loss = partial(F.cross_entropy, label_smoothing=experiment.config.label_smoothing)
@@ -196,7 +201,8 @@ def _measure(
         )
         for sample in samples
     ]
-    return Sharpness(checkpoint.step, found, _edges(experiment, run, checkpoint.step, by_group=plan.by_group))
+    edges = _edges(experiment, run, checkpoint.step, by_group=plan.by_group)
+    return Sharpness(checkpoint.step, found, edges, time.monotonic() - started)
 
 
 def _second_moments(optimizer: Optimizer) -> dict[str, Tensor] | None:

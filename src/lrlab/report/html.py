@@ -18,9 +18,11 @@ from lrlab.report.arms import draw_arms
 from lrlab.report.charts import Chart, draw_charts, file_name, make_charts, write_files
 from lrlab.report.confusion import confusion_figure
 from lrlab.report.document import to_document, to_json
+from lrlab.report.generalisation import draw_generalisation, generalisation_source, generalisation_table
 from lrlab.report.matrices import collect_matrices
 from lrlab.report.members import Member, by_arm, read_members
 from lrlab.report.sections import describe
+from lrlab.report.style import to_png
 from lrlab.runs import RunError, find_runs
 from lrlab.runs.storage import FIGURES, REPORT, storage_errors, write_whole
 
@@ -59,6 +61,7 @@ def write_report(*paths: Path, directory: Path | None = None) -> Path:
             "has_accuracy": is_study and any(member.is_counted for member in members),
             "matrices": [(index, one.label) for index, one in enumerate(collection.matrices)],
             "matrix_remarks": collection.remarks,
+            **_generalisation(members),
             "document": Markup(to_json(document)),
         }
     )
@@ -91,6 +94,16 @@ def _sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
+def _generalisation(members: Sequence[Member]) -> dict[str, Any]:
+    """What the page says of it: a table, what that is of, and a picture as a data URL; None where nothing is known."""
+    figure = draw_generalisation(members)
+    if figure is None:
+        return {"generalisation": None}
+    picture = base64.b64encode(to_png(figure)).decode()
+    source = generalisation_source(members)
+    return {"generalisation": (generalisation_table(members), source, f"data:image/png;base64,{picture}")}
+
+
 def _confusions(members: Sequence[Member], *, is_study: bool) -> dict[str, tables.Confusion]:
     """Return the matrix of each arm: of a study's runs that came to their end, of a run alone however it stands."""
     found = {
@@ -105,6 +118,9 @@ def _figures(
 ) -> Iterator[tuple[str, Figure]]:
     """Draw figure by figure what is written beside the page."""
     yield from draw_charts(charts)
+    generalisation = draw_generalisation(members)
+    if generalisation is not None:
+        yield "generalisation", generalisation
     by_arms = draw_arms(members) if is_study else None
     if by_arms is not None:
         yield "accuracy_by_arm", by_arms
