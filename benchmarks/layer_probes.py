@@ -1,9 +1,10 @@
-"""What the probes of weights, updates, successive gradients, ReLUs and moments cost, one by one.
+"""What the probes of weights, updates, successive gradients, ReLUs, moments and noise cost, one by one.
 
     python benchmarks/layer_probes.py
 
 A run measures all of them at every update. Each call of a probe is timed within the step that it belongs to, and set
-against the rest of that step: the cost of one measurement. With `telemetry.layers_every = N` it comes every N updates.
+against the rest of that step: the cost of one measurement. With `telemetry.layers_every = N` it comes every N updates,
+the noise scale with `telemetry.noise_every = N`.
 """
 
 from __future__ import annotations
@@ -24,11 +25,19 @@ from loops import experiment_config, load_data
 from lrlab.config import parse_config
 from lrlab.data import ImageData
 from lrlab.experiments import Experiment
-from lrlab.probes import AdamSnrProbe, DeadReluProbe, GradientCosineProbe, UpdateRatioProbe, WeightNormProbe
+from lrlab.probes import (
+    AdamSnrProbe,
+    DeadReluProbe,
+    GradientCosineProbe,
+    NoiseScaleProbe,
+    UpdateRatioProbe,
+    WeightNormProbe,
+)
 from measuring import clock, digits, environment, median_with_interval, parser, publish, table
 
 TITLE = "What the probes of layers cost"
-PROBES = (WeightNormProbe, UpdateRatioProbe, GradientCosineProbe, DeadReluProbe, AdamSnrProbe)
+CHEAP = (WeightNormProbe, UpdateRatioProbe, GradientCosineProbe, DeadReluProbe, AdamSnrProbe)
+PROBES = (*CHEAP, NoiseScaleProbe)
 THINNED = 25
 WARMUP = 3
 
@@ -57,7 +66,7 @@ def measure(options: argparse.Namespace, data: ImageData, batch_size: int) -> di
         width=options.width,
         device=options.device,
         precision=options.precision,
-        telemetry={"layers_every": 1, "flush_every": 10**9},
+        telemetry={"layers_every": 1, "noise_every": 1, "flush_every": 10**9},
     )
     experiment = Experiment(parse_config(config), data=data)
     spent: dict[str, float] = defaultdict(float)
@@ -103,7 +112,7 @@ def page(found: Mapping[int, Mapping[str, list[float]]], options: argparse.Names
     for batch_size, measured in found.items():
         rest = np.array(measured["the rest of the step"])
         costs = {name: np.array(seconds) for name, seconds in measured.items() if name != "the rest of the step"}
-        costs["all of them"] = np.sum(list(costs.values()), axis=0)
+        costs["all but NoiseScaleProbe"] = np.sum([costs[kind.__name__] for kind in CHEAP], axis=0)
         rows = []
         for name, seconds in costs.items():
             share = median_with_interval((100 * seconds / rest).tolist())

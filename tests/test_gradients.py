@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lrlab.gradients import ROW, group_dots, group_norms, group_sizes, group_sums, row_sums
+from lrlab.gradients import ROW, group_changes, group_norms, group_products, group_sizes, group_sums, row_sums
 
 
 def twin(group: list[Tensor]) -> list[float]:
@@ -36,14 +36,21 @@ def test_millions_of_numbers_are_added_up_without_losing_digits() -> None:
 
     squares, magnitudes, _ = group_sums([[large]]).flatten().tolist()
     other = torch.randn(512, 512, 3, 3, generator=torch.Generator().manual_seed(1)) + large
-    dot = group_dots([[large]], [[other.to(memory_format=torch.channels_last)]]).item()
+    laid_otherwise = other.to(memory_format=torch.channels_last)
+    products = group_products([[large], [], [large, large]], [[laid_otherwise], [], [other, laid_otherwise]])
+    changes = group_changes([[large], []], [[laid_otherwise], []])
 
     assert squares == pytest.approx(wide.square().sum().item(), rel=1e-5)
     assert magnitudes == pytest.approx(wide.abs().sum().item(), rel=1e-5)
     assert group_norms([[large], [large, large]]).tolist() == pytest.approx(
         [wide.norm().item(), 2**0.5 * wide.norm().item()], rel=1e-5
     )
-    assert dot == pytest.approx((wide @ other.double().flatten()).item(), rel=1e-5)
+    others = other.double().flatten()
+    expected = [(wide @ others).item(), (wide @ wide).item(), (others @ others).item()]
+    for group, factor in enumerate((1, 0, 2)):
+        assert products[:, group].tolist() == pytest.approx([factor * value for value in expected], rel=1e-5)
+    assert changes[:, 0].tolist() == pytest.approx([(others - wide).square().sum().item(), expected[1]], rel=1e-5)
+    assert changes[:, 1].tolist() == [0, 0]
 
 
 def test_group_sums_by_hand() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -68,12 +68,30 @@ def group_norms(groups: Sequence[Sequence[Tensor]]) -> Tensor:
     return _sum_by_group(norms.square(), [len(group) for group in pieces]).sqrt()
 
 
-def group_dots(ones: Sequence[Sequence[Tensor]], others: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Inner product of each group of tensors with another of the same shapes: (len(ones),), in `group_norms`' dtype."""
-    dtype = _dtype([tensor for group in ones for tensor in group])
-    wide = [[tensor.to(dtype) for group in groups for tensor in group] for groups in (ones, others)]
-    products = torch._foreach_mul(*wide)  # element by element, whatever the memory formats
-    return _sum_by_group(torch.stack([product.sum() for product in products]), [len(group) for group in ones])
+def group_products(ones: Sequence[Sequence[Tensor]], others: Sequence[Sequence[Tensor]]) -> Tensor:
+    """<a, b>, |a|^2 and |b|^2 of each group of tensors a and another one b of the same shapes.
+
+    Returns: (3, len(ones)), in `group_norms`' dtype; an empty group has zeros.
+    """
+
+    def products(a: Tensor, b: Tensor, product: Tensor) -> list[Tensor]:
+        torch.mul(a, b, out=product)
+        return [product.sum(), *(norm.square() for norm in torch._foreach_norm([a, b]))]
+
+    return _by_pieces(ones, others, products, 3)
+
+
+def group_changes(before: Sequence[Sequence[Tensor]], after: Sequence[Sequence[Tensor]]) -> Tensor:
+    """|b - a|^2 and |a|^2 of each group of tensors a, before, and b, after a change.
+
+    Returns: (2, len(before)), in `group_norms`' dtype; an empty group has zeros.
+    """
+
+    def changes(a: Tensor, b: Tensor, change: Tensor) -> list[Tensor]:
+        torch.sub(b, a, out=change)
+        return [norm.square() for norm in torch._foreach_norm([change, a])]
+
+    return _by_pieces(before, after, changes, 2)
 
 
 def group_sizes(groups: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -88,6 +106,34 @@ def _dtype(tensors: Sequence[Tensor]) -> torch.dtype:
 def _pieces(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The numbers of some tensors in vectors that are short enough for a norm: none of no numbers."""
     return [piece for tensor in tensors if tensor.numel() for piece in _as_vector(tensor).split(PIECE)]
+
+
+def _by_pieces(
+    ones: Sequence[Sequence[Tensor]],
+    others: Sequence[Sequence[Tensor]],
+    measure: Callable[[Tensor, Tensor, Tensor], list[Tensor]],
+    num_results: int,
+) -> Tensor:
+    """Sums over the pieces of each group of what `measure` finds in two pieces; it may write to a third of that size.
+
+    Piece by piece, numbers are read from memory once and are in the cache for all that is done to them.
+    """
+    dtype = _dtype([tensor for group in ones for tensor in group])
+    longest = max((tensor.numel() for group in ones for tensor in group), default=0)
+    room = torch.empty(0)
+    sums = []
+    for group, others_of_group in zip(ones, others, strict=True):
+        found = []
+        for one, other in zip(group, others_of_group, strict=True):
+            # pieces must hold the same elements, so the tensors must lie in memory in the same order
+            alike = other if other.stride() == one.stride() else torch.empty_like(one).copy_(other)
+            a, b = _as_vector(one).to(dtype), _as_vector(alike).to(dtype)
+            length = min(PIECE, longest) if a.device.type == "cpu" else longest  # a GPU gains nothing by pieces
+            room = room if len(room) else a.new_empty(length)
+            pieces = zip(a.split(length), b.split(length), strict=True) if length else ()
+            found += [torch.stack(measure(x, y, room[: len(x)])) for x, y in pieces]
+        sums.append(torch.stack(found).sum(0) if found else room.new_zeros(num_results, dtype=dtype))
+    return torch.stack(sums, dim=1)
 
 
 def _as_vector(tensor: Tensor) -> Tensor:

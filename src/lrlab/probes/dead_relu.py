@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from lrlab.probes.base import Probe
+
+_FIRST_EXAMPLES: Final = 4
+"""Of a batch, in which nearly all units that live show it: only the others are looked for in the rest."""
 
 
 class DeadReluProbe(Probe):
@@ -53,7 +57,7 @@ class DeadReluProbe(Probe):
     def _watch(self, relu: nn.Module, module: nn.Module, args: object, output: Tensor) -> None:
         if not self.due or not output.requires_grad:  # nothing requires a gradient during an evaluation
             return
-        is_alive = output.amax([0, *range(2, output.dim())]) > 0
+        is_alive = _is_alive(output)
         before = self._is_alive.get(relu)
         self._is_alive[relu] = is_alive if before is None else before | is_alive
 
@@ -67,3 +71,15 @@ class DeadReluProbe(Probe):
             )
         groups = [torch.cat([is_alive[relu] for relu in relus]) for relus in self._relus.values()]
         return torch.stack([1 - alive.float().mean() for alive in groups])
+
+
+def _is_alive(output: Tensor) -> Tensor:
+    """Whether each unit is above zero anywhere, (C,); on a processor the first examples mostly tell."""
+    dims = [0, *range(2, output.dim())]
+    if output.device.type != "cpu" or len(output) <= _FIRST_EXAMPLES:  # elsewhere, to look would mean waiting
+        return output.amax(dims) > 0
+    is_alive = output[:_FIRST_EXAMPLES].amax(dims) > 0
+    left = torch.nonzero(~is_alive).flatten()
+    if len(left):
+        is_alive[left] = output[_FIRST_EXAMPLES:].index_select(1, left).amax(dims) > 0
+    return is_alive

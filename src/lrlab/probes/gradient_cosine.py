@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrlab.gradients import group_dots, group_norms
+from lrlab.gradients import group_products
 from lrlab.probes.base import Probe
 
 
@@ -35,12 +35,13 @@ class GradientCosineProbe(Probe):
         super().__init__([f"grad_cosine/{name}" for name in groups], every=every)
         self._groups = [list(parameters) for parameters in groups.values()]
         self._last: list[list[Tensor]] | None = None  # gradients of the update before, where the next one is due
+        self._room: list[list[Tensor]] | None = None  # for the next ones: to have new memory costs as much as a copy
 
     def observe(self) -> None:
         """Count one update, measure it where it is due, and remember its gradient where the next one is."""
         super().observe()
         if self.due:
-            self._last = [[gradient.clone() for gradient in group] for group in self._gradients()]
+            self._last, self._room = self._copied(), None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a probe must know to go on where it stopped, with the gradient that it remembers; no sync."""
@@ -59,8 +60,18 @@ class GradientCosineProbe(Probe):
         last, self._last = self._last, None
         if last is None:
             return None
+        products, squares, squares_of_last = group_products(self._gradients(), last)
+        self._room = last
+        cosines: Tensor = products / (squares.sqrt() * squares_of_last.sqrt())
+        return cosines
+
+    def _copied(self) -> list[list[Tensor]]:
         gradients = self._gradients()
-        return group_dots(gradients, last) / (group_norms(gradients) * group_norms(last))
+        if self._room is None:
+            return [[gradient.clone() for gradient in group] for group in gradients]
+        for room, group in zip(self._room, gradients, strict=True):
+            torch._foreach_copy_(room, group)
+        return self._room
 
     def _gradients(self) -> list[list[Tensor]]:
         """A parameter without a gradient counts as zeros, as the optimizer leaves it where it is."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lrlab.gradients import group_norms
+from lrlab.gradients import group_changes
 from lrlab.probes.base import Probe
 
 
@@ -36,6 +36,7 @@ class UpdateRatioProbe(Probe):
         super().__init__([f"update_ratio/{name}" for name in groups], every=every)
         self._groups = [list(parameters) for parameters in groups.values()]
         self._before: list[list[Tensor]] | None = None  # of the update under way, where it is measured
+        self._room: list[list[Tensor]] | None = None
         self._handle = optimizer.register_step_post_hook(self._after_step)
 
     def detach(self) -> None:
@@ -44,14 +45,16 @@ class UpdateRatioProbe(Probe):
 
     @torch.no_grad()
     def _measure(self) -> None:
-        self._before = [[parameter.clone() for parameter in group] for group in self._groups]
+        if self._room is None:  # kept: to have new memory costs as much as a copy
+            self._room = [[torch.empty_like(parameter) for parameter in group] for group in self._groups]
+        for room, group in zip(self._room, self._groups, strict=True):
+            torch._foreach_copy_(room, list(group))
+        self._before = self._room
 
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, args: object, kwargs: object) -> None:
         before, self._before = self._before, None
         if before is None:
             return
-        lengths = group_norms(before)
-        for old, group in zip(before, self._groups, strict=True):
-            torch._foreach_sub_(old, list(group))
-        self._keep(self.num_updates, group_norms(before) / lengths)
+        changes, squares = group_changes(before, self._groups)
+        self._keep(self.num_updates, changes.sqrt() / squares.sqrt())
