@@ -50,6 +50,7 @@ bench: $(BENCH_READY)  ## every benchmark in turn, on CIFAR-10 in DATA=data: hou
 	$(BENCH) benchmarks/checkpointing.py
 	$(BENCH) benchmarks/telemetry.py --data-dir $(DATA)
 	$(BENCH) benchmarks/layer_probes.py --data-dir $(DATA)
+	$(BENCH) benchmarks/curvature.py --data-dir $(DATA)
 	$(BENCH) benchmarks/throughput.py --data-dir $(DATA)
 	LRLAB_DATA_DIR=$(DATA) .venv-bench/bin/lrlab study studies/precision.toml
 	$(BENCH) benchmarks/precision.py runs/precision

@@ -12,6 +12,7 @@ from scipy import stats
 
 import article_answers
 import article_claims
+import article_sharpness
 import article_trends
 import measuring
 from article_claims import fill
@@ -20,6 +21,7 @@ from article_verdicts import estimate, factor, judge, points, verdict_line
 from lrlab.compare import compare_runs
 from lrlab.config import parse_config
 from lrlab.runs import Run, RunWriter, read_run
+from lrlab.runs.afterwards import later_rows
 
 STEPS = np.arange(1, 21)
 Gradient = Callable[[str, int], np.ndarray]
@@ -229,3 +231,47 @@ def test_a_study_without_the_articles_arms_says_which_are_missing(tmp_path: Path
     run = write_run(tmp_path / "study" / "other" / "seed0", rising(0))
     with pytest.raises(SystemExit, match=r"study: no complete run of multiplier-0.5"):
         article_answers.multipliers(read_study(run.directory.parents[1]))
+
+
+def sharpness_run(directory: Path, *, seed: int, gradient: float, sharpness: float) -> None:
+    """A run whose gradients grow by a factor over the training, and its sharpness by another."""
+    steps = np.arange(100, 10_001, 100)
+    names = [f"{quantity}/{group}" for quantity in ("grad_l2", "grad_out_l2") for group in article_sharpness.GROUPS]
+    late = steps > 5000
+    rows = {name: np.where(late, gradient, 1.0) for name in names}
+    with RunWriter(directory, parse_config({"steps": 10_000, "seed": seed})) as writer:
+        writer.describe(data={"name": "digits"}, engine={"precision": "fp32"})
+        writer.write_rows({"step": steps, "lr/linear": np.full(len(steps), 1e-3), **rows})
+        result = {"test_accuracy": 0.5, "test_loss": 1.0, "steps": 10_000, "train_seconds": 1.0}
+        writer.finish("complete", result)
+    with later_rows(directory, "sharpness", how={"examples": 64}) as (_, add):
+        for step, factor in ((2000, 1.0), (10_000, sharpness)):
+            whole = {f"{quantity}/whole": 10 * factor for quantity in article_sharpness.QUANTITIES}
+            edges = {"hessian_edge/whole": 2000.0, "preconditioned_edge/whole": 4000.0}
+            groups = {f"hessian_max/{group}": factor for group in article_sharpness.GROUPS}
+            add(step, {**whole, **edges, **groups})
+
+
+def test_growth_of_sharpness_and_of_gradients_is_found_where_it_is(tmp_path: Path) -> None:
+    study = tmp_path / "sharpness"
+    for arm, (gradient, sharpness) in {"constant": (1.0, 1.0), "cosine": (1.5, 2.0)}.items():
+        for seed, own in enumerate((0.9, 1.0, 1.1)):
+            sharpness_run(study / arm / f"seed{seed}", seed=seed, gradient=gradient * own, sharpness=sharpness * own)
+    (study / "study.toml").write_text("")
+    arms = article_sharpness.read_arms(study)
+
+    grown = article_sharpness.growths(arms)
+    assert 10 ** grown["gradient of the parameters"]["cosine"].mean == pytest.approx(1.5, rel=0.02)
+    assert 10 ** grown["trace of the Hessian"]["cosine"].mean == pytest.approx(2, rel=0.02)
+    assert grown["trace of the Hessian"]["cosine"].verdict == "true"
+    assert grown["trace of the Hessian"]["constant"].verdict == "undecided"
+    ranks = article_sharpness.across_runs(arms)
+    assert ranks["largest eigenvalue of the Hessian"]["rho"] > 0.9  # ties of equal seeds break by rounding
+    difference = article_sharpness.differences(arms)["cosine over constant, largest eigenvalue of the Hessian"]
+    assert 10**difference.mean == pytest.approx(2) and difference.n == 3
+    low, high = article_sharpness.of_the_edge(arms)["largest eigenvalue of the Hessian"]["cosine"]
+    assert (low, high) == (pytest.approx(0.005), pytest.approx(0.011))
+    parts, _ = article_sharpness.blocks(arms)
+    page = (Path(__file__).parents[1] / "docs" / "sharpness.md").read_text()
+    assert article_claims.fill(page, parts) != page  # every mark is there once
+    assert article_sharpness.draw(arms).axes

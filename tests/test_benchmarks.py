@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 import aa
+import curvature
 import layer_probes
 import logging_ways
 import measuring
@@ -179,6 +180,13 @@ def test_the_cost_of_each_layer_probe_is_measured_in_its_own_step() -> None:
     names = [probe.__name__ for probe in layer_probes.PROBES]
     assert {name: len(found) for name, found in measured.items()} == dict.fromkeys([*names, "the rest of the step"], 2)
     assert all(seconds > 0 for found in measured.values() for seconds in found)
+
+
+def test_what_sharpness_costs_is_measured_in_turns() -> None:
+    found = curvature.measure(options(repeats=2), load_data(None, quick=True), 2, 64)
+    names = ["training steps", "one product", "whole, 10 vectors", "with its groups"]
+    assert {name: len(seconds) for name, seconds in found.items()} == dict.fromkeys(names, 2)
+    assert "| width 2: one product" in curvature.page({"width 2": found})
 
 
 def test_the_large_study_of_the_report_is_one_that_a_report_reads(tmp_path: Path) -> None:

@@ -176,3 +176,21 @@ def test_shared_limits_hold_all_charts_and_leave_others_alone() -> None:
 
     assert (one.low, one.high) == (two.low, two.high) == (pytest.approx(1e-5), 10.0)
     assert other == limits[2]
+
+
+def test_an_edge_is_drawn_with_its_values_and_does_not_press_them_flat(make_run, row) -> None:
+    sharpness = Quantity("sharpness", "sharpness", "", "", "hessian_max/stem", "log", edge="hessian_edge/stem")
+    rows = [
+        row(step, **{"hessian_max/stem": value, "hessian_edge/stem": edge})
+        for step, value, edge in ((10, 2.0, 50.0), (20, 3.0, 200.0), (30, 4.0, 1e9))
+    ]
+    panel = panel_of(sharpness, [make_run(rows=rows), make_run("other", rows=rows[:2])])
+
+    (line,) = panel.arms[0].lines
+    assert line.edge is not None
+    assert line.edge.values.tolist() == [50, 200, 1e9]
+    assert panel.has_marks
+    limits = panel.limits
+    assert limits.is_log and limits.low < 2 and 200 < limits.high < 1e5
+    assert limits.note == "edge of stability up to 1e+09"
+    assert panel_of(sharpness, [make_run("last", rows=rows[:2])]).limits.note == ""

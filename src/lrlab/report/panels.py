@@ -34,6 +34,8 @@ _MOST_BAND_VALUES: Final = 2_000_000
 """Values of all runs that the bands of a panel are made from: beyond it, of fewer updates, evenly chosen."""
 _QUARTILES: Final = (0.25, 0.5, 0.75)
 
+_FARTHEST_EDGE: Final = 100
+"""What values are held against is in the picture up to so many times the largest of them."""
 _MOST_MARKED: Final = 20
 """Values up to which each is marked, since a line alone would not show where they are."""
 
@@ -149,8 +151,12 @@ class Panel:
     def limits(self) -> Limits:
         """Of the vertical axis, for this panel alone."""
         lines = [line for arm in self.arms for line in arm.lines]
-        curves = [curve for line in lines for curve in (line.curve, line.raw, line.edge) if curve is not None]
-        return limits_of(np.concatenate([curve.values for curve in curves]), self.quantity.scale)
+        curves = [curve for line in lines for curve in (line.curve, line.raw) if curve is not None]
+        values = np.concatenate([curve.values for curve in curves])
+        edges = np.concatenate([np.empty(0), *(line.edge.values for line in lines if line.edge is not None)])
+        near = edges <= _FARTHEST_EDGE * values.max()  # the others would press the values flat
+        limits = limits_of(np.concatenate([values, edges[near]]), self.quantity.scale)
+        return limits if near.all() else replace(limits, note=f"edge of stability up to {edges.max():.2g}")
 
 
 def make_panels(quantities: Sequence[Quantity], members: Sequence[Member]) -> list[Panel]:
