@@ -11,6 +11,8 @@ ROW = 1024
 """Numbers in a row of `row_sums`: enough to keep a vector unit busy, few enough to add up without losing digits."""
 PIECE = 131_072
 """Longest vector that a norm is taken of at once: of two million float32 numbers torch loses three of seven digits."""
+BLOCK = 4 * PIECE
+"""Numbers that several things are done to at once: few enough for a processor's cache, enough to be worth the calls."""
 
 
 def group_sums(groups: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -76,9 +78,9 @@ def group_products(ones: Sequence[Sequence[Tensor]], others: Sequence[Sequence[T
 
     def products(a: Tensor, b: Tensor, product: Tensor) -> list[Tensor]:
         torch.mul(a, b, out=product)
-        return [product.sum(), *(norm.square() for norm in torch._foreach_norm([a, b]))]
+        return [product.sum(), _square(a), _square(b)]
 
-    return _by_pieces(ones, others, products, 3)
+    return _by_blocks(ones, others, products, 3)
 
 
 def group_changes(before: Sequence[Sequence[Tensor]], after: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -89,9 +91,9 @@ def group_changes(before: Sequence[Sequence[Tensor]], after: Sequence[Sequence[T
 
     def changes(a: Tensor, b: Tensor, change: Tensor) -> list[Tensor]:
         torch.sub(b, a, out=change)
-        return [norm.square() for norm in torch._foreach_norm([change, a])]
+        return [_square(change), _square(a)]
 
-    return _by_pieces(before, after, changes, 2)
+    return _by_blocks(before, after, changes, 2)
 
 
 def group_sizes(groups: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -108,15 +110,15 @@ def _pieces(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [piece for tensor in tensors if tensor.numel() for piece in _as_vector(tensor).split(PIECE)]
 
 
-def _by_pieces(
+def _by_blocks(
     ones: Sequence[Sequence[Tensor]],
     others: Sequence[Sequence[Tensor]],
     measure: Callable[[Tensor, Tensor, Tensor], list[Tensor]],
     num_results: int,
 ) -> Tensor:
-    """Sums over the pieces of each group of what `measure` finds in two pieces; it may write to a third of that size.
+    """Sums over the blocks of each group of what `measure` finds in two blocks; it may write to a third of that size.
 
-    Piece by piece, numbers are read from memory once and are in the cache for all that is done to them.
+    Block by block, numbers are read from memory once and are in the cache for all that is done to them.
     """
     dtype = _dtype([tensor for group in ones for tensor in group])
     longest = max((tensor.numel() for group in ones for tensor in group), default=0)
@@ -125,15 +127,20 @@ def _by_pieces(
     for group, others_of_group in zip(ones, others, strict=True):
         found = []
         for one, other in zip(group, others_of_group, strict=True):
-            # pieces must hold the same elements, so the tensors must lie in memory in the same order
+            # blocks must hold the same elements, so the tensors must lie in memory in the same order
             alike = other if other.stride() == one.stride() else torch.empty_like(one).copy_(other)
             a, b = _as_vector(one).to(dtype), _as_vector(alike).to(dtype)
-            length = min(PIECE, longest) if a.device.type == "cpu" else longest  # a GPU gains nothing by pieces
+            length = min(BLOCK, longest) if a.device.type == "cpu" else longest  # a GPU gains nothing by blocks
             room = room if len(room) else a.new_empty(length)
-            pieces = zip(a.split(length), b.split(length), strict=True) if length else ()
-            found += [torch.stack(measure(x, y, room[: len(x)])) for x, y in pieces]
+            blocks = zip(a.split(length), b.split(length), strict=True) if length else ()
+            found += [torch.stack(measure(x, y, room[: len(x)])) for x, y in blocks]
         sums.append(torch.stack(found).sum(0) if found else room.new_zeros(num_results, dtype=dtype))
     return torch.stack(sums, dim=1)
+
+
+def _square(vector: Tensor) -> Tensor:
+    """|v|^2, ()."""
+    return torch.stack(torch._foreach_norm(list(vector.split(PIECE)))).square().sum()
 
 
 def _as_vector(tensor: Tensor) -> Tensor:

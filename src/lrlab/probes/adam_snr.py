@@ -50,19 +50,19 @@ class AdamSnrProbe(Probe):
         ):
             return None
         betas = {p: group["betas"] for group in self._optimizer.param_groups for p in group["params"]}
-        firsts: list[list[Tensor]] = [[] for _ in self._groups]
-        seconds: list[list[Tensor]] = [[] for _ in self._groups]
-        for index, group in enumerate(self._groups):
-            for parameter in group:
-                if parameter in state:
-                    held, (beta1, beta2) = state[parameter], betas[parameter]
-                    firsts[index].append(held["exp_avg"] / _one_minus_power(float(beta1), held["step"]))
-                    # added up by `sum`, since the 1-norm of a long tensor loses digits
-                    seconds[index].append(held["exp_avg_sq"].sum() / _one_minus_power(float(beta2), held["step"]))
-        if not any(firsts):
+        held = [[parameter for parameter in group if parameter in state] for group in self._groups]
+        moved = [parameter for group in held for parameter in group]
+        if not moved:
             return None
-        squares = group_norms(firsts).square()
-        return squares / torch.stack([sum(sums, squares.new_zeros(())) for sums in seconds])
+        # each parameter's sums are divided by its bias, since to divide a moment means to write as much memory
+        firsts = group_norms([[state[parameter]["exp_avg"]] for parameter in moved]).square()
+        # added up by `sum`, since the 1-norm of a long tensor loses digits
+        seconds = torch.stack([state[parameter]["exp_avg_sq"].sum() for parameter in moved])
+        biases = [[_one_minus_power(float(beta), state[p]["step"]) for beta in betas[p]] for p in moved]
+        first_bias, second_bias = (torch.stack(of_beta).to(firsts) for of_beta in zip(*biases, strict=True))
+        numbers = [len(group) for group in held]
+        squares, sums = (firsts / first_bias.square()).split(numbers), (seconds / second_bias).split(numbers)
+        return torch.stack([one.sum() / other.sum() for one, other in zip(squares, sums, strict=True)])
 
 
 def _one_minus_power(beta: float, step: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lrlab.probes.base import Probe
 
-_FIRST_EXAMPLES: Final = 4
+_FIRST_EXAMPLES: Final = 8
 """Of a batch, in which nearly all units that live show it: only the others are looked for in the rest."""
 
 
