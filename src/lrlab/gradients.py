@@ -110,6 +110,7 @@ def _pieces(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [piece for tensor in tensors if tensor.numel() for piece in _as_vector(tensor).split(PIECE)]
 
 
+@torch.no_grad()
 def _by_blocks(
     ones: Sequence[Sequence[Tensor]],
     others: Sequence[Sequence[Tensor]],
@@ -122,7 +123,7 @@ def _by_blocks(
     """
     dtype = _dtype([tensor for group in ones for tensor in group])
     longest = max((tensor.numel() for group in ones for tensor in group), default=0)
-    room = torch.empty(0)
+    room = next((tensor for group in ones for tensor in group), torch.empty(0)).new_empty(0, dtype=dtype)
     sums = []
     for group, others_of_group in zip(ones, others, strict=True):
         found = []

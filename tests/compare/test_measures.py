@@ -21,7 +21,7 @@ def write(directory: Path, *, seed: int, cosines: list[float], ece: float | None
         writer.finish("complete", result)
     if ece is not None:
         info = json.loads((directory / "run.json").read_text())
-        finding = {"ece": ece, "images": 10, "linear_probe": {"accuracy": 0.25}}
+        finding = {"ece": ece, "images": 10, "linear_probe": {"data": "digits", "accuracy": 0.25}}
         (directory / "run.json").write_text(json.dumps({**info, "generalisation": finding}))
     return read_run(directory)
 
@@ -55,6 +55,26 @@ def test_how_a_run_generalises_is_compared_under_the_tag_that_tensorboard_has(ru
     arms = {arm.name: list(arm.values.values()) for arm in comparison.arms}
     assert arms == {"up": pytest.approx([0.1, 0.11, 0.12]), "flat": [0.2, 0.2, 0.2]}
     assert choose_measure("generalisation/linear_probe_accuracy", runs).final(runs[0]) == 0.25
+
+
+def test_what_is_lost_in_noise_is_no_value(tmp_path: Path) -> None:
+    runs = [
+        write(tmp_path / f"{arm}-seed{seed}", seed=seed, cosines=values)
+        for seed in range(2)
+        for arm, values in {"lost": [1.0] * 18 + [float("nan")] * 2, "half": [1.0] * 18 + [float("nan"), 3.0]}.items()
+    ]
+    comparison = compare_runs(runs, measure="grad_cosine/stem")
+    arms = {arm.name: arm for arm in comparison.arms}
+    assert list(arms["half"].values.values()) == [3, 3]
+    assert not arms["lost"].values and [out.reason for out in arms["lost"].left_out] == ["no grad_cosine/stem"] * 2
+
+
+def test_what_was_measured_otherwise_is_not_compared(runs: list[Run]) -> None:
+    info = json.loads((runs[0].directory / "run.json").read_text())
+    info["generalisation"]["images"] = 20
+    (runs[0].directory / "run.json").write_text(json.dumps(info))
+    with pytest.raises(CompareError, match=r"generalisation/ece was not measured alike in all runs: .*10.* and .*20"):
+        compare_runs([read_run(run.directory) for run in runs], measure="generalisation/ece")
 
 
 def test_what_no_run_has_measured_is_refused_with_the_nearest(runs: list[Run]) -> None:

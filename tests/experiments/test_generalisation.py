@@ -15,10 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from lrlab.config import ConfigError, DataConfig, parse_config
-from lrlab.data import CORRUPTIONS, ImageData, corrupt, load_digits_data, normalise, shifted
+from lrlab.data import CORRUPTIONS, DataError, ImageData, corrupt, load_digits_data, normalise, shifted
 from lrlab.experiments import Experiment, measure_generalisation
 from lrlab.models import resnet18
-from lrlab.runs import RunError, read_run
+from lrlab.runs import LockedError, RunError, lock_run, read_run
 from lrlab.training import calibrate
 
 TABLE = {
@@ -155,8 +155,12 @@ def test_what_cannot_be_measured_is_refused(run: Path) -> None:
         measure_generalisation(read_run(run), num_images=5000)
     with pytest.raises(ConfigError, match="another data set than digits, which the run learnt"):
         measure_generalisation(read_run(run), other=DataConfig(name="digits"))
+    with lock_run(run), pytest.raises(LockedError):
+        measure_generalisation(read_run(run))
+    with pytest.raises(DataError):  # before the network is measured
+        measure_generalisation(read_run(run), other=DataConfig(name="folder", dir=run / "nothing"))
     shutil.rmtree(run / "checkpoints")
-    with pytest.raises(RunError, match="it has no sound checkpoint"):
+    with pytest.raises(RunError, match="it has no checkpoint"):
         measure_generalisation(read_run(run))
 
 

@@ -251,3 +251,18 @@ def test_saved_and_loaded_they_measure_what_they_would_have_measured(every: int,
 
     assert rows[0] == rows[1]
     assert list(rows[0][0]) == list(range(every, 10, every))
+
+
+@pytest.mark.filterwarnings("ignore:Using backward")  # torch's own advice against it
+def test_gradients_that_can_be_differentiated_are_measured_too() -> None:
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = SGD([weight], lr=0.1)
+    probes = [GradientCosineProbe({"all": [weight]}), UpdateRatioProbe({"all": [weight]}, optimizer)]
+    for _ in range(2):
+        optimizer.zero_grad()
+        (weight**3).sum().backward(create_graph=True)
+        for probe in probes:
+            probe.observe()
+        optimizer.step()
+    assert list(probes[0].take_rows()) == [2]
+    assert list(probes[1].take_rows()) == [1, 2]

@@ -213,3 +213,15 @@ def test_what_cannot_be_measured_is_refused() -> None:
         model[1].weight.fill_(math.inf)
     with pytest.raises(CurvatureError, match="not finite at these weights"):
         measure_curvature(surface, seed=0)
+
+
+def test_a_loss_without_curvature_has_none() -> None:
+    model = nn.Sequential(nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 2))
+    with torch.no_grad():
+        model[0].bias.fill_(-100)  # dead
+    surface = LossSurface(
+        model, layer_groups(model), [(torch.randn(8, 20), torch.zeros(8, dtype=torch.int64))], batchnorm="training"
+    )
+    found = measure_curvature(surface, seed=0, num_vectors=1)
+    assert (found.hessian_max["0"], found.hessian_trace["0"], found.sam_sharpness["0"]) == (0, 0, 0)
+    assert found.hessian_max["whole"] > 0  # the biases of the last layer

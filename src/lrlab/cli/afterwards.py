@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from lrlab.cli.parameters import Json
 from lrlab.cli.parsing import at_least_one
+
+if TYPE_CHECKING:
+    from lrlab.cli.output import Output
+    from lrlab.runs import Run
 
 HOW = Group.create_ordered("How it is measured")
 
@@ -54,16 +59,19 @@ def sharpness(
     from lrlab.runs import find_runs
 
     plan = SharpnessPlan(samples, examples, batchnorm, by_group=not whole, num_vectors=vectors)
-    output, measured = Output(json=json), []
-    for run in find_runs(path):
+    output, measured = Output(json=json), list[dict[str, Any]]()
+
+    def measure(run: Run) -> None:
         output.say(f"{run.directory}:")
         for found in measure_sharpness(run, plan, at=at):
             output.say(f"  {found.sentence}")
             measured.append({"run": str(run.directory), "step": found.step, "values": found.values()})
-    if not measured:
+
+    code = _each(find_runs(path), measure, output)
+    if not measured and not code:
         output.say("all of it is measured already; lrlab report shows it")
     output.document({"measured": measured})
-    return 0
+    return code
 
 
 def generalisation(
@@ -89,16 +97,40 @@ def generalisation(
     """Measure how well a finished run generalises: gap, calibration, corruptions, and features."""
     from lrlab.cli.options import data_flags, read_config
     from lrlab.cli.output import Output
+    from lrlab.config import ConfigError
     from lrlab.experiments import measure_generalisation
     from lrlab.runs import find_runs
     from lrlab.runs.afterwards import figures
 
+    if other_dir and not other:
+        raise ConfigError("--other-dir: it is the folder of the data set that --other names; give both.")
     probed = read_config(None, data_flags(other, other_dir), None).data if other else None
-    output, measured = Output(json=json), []
-    for run in find_runs(path):
+    output, measured = Output(json=json), list[dict[str, Any]]()
+
+    def measure(run: Run) -> None:
         finding = measure_generalisation(run, num_images=images, other=probed)
         output.say(f"{run.directory}: update {finding['step']:,}, {finding['images']:,} {finding['split']} images")
         output.table(("", "value"), [(name, f"{value:.4f}") for name, value in figures(finding).items()])
         measured.append({"run": str(run.directory), "generalisation": finding})
+
+    code = _each(find_runs(path), measure, output)
     output.document({"measured": measured})
-    return 0
+    return code
+
+
+def _each(runs: Sequence[Run], measure: Callable[[Run], None], output: Output) -> int:
+    """Measure run after run; of several, one that cannot be measured is told and left out.
+
+    Returns: the exit code of the first that could not be; 0 if all could.
+    """
+    code = 0
+    for run in runs:
+        try:
+            measure(run)
+        except Exception as error:
+            known = getattr(error, "exit_code", None)
+            if len(runs) == 1 or known is None:
+                raise
+            output.say(f"not measured: {error}")
+            code = code or int(known)
+    return code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
@@ -113,13 +114,15 @@ class MeasuredBeside(Measure):
         return False
 
     def final(self, run: Run) -> float | None:
-        """Return the mean over the last tenth of its values, one at least, since single ones are noisy."""
+        """Return the mean over what is finite of the last tenth of its values, since single ones are noisy."""
         if self.column.startswith(f"{GENERALISATION}/"):
             return figures(run.info.get(GENERALISATION) or {}).get(self.column.removeprefix(f"{GENERALISATION}/"))
         if self.column not in run.columns:
             return None
         _, values = run.series(self.column)
-        return float(np.mean(values[-max(1, len(values) // 10) :]))
+        last = values[-max(1, len(values) // 10) :]
+        last = last[np.isfinite(last)]  # what was lost in noise is nan
+        return float(last.mean()) if len(last) else None
 
     def difference_text(self, value: float) -> str:
         """Write a difference with its sign."""
@@ -161,7 +164,20 @@ def _measured_beside(name: str, runs: Sequence[Run]) -> Measure:
         quantities = sorted({column.split("/")[0] for column in columns | beside})
         hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
         raise CompareError(f"No run has measured '{name}'. Measured, by group: {', '.join(quantities)}.{hint}")
+    hows = {json.dumps(_measured_how(name, run), sort_keys=True) for run in runs if found.final(run) is not None}
+    if len(hows) > 1:
+        raise CompareError(f"{name} was not measured alike in all runs: {' and '.join(sorted(hows))}. Measure again.")
     return found
+
+
+def _measured_how(name: str, run: Run) -> Any:
+    """What must be the same for two values to be of one quantity."""
+    if name.startswith(f"{GENERALISATION}/"):
+        finding = run.info[GENERALISATION]
+        probe = finding.get("linear_probe")
+        about_probe = {"probe": probe["data"]} if probe and "linear_probe" in name else {}
+        return {key: finding.get(key) for key in ("split", "images")} | about_probe
+    return run.info.get("sharpness") if name in run.later_columns else None
 
 
 def read_targets(texts: Sequence[str], measure: Measure, tasks: Sequence[str]) -> dict[str, float]:

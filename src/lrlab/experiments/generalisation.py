@@ -28,9 +28,10 @@ from lrlab.experiments.build import build_data
 from lrlab.experiments.facts import check_same_data
 from lrlab.experiments.run import Experiment
 from lrlab.experiments.state import MODEL
-from lrlab.runs import Run, RunError, sound_checkpoints
+from lrlab.runs import Run, RunError, lock_run
 from lrlab.runs.afterwards import GENERALISATION, figures, write_finding
-from lrlab.training import calibrate, features, predict
+from lrlab.runs.checkpoints import newest_sound
+from lrlab.training import calibrate, features, memory_errors, predict
 from lrlab.training.checkpoint import load_model
 
 MOST_FITTED: Final = 10_000
@@ -53,26 +54,29 @@ def measure_generalisation(
         num_images: of the split, and of the training images beside it; None: all of the split, and as many.
         other: the data set of the linear probe; None: the digits, unless the run is trained on those.
     Returns: what run.json has of it from now on.
-    Raises: RunError without a sound checkpoint; ConfigError for a number or a data set that will not do; DataError,
-        LockedError, StorageError.
+    Raises: RunError without a checkpoint, DamagedError without a sound one; ConfigError for a number or a data set that
+        will not do; DataError, LockedError, StorageError, OutOfMemoryError.
     """
     config = parse_config(dict(run.config))
     if other is None and config.data.name != "digits":
         other = DataConfig(name="digits")
-    if other is not None and (other.name, other.dir) == (config.data.name, config.data.dir):
+    is_learnt = other is not None and other.name == config.data.name
+    if other is not None and is_learnt and (other.name != "folder" or other.dir == config.data.dir):
         raise ConfigError(f"The linear probe asks about another data set than {other.name}, which the run learnt.")
-    checkpoints = sound_checkpoints(run.directory)
-    if not checkpoints:
-        raise RunError(f"{run.directory}: it has no sound checkpoint, so there is no network to measure.")
-    experiment = Experiment(config)
-    for probe in experiment.probes:
-        probe.detach()
-    check_same_data(experiment, run.info)
-    load_model(experiment.model, checkpoints[0].files[MODEL])
-    measured = _Measured(experiment, num_images)
-    finding = {"step": checkpoints[0].step, **measured.finding(other)}
-    scalars = {f"{GENERALISATION}/{name}": value for name, value in figures(finding).items()}
-    write_finding(run.directory, GENERALISATION, finding, step=checkpoints[0].step, scalars=scalars)
+    with lock_run(run.directory):  # before the work, so that another process cannot make it vain
+        checkpoint = newest_sound(run.directory)
+        if checkpoint is None:
+            raise RunError(f"{run.directory}: it has no checkpoint, so there is no network to measure.")
+        others = None if other is None else build_data(other)
+        experiment = Experiment(config)
+        for probe in experiment.probes:
+            probe.detach()
+        check_same_data(experiment, run.info)
+        load_model(experiment.model, checkpoint.files[MODEL])
+        with memory_errors("the images do not fit. Lower --images, or free memory."):
+            finding = {"step": checkpoint.step, **_Measured(experiment, num_images).finding(others)}
+        scalars = {f"{GENERALISATION}/{name}": value for name, value in figures(finding).items()}
+        write_finding(run.directory, GENERALISATION, finding, step=checkpoint.step, scalars=scalars)
     return finding
 
 
@@ -88,7 +92,7 @@ class _Measured:
         self._split = _some(split, num_images or len(split))
         self._train = _some(data.train, len(self._split))
 
-    def finding(self, other: DataConfig | None) -> dict[str, Any]:
+    def finding(self, other: ImageData | None) -> dict[str, Any]:
         labels, split = self._split.labels, self._name
         logits, of_train = self._predict(self._split.images), self._predict(self._train.images)
         accuracy, train_accuracy = _accuracy(logits, labels), _accuracy(of_train, self._train.labels)
@@ -114,7 +118,7 @@ class _Measured:
             "shift_consistency": sum(moved) / len(moved),
             "reliability": [asdict(one) for one in calibration.bins],
             "corruptions": corruptions,
-            "linear_probe": None if other is None else self._linear_probe(build_data(other)),
+            "linear_probe": None if other is None else self._linear_probe(other),
         }
 
     def _predict(self, images: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lrlab.config import ConfigError, parse_config
+from lrlab.config import ConfigError, merge, parse_config
 from lrlab.data import normalise
 from lrlab.data.randomness import order
 from lrlab.experiments.facts import check_same_data
@@ -23,6 +23,7 @@ from lrlab.experiments.state import restore
 from lrlab.runs import Checkpoint, Run, RunError
 from lrlab.runs.afterwards import later_rows
 from lrlab.runs.checkpoints import checkpoint_paths, checkpoint_step, read_checkpoint
+from lrlab.training import memory_errors
 from lrlab.training.curvature import Curvature, measure_curvature
 from lrlab.training.surface import WHOLE, BatchNormPolicy, LossSurface
 
@@ -112,7 +113,8 @@ def measure_sharpness(run: Run, plan: SharpnessPlan, *, at: Sequence[int] | None
     Raises: RunError if there is no such checkpoint; ConfigError for a plan that does not fit the run; CurvatureError;
         DamagedError, LockedError, StorageError; DataError if the images are no longer those of the run.
     """
-    config = parse_config(dict(run.config))
+    # in float32: with another precision a GPU would round what its convolutions are given
+    config = parse_config(merge(dict(run.config), {"engine": {"precision": "fp32"}}))
     size = _num_examples(plan, config.batch_size)
     how = {
         "batchnorm": plan.batchnorm,
@@ -134,7 +136,8 @@ def measure_sharpness(run: Run, plan: SharpnessPlan, *, at: Sequence[int] | None
         batch_size = config.batch_size if plan.batchnorm == "training" else config.evaluate.batch_size
         samples = _samples(experiment, plan.num_samples, size, batch_size=batch_size)
         for path in left:
-            found = _measure(experiment, run, read_checkpoint(path), samples, plan)
+            with memory_errors("second derivatives of one batch do not fit. Free memory, or use another device."):
+                found = _measure(experiment, run, read_checkpoint(path), samples, plan)
             add(found.step, found.values())
             yield found
 
@@ -143,8 +146,10 @@ def _num_examples(plan: SharpnessPlan, batch_size: int) -> int:
     if plan.num_samples < 1:
         raise ConfigError(f"Sharpness is measured on one sample at least, got {plan.num_samples}.")
     size = plan.num_examples if plan.num_examples is not None else -(-_FEWEST_EXAMPLES // batch_size) * batch_size
-    if size < 1 or (plan.batchnorm == "training" and size % batch_size):
-        above = max(1, -(-size // batch_size)) * batch_size
+    if size < 1:
+        raise ConfigError(f"A sample holds one image at least, got {size}.")
+    if plan.batchnorm == "training" and size % batch_size:
+        above = -(-size // batch_size) * batch_size
         raise ConfigError(
             f"The examples of a sample must fill the run's batches of {batch_size}, by whose statistics batch "
             f"normalisation works in training, got {size}. Give {above}."

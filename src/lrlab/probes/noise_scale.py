@@ -37,8 +37,8 @@ class NoiseScaleProbe(Probe):
     example, and one of a larger batch has another expectation. Here all gradients are of batches of b: what is measured
     is right for that size, and in between examples of one micro-batch it includes what they do to each other.
 
-    It costs about one more step each time, for k passes over parts of the batch, in float32; so it is thinned unless
-    told otherwise. Running statistics, random streams and hooks of the model do not notice.
+    It costs about one more step each time, for k passes over parts of the batch, without autocast; so it is thinned
+    unless told otherwise. Running statistics, random streams and hooks of the model do not notice.
 
     Args:
         groups: name -> parameters of the model, none of them named `whole`, as from `lrlab.models.layer_groups(model)`.

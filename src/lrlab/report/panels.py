@@ -154,7 +154,7 @@ class Panel:
         curves = [curve for line in lines for curve in (line.curve, line.raw) if curve is not None]
         values = np.concatenate([curve.values for curve in curves])
         edges = np.concatenate([np.empty(0), *(line.edge.values for line in lines if line.edge is not None)])
-        near = edges <= _FARTHEST_EDGE * values.max()  # the others would press the values flat
+        near = edges <= _FARTHEST_EDGE * np.abs(values).max()  # the others would press the values flat
         limits = limits_of(np.concatenate([values, edges[near]]), self.quantity.scale)
         return limits if near.all() else replace(limits, note=f"edge of stability up to {edges.max():.2g}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,7 +48,8 @@ def later_rows(run: Path, name: str, *, how: Mapping[str, Any]) -> Iterator[tupl
                 f"Measure as before, or delete {file}."
             )
         storage.write_json(run / storage.INFO, {**info, name: dict(how)})
-        with closing(EventWriter(run)) as events:
+        with ExitStack() as stack:
+            writers: list[EventWriter] = []  # none before there is something to write
 
             def add(step: int, values: Mapping[str, float | None]) -> None:
                 nonlocal rows
@@ -56,7 +57,9 @@ def later_rows(run: Path, name: str, *, how: Mapping[str, Any]) -> Iterator[tupl
                 others = [] if rows is None else [rows.filter(pc.not_equal(rows["step"], step))]
                 rows = pa.concat_tables([*others, row], promote_options=storage.PROMOTION).sort_by("step")
                 storage.write_part(file, rows)
-                events.add(step, scalars=_there(values), pngs={}, at=time.time())
+                if not writers:
+                    writers.append(stack.enter_context(closing(EventWriter(run))))
+                writers[0].add(step, scalars=_there(values), pngs={}, at=time.time())
 
             yield set() if rows is None else set(rows["step"].to_pylist()), add
 
@@ -65,17 +68,16 @@ def write_finding(run: Path, name: str, finding: Mapping[str, Any], *, step: int
     """Write what was found out about a run as a whole into run.json, and the numbers of it to TensorBoard.
 
     Args:
-        run: the run's directory, whose lock is taken.
+        run: the run's directory, whose lock the caller holds.
         name: key in run.json; what stands there is replaced.
         finding: of plain values.
         step: update that the numbers are of.
         scalars: tag -> number.
-    Raises: LockedError, StorageError.
+    Raises: StorageError.
     """
-    with lock_run(run):
-        storage.write_json(run / storage.INFO, {**read_info(run), name: dict(finding)})
-        with closing(EventWriter(run)) as events:
-            events.add(step, scalars=scalars, pngs={}, at=time.time())
+    storage.write_json(run / storage.INFO, {**read_info(run), name: dict(finding)})
+    with closing(EventWriter(run)) as events:
+        events.add(step, scalars=scalars, pngs={}, at=time.time())
 
 
 def figures(finding: Mapping[str, Any]) -> dict[str, float]:

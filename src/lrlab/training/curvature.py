@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from lrlab.training.surface import WHOLE, LossSurface
@@ -107,12 +107,16 @@ def largest_eigenvalue(
     if size <= _DENSE:
         return float(np.linalg.eigvalsh(np.stack([product(unit) for unit in np.eye(size)]))[-1])
     first = np.random.default_rng(seed).standard_normal(size)
+    if not product(first).any():  # flat, behind a layer that is dead for instance; ARPACK cannot begin there
+        return 0.0
     options: dict[str, Any] = {"which": "LA", "ncv": _NUM_VECTORS, "tol": _TOLERANCE, "maxiter": _MOST_RESTARTS}
     operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
     try:
         found = eigsh(operator, k=1, v0=first, return_eigenvectors=False, **options)
     except ArpackNoConvergence as error:
         raise CurvatureError(f"Lanczos' method has not come to an end after {_MOST_RESTARTS} restarts.") from error
+    except ArpackError as error:
+        raise CurvatureError(f"Lanczos' method cannot be used on this Hessian ({error}).") from error
     return float(found[0])
 
 
