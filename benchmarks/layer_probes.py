@@ -46,7 +46,7 @@ def main() -> None:
     options = parser(__doc__ or "", repeats=15)
     options.add_argument("--data-dir", type=Path, help="folder with CIFAR-10; without it, noise of its shape")
     options.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    options.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    options.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     options.add_argument("--width", type=int, default=64, help="planes of the network's first stage [64]")
     given = options.parse_args()
     if given.quick:
@@ -56,7 +56,7 @@ def main() -> None:
     text = page(found, given)
     print(text)
     if not given.quick:
-        publish("layer_probes", title=TITLE, page=text, document={"seconds": found}, facts=facts)
+        publish(f"layer_probes-{given.precision}", title=TITLE, page=text, document={"seconds": found}, facts=facts)
 
 
 def measure(options: argparse.Namespace, data: ImageData, batch_size: int) -> dict[str, list[float]]:

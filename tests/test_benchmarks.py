@@ -184,9 +184,9 @@ def test_the_cost_of_each_layer_probe_is_measured_in_its_own_step() -> None:
 
 def test_what_sharpness_costs_is_measured_in_turns() -> None:
     found = curvature.measure(options(repeats=2), load_data(None, quick=True), 2, 64)
-    names = ["training steps", "one product", "whole, 10 vectors", "with its groups"]
+    names = ["training steps", "product, all weights", "product, layer4 alone"]
     assert {name: len(seconds) for name, seconds in found.items()} == dict.fromkeys(names, 2)
-    assert "| width 2: one product" in curvature.page({"width 2": found})
+    assert "| width 2: product, all weights" in curvature.page({"width 2": found})
 
 
 def test_the_large_study_of_the_report_is_one_that_a_report_reads(tmp_path: Path) -> None:
