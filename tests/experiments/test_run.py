@@ -354,3 +354,14 @@ def test_a_batch_of_one_small_image_is_refused_and_one_of_two_is_not(digits: Ima
 def test_a_rule_that_never_gets_to_look_is_warned_of(digits: ImageData) -> None:
     with pytest.warns(UserWarning, match="decides after 1000 updates at the earliest and in this run it hears 30"):
         Experiment(parse_config({**SMALL, "schedule": {"name": "article"}}), data=digits)
+
+
+def test_after_100_updates_with_augmentation_the_weights_are_the_same_with_every_probe(
+    tmp_path: Path, digits: ImageData
+) -> None:
+    table = {"steps": 100, "data": {"flip": True, "crop_padding": 1, "cutout": 2}}
+    watched = {"every": 1, "outputs_every": 1, "layers_every": 1, "noise_every": 7}
+    run(tmp_path / "with", digits, **table, telemetry=watched)
+    run(tmp_path / "without", digits, **table, telemetry={"every": 1000, "outputs_every": 1000})
+    assert weights_hash(tmp_path / "with") == weights_hash(tmp_path / "without")
+    assert len(read_run(tmp_path / "with").series("grad_variance/whole")[0]) == 14

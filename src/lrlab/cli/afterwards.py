@@ -49,7 +49,10 @@ def sharpness(
         int, Parameter(metavar="N", validator=at_least_one, group=HOW, help="Random vectors for the trace [10].")
     ] = 10,
     whole: Annotated[
-        bool, Parameter(name="--whole", negative="", group=HOW, help="Leave out the layer groups: a third of the time.")
+        bool,
+        Parameter(
+            name="--whole", negative="", group=HOW, help="Leave out the layer groups, which take most of the time."
+        ),
     ] = False,
     json: Json = False,
 ) -> int:
