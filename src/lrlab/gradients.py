@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+WHOLE = "whole"
+"""Name of all layer groups together, where they are measured as one."""
 ROW = 1024
 """Numbers in a row of `row_sums`: enough to keep a vector unit busy, few enough to add up without losing digits."""
 PIECE = 131_072

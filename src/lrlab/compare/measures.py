@@ -12,7 +12,7 @@ import numpy as np
 
 from lrlab.config.parts import unknown
 from lrlab.runs import Run
-from lrlab.runs.afterwards import GENERALISATION, figures
+from lrlab.runs.afterwards import GENERALISATION, SHARPNESS, figures
 
 KINDS: Final = ("accuracy", "loss", "accuracy_mirror")
 
@@ -177,7 +177,7 @@ def _measured_how(name: str, run: Run) -> Any:
         probe = finding.get("linear_probe")
         about_probe = {"probe": probe["data"]} if probe and "linear_probe" in name else {}
         return {key: finding.get(key) for key in ("split", "images")} | about_probe
-    return run.info.get("sharpness") if name in run.later_columns else None
+    return run.info.get(SHARPNESS) if name in run.later_columns else None
 
 
 def read_targets(texts: Sequence[str], measure: Measure, tasks: Sequence[str]) -> dict[str, float]:

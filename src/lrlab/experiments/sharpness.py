@@ -20,15 +20,14 @@ from lrlab.data.randomness import order
 from lrlab.experiments.facts import check_same_data
 from lrlab.experiments.run import Experiment
 from lrlab.experiments.state import restore
+from lrlab.gradients import WHOLE
 from lrlab.runs import Checkpoint, Run, RunError
-from lrlab.runs.afterwards import later_rows
+from lrlab.runs.afterwards import SHARPNESS, later_rows
 from lrlab.runs.checkpoints import checkpoint_paths, checkpoint_step, read_checkpoint
 from lrlab.training import memory_errors
 from lrlab.training.curvature import Curvature, measure_curvature
-from lrlab.training.surface import WHOLE, BatchNormPolicy, LossSurface
+from lrlab.training.surface import BatchNormPolicy, LossSurface
 
-SHARPNESS: Final = "sharpness"
-"""Name of the rows."""
 _FEWEST_EXAMPLES: Final = 512
 """In a sample, where nothing else is asked for."""
 _SEED: Final = 0

@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lrlab.gradients import group_norms
+from lrlab.gradients import WHOLE, group_norms
 from lrlab.probes.base import Probe
 
-WHOLE: Final = "whole"
 _DECAY: Final = 0.9
 """Of the running means that the noise scale is the quotient of."""
 _HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

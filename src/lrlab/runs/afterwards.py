@@ -16,6 +16,8 @@ from lrlab.runs.events import EventWriter
 from lrlab.runs.lock import lock_run
 from lrlab.runs.reader import read_info
 
+SHARPNESS: Final = "sharpness"
+"""Key in run.json of how its sharpness is measured, and name of the rows."""
 GENERALISATION: Final = "generalisation"
 """Key in run.json of how well a run generalises."""
 

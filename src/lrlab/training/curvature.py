@@ -13,7 +13,8 @@ import torch
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 
-from lrlab.training.surface import WHOLE, LossSurface
+from lrlab.gradients import WHOLE
+from lrlab.training.surface import LossSurface
 
 _TOLERANCE: Final = 5e-4
 """Of an eigenvalue, relative, guaranteed; where the largest stands apart the error is its square."""

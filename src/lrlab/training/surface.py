@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-BatchNormPolicy = Literal["training", "evaluation"]
+from lrlab.gradients import WHOLE
 
-WHOLE: Final = "whole"
-"""Name of all layer groups together."""
+BatchNormPolicy = Literal["training", "evaluation"]
 
 
 class LossSurface:
