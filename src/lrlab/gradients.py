@@ -98,6 +98,24 @@ def group_changes(before: Sequence[Sequence[Tensor]], after: Sequence[Sequence[T
     return _by_blocks(before, after, changes, 2)
 
 
+def vector_products(ones: Sequence[Sequence[Tensor]], others: Sequence[Sequence[Tensor]]) -> Tensor:
+    """`group_products` of groups of one vector each: one pass over them, where torch.compile has fused the sums."""
+    found = [
+        torch.stack([_sum_by_rows(a * b), _sum_by_rows(a.square()), _sum_by_rows(b.square())])
+        for (a,), (b,) in zip(ones, others, strict=True)
+    ]
+    return torch.stack(found, dim=1)
+
+
+def vector_changes(before: Sequence[Sequence[Tensor]], after: Sequence[Sequence[Tensor]]) -> Tensor:
+    """`group_changes` of groups of one vector each: one pass over them, where torch.compile has fused the sums."""
+    found = [
+        torch.stack([_sum_by_rows((b - a).square()), _sum_by_rows(a.square())])
+        for (a,), (b,) in zip(before, after, strict=True)
+    ]
+    return torch.stack(found, dim=1)
+
+
 def group_sizes(groups: Sequence[Sequence[Tensor]]) -> Tensor:
     """How many numbers each group of tensors holds: (len(groups),) float64 on the CPU."""
     return torch.tensor([sum(tensor.numel() for tensor in group) for group in groups], dtype=torch.float64)
@@ -139,6 +157,12 @@ def _by_blocks(
             found += [torch.stack(measure(x, y, room[: len(x)])) for x, y in blocks]
         sums.append(torch.stack(found).sum(0) if found else room.new_zeros(num_results, dtype=dtype))
     return torch.stack(sums, dim=1)
+
+
+def _sum_by_rows(vector: Tensor) -> Tensor:
+    """The sum, (), of rows' sums, for the reason that `row_sums` has."""
+    end = len(vector) // ROW * ROW
+    return vector[:end].view(-1, ROW).sum(1).sum() + vector[end:].sum()
 
 
 def _square(vector: Tensor) -> Tensor:

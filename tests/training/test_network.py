@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from lrlab.gradients import vector_changes, vector_products
 from lrlab.models import layer_groups, resnet18
-from lrlab.probes import GradientProbe, OutputGradientProbe
+from lrlab.probes import GradientCosineProbe, GradientProbe, OutputGradientProbe, Probe, UpdateRatioProbe
 from lrlab.training import Engine, Network
 from lrlab.training.checkpoint import model_bytes
 
@@ -186,6 +187,47 @@ def test_compiled_it_computes_the_same() -> None:
     rows, expected = (probe.take_rows() for probe in probes)
     assert list(rows) == list(expected) == [2]
     assert rows[2] == pytest.approx(expected[2], rel=1e-4)
+
+
+@needs_a_compiler
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_probes_of_pairs_agree_with_a_float64_twin() -> None:
+    network = tiny_network(COMPILED)
+    wholes = [whole for [whole] in network.groups.values()]
+    optimizer = optimizer_of("adam", wholes)
+    changes, products = network.compiled(vector_changes, every=1), network.compiled(vector_products, every=1)
+    assert changes is not None
+    assert products is not None
+    probes: list[Probe] = [
+        UpdateRatioProbe(network.groups, optimizer, changes=changes),
+        GradientCosineProbe(network.groups, products=products),
+    ]
+    expected: dict[int, dict[str, float]] = {step: {} for step in (1, 2, 3)}
+    last: dict[str, Tensor] = {}
+    for step, row in expected.items():
+        backward(network, step)
+        before = {name: whole.detach().double() for name, [whole] in network.groups.items()}
+        gradients = {name: whole.grad.double() for name, [whole] in network.groups.items()}
+        for name, h in last.items():
+            row[f"grad_cosine/{name}"] = (gradients[name] @ h / gradients[name].norm() / h.norm()).item()
+        last = gradients
+        for probe in probes:
+            probe.observe()
+        optimizer.step()
+        for name, [whole] in network.groups.items():
+            row[f"update_ratio/{name}"] = ((whole.double() - before[name]).norm() / before[name].norm()).item()
+    found = [probe.take_rows() for probe in probes]
+    for step, row in expected.items():
+        assert {**found[0][step], **found[1].get(step, {})} == pytest.approx(row, rel=1e-5)
+
+
+@needs_a_compiler
+def test_a_measurement_is_compiled_where_its_share_of_an_update_is_worth_it() -> None:
+    model = resnet18(num_classes=10, in_channels=1, width=32)  # 2.8 million parameters
+    network = Network(model, layer_groups(model), engine=Engine(torch.device("cpu"), "fp32", compile="auto"))
+    assert network.telemetry == "compiled"
+    assert network.compiled(vector_changes, every=25) is None
+    assert network.compiled(vector_changes, every=2) is not None
 
 
 def test_a_small_networks_telemetry_is_not_worth_a_compiler() -> None:

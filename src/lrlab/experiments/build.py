@@ -32,6 +32,7 @@ from lrlab.data import (
     load_folder,
     set_aside,
 )
+from lrlab.gradients import group_changes, group_products, vector_changes, vector_products
 from lrlab.models import LayerGroups, resnet18, resnet34
 from lrlab.probes import (
     AdamSnrProbe,
@@ -42,6 +43,7 @@ from lrlab.probes import (
     UpdateRatioProbe,
     WeightNormProbe,
 )
+from lrlab.training import Network
 
 MODELS = {"resnet18": resnet18, "resnet34": resnet34}
 MOST_NOISE_PARTS = 8
@@ -90,18 +92,18 @@ def build_optimizer(config: OptimizerConfig, groups: LayerGroups) -> Optimizer:
     return kind(named, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
 
-def build_layer_probes(
-    config: TelemetryConfig, model: nn.Module, groups: LayerGroups, optimizer: Optimizer
-) -> list[Probe]:
+def build_layer_probes(config: TelemetryConfig, network: Network, optimizer: Optimizer) -> list[Probe]:
     """Make the probes of weights, updates, gradients in a row, ReLUs and moments; none where they are not asked for."""
-    every = config.layers_every
+    every, groups = config.layers_every, network.groups
     if every is None:
         return []
+    changes = network.compiled(vector_changes, every=every) or group_changes
+    products = network.compiled(vector_products, every=every) or group_products
     probes: list[Probe] = [
         WeightNormProbe(groups, every=every),
-        UpdateRatioProbe(groups, optimizer, every=every),
-        GradientCosineProbe(groups, every=every),
-        DeadReluProbe(dict(model.named_children()), every=every),
+        UpdateRatioProbe(groups, optimizer, every=every, changes=changes),
+        GradientCosineProbe(groups, every=every, products=products),
+        DeadReluProbe(dict(network.model.named_children()), every=every),
     ]
     has_moments = all("betas" in group for group in optimizer.param_groups)
     return [*probes, AdamSnrProbe(groups, optimizer, every=every)] if has_moments else probes

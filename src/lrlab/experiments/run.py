@@ -81,7 +81,7 @@ class Experiment:
         self.probes: list[Probe] = [
             GradientProbe(groups, every=config.telemetry.every, sums=self.network.gradient_sums),
             OutputGradientProbe(dict(self.model.named_children()), every=config.telemetry.outputs_every),
-            *build_layer_probes(config.telemetry, self.model, groups, self.optimizer),
+            *build_layer_probes(config.telemetry, self.network, self.optimizer),
             *build_noise_probe(config, self.model, self.network.layers, self.batches.batch),
         ]
         self.status: Status | None = None

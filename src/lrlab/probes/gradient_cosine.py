@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,12 +28,21 @@ class GradientCosineProbe(Probe):
     Args:
         groups: name -> parameters, as from `lrlab.models.layer_groups(model)`.
         every: measure at each `every`-th update; the first has none before it.
+        products: what to measure with, for a loop that knows a faster way than `lrlab.gradients.group_products`; takes
+            and returns the same.
     Raises: RuntimeError at `observe()` if no parameter has a gradient.
     """
 
-    def __init__(self, groups: Mapping[str, Sequence[nn.Parameter]], *, every: int = 1) -> None:
+    def __init__(
+        self,
+        groups: Mapping[str, Sequence[nn.Parameter]],
+        *,
+        every: int = 1,
+        products: Callable[[list[list[Tensor]], list[list[Tensor]]], Tensor] = group_products,
+    ) -> None:
         super().__init__([f"grad_cosine/{name}" for name in groups], every=every)
         self._groups = [list(parameters) for parameters in groups.values()]
+        self._products = products
         self._last: list[list[Tensor]] | None = None  # gradients of the update before, where the next one is due
         self._room: list[list[Tensor]] | None = None  # for the next ones: to have new memory costs as much as a copy
 
@@ -60,7 +69,7 @@ class GradientCosineProbe(Probe):
         last, self._last = self._last, None
         if last is None:
             return None
-        products, squares, squares_of_last = group_products(self._gradients(), last)
+        products, squares, squares_of_last = self._products(self._gradients(), last)
         self._room = last
         cosines: Tensor = products / (squares.sqrt() * squares_of_last.sqrt())
         return cosines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +30,21 @@ class UpdateRatioProbe(Probe):
         groups: name -> parameters of the optimizer, as from `lrlab.models.layer_groups(model)`.
         optimizer: that moves them.
         every: measure at each `every`-th update.
+        changes: what to measure with, for a loop that knows a faster way than `lrlab.gradients.group_changes`; takes
+            and returns the same.
     """
 
-    def __init__(self, groups: Mapping[str, Sequence[nn.Parameter]], optimizer: Optimizer, *, every: int = 1) -> None:
+    def __init__(
+        self,
+        groups: Mapping[str, Sequence[nn.Parameter]],
+        optimizer: Optimizer,
+        *,
+        every: int = 1,
+        changes: Callable[[list[list[Tensor]], list[list[Tensor]]], Tensor] = group_changes,
+    ) -> None:
         super().__init__([f"update_ratio/{name}" for name in groups], every=every)
         self._groups = [list(parameters) for parameters in groups.values()]
+        self._changes = changes
         self._before: list[list[Tensor]] | None = None  # of the update under way, where it is measured
         self._room: list[list[Tensor]] | None = None
         self._handle = optimizer.register_step_post_hook(self._after_step)
@@ -56,5 +66,6 @@ class UpdateRatioProbe(Probe):
         before, self._before = self._before, None
         if before is None:
             return
-        changes, squares = group_changes(before, self._groups)
+        after = [[parameter.detach() for parameter in group] for group in self._groups]
+        changes, squares = self._changes(before, after)
         self._keep(self.num_updates, changes.sqrt() / squares.sqrt())

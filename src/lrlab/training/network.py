@@ -21,7 +21,10 @@ from lrlab.training.divergence import DivergedError, first_output_not_finite
 from lrlab.training.engine import Engine, EngineError
 
 NUM_PARAMETERS_TO_COMPILE = 1_000_000
-"""From this size on the telemetry is compiled where engine.compile is auto: below, it costs little either way."""
+"""Read at an update, on the average: from here on telemetry is compiled where engine.compile is auto."""
+
+Pairwise = Callable[[Sequence[Sequence[Tensor]], Sequence[Sequence[Tensor]]], Tensor]
+"""What is measured of each group of tensors and one of the same shapes, as `lrlab.gradients.group_products`."""
 
 
 class Network:
@@ -65,7 +68,8 @@ class Network:
             start += num_rows * ROW
         self._adopt(starts)
         self._forward = torch.compile(self._compute) if engine.compile is True else self._compute
-        self._row_sums = self._compiled_sums()
+        rows = self._gradients.view(-1, ROW)
+        self._row_sums = self._compiled(partial(row_sums, num_rows=self._num_rows), rows, every=1)
         self._sums: Tensor | None = None  # of the gradients that are gathered
 
     @property
@@ -73,17 +77,25 @@ class Network:
         """How the gradients' sums are computed: in one compiled pass, or in one for each of them."""
         return "compiled" if self._row_sums else "eager"
 
-    def _compiled_sums(self) -> Callable[[Tensor], Tensor] | None:
-        """Compile the pass over the gradients where that is asked for, or pays: seconds now against a large network."""
+    def compiled(self, measure: Pairwise, *, every: int) -> Pairwise | None:
+        """Compile what is measured at each `every`-th update of the groups' gradients, or weights, and others.
+
+        Returns: a function that takes groups of one vector each; None where compiling neither is asked for nor pays.
+        """
+        groups = [[whole.detach()] for (whole,) in self.groups.values()]
+        return self._compiled(measure, groups, groups, every=every)
+
+    def _compiled(self, measure: Callable[..., Tensor], *examples: object, every: int) -> Callable[..., Tensor] | None:
+        """Compile a pass over the numbers where that is asked for, or pays: seconds now against a large network."""
         engine = self.engine
-        pays = engine.device.type == "cpu" and self._gradients.numel() >= NUM_PARAMETERS_TO_COMPILE
+        pays = engine.device.type == "cpu" and self._gradients.numel() / every >= NUM_PARAMETERS_TO_COMPILE
         if engine.compile is False or (engine.compile == "auto" and not (pays and _has_compiler())):
             return None
-        compiled = torch.compile(partial(row_sums, num_rows=self._num_rows), dynamic=False)
+        compiled = torch.compile(measure, dynamic=False)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's own, of what it imports
-                compiled(self._gradients.view(-1, ROW))  # compiles it now
+                compiled(*examples)  # compiles it now
         except RuntimeError as error:
             if engine.compile is True:
                 raise EngineError(f"engine.compile: torch.compile failed ({error}). Leave the key out.") from error
