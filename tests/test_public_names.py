@@ -28,15 +28,16 @@ PUBLIC = {
         "SignalScheduler", "SlopeLR", "SnrLR", "StationarityLR", "WeakGradients", "refined_multipliers",
     },
     "lrlab.training": {
-        "Calibration", "Curvature", "CurvatureError", "DivergedError", "Engine", "EngineError", "Evaluation",
-        "LossSurface", "Network", "OutOfMemoryError", "RangeTest", "RateRange", "Recorder", "Rows", "Score",
-        "Sweep", "SweepRecorder", "Update", "calibrate", "choose_engine", "divergence", "estimate_statistics",
-        "evaluate", "features", "measure_curvature", "memory_errors", "predict", "range_test", "restored",
-        "train",
+        "ALONE", "Calibration", "Curvature", "CurvatureError", "DivergedError", "ElsewhereError", "Engine",
+        "EngineError", "Evaluation", "LossSurface", "Network", "OutOfMemoryError", "RangeTest", "RankError", "Ranks",
+        "RateRange", "Recorder", "Rows", "Score", "Sweep", "SweepRecorder", "Update", "calibrate", "choose_engine",
+        "divergence", "estimate_statistics", "evaluate", "features", "joined", "measure_curvature", "memory_errors",
+        "predict", "range_test", "restored", "synchronise", "train",
     },
     "lrlab.runs": {
-        "Checkpoint", "DamagedError", "LockedError", "Run", "RunError", "RunWriter", "Status", "StorageError",
-        "check_resumable", "check_vacant", "find_runs", "lock_run", "read_info", "read_run", "sound_checkpoints",
+        "Checkpoint", "DamagedError", "LockedError", "Onlooker", "Run", "RunError", "RunWriter", "Status",
+        "StorageError", "check_resumable", "check_vacant", "find_runs", "lock_run", "read_info", "read_run",
+        "sound_checkpoints",
     },
     "lrlab.compare": {
         "Arm", "ArmTime", "CompareError", "Comparison", "Difference", "LeftOut", "Measure", "Median", "PairRace",

@@ -107,6 +107,23 @@ def test_how_an_example_is_augmented_does_not_depend_on_the_batch_size() -> None
             assert torch.equal(image, one_by_one[index])
 
 
+@pytest.mark.parametrize("num_parts", [1, 2, 4])
+def test_the_parts_of_a_batch_in_their_order_are_the_batch(num_parts: int) -> None:
+    batches = Batches(toy(), batch_size=8, seed=3, augmentation=Augmentation(flip=True, crop_padding=2, cutout=2))
+    for step in (1, 2, 5):
+        whole = batches.batch(step)
+        parts = [batches.batch(step, part=part, num_parts=num_parts) for part in range(num_parts)]
+        assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+        assert torch.equal(torch.cat([part.labels for part in parts]), whole.labels)
+        assert {(part.step, part.epoch) for part in parts} == {(step, whole.epoch)}
+
+
+@pytest.mark.parametrize(("part", "num_parts"), [(0, 3), (2, 2), (-1, 2)])
+def test_a_part_that_a_batch_does_not_have_is_refused(part: int, num_parts: int) -> None:
+    with pytest.raises(ValueError, match=f"8 images have no part {part} of {num_parts}"):
+        Batches(toy(), batch_size=8, seed=0).batch(1, part=part, num_parts=num_parts)
+
+
 def test_batches_do_not_touch_the_data_or_each_other() -> None:
     data = toy()
     before = data.train.images.clone()

@@ -94,8 +94,7 @@ def test_a_large_gradient_is_no_divergence_though_its_square_is() -> None:
     model = Three()
     network = Network(model, layer_groups(model), engine=Engine(torch.device("cpu"), "fp32"))
     loss = model.third.weight.sum() * 0 + 1.0
-    network.logits(batch(1).images).sum().backward()
-    network.gather_gradients()
+    network.backward(network.logits(batch(1).images).sum())
     with torch.no_grad():
         model.first.weight.grad.fill_(1e25)  # type: ignore[union-attr]
     assert not torch.isfinite(network.gradient_sums()).all()

@@ -43,8 +43,7 @@ def batch(step: int) -> tuple[Tensor, Tensor]:
 def backward(network: Network, step: int = 1) -> float:
     images, labels = batch(step)
     loss = F.cross_entropy(network.logits(images), labels)
-    loss.backward()
-    network.gather_gradients()
+    network.backward(loss)
     return loss.item()
 
 
@@ -122,8 +121,7 @@ def test_a_parameter_that_the_loss_does_not_depend_on_has_a_gradient_of_zeros_an
     network = Network(model, layer_groups(model), engine=FP32)
     assert list(network.groups) == ["used", "unused"]
     for _ in range(2):
-        F.cross_entropy(network.logits(torch.rand(2, 3, 1, 1)), torch.tensor([0, 1])).backward()
-        network.gather_gradients()
+        network.backward(F.cross_entropy(network.logits(torch.rand(2, 3, 1, 1)), torch.tensor([0, 1])))
         assert network.groups["unused"][0].grad.count_nonzero() == 0
         assert network.groups["used"][0].grad.count_nonzero() > 0
         network.groups["unused"][0].grad.fill_(1.0)  # must not survive
@@ -195,7 +193,7 @@ def test_compiled_probes_of_pairs_agree_with_a_float64_twin() -> None:
     network = tiny_network(COMPILED)
     wholes = [whole for [whole] in network.groups.values()]
     optimizer = optimizer_of("adam", wholes)
-    changes, products = network.compiled(vector_changes, every=1), network.compiled(vector_products, every=1)
+    changes, products = network.compiled(vector_changes), network.compiled(vector_products)
     assert changes is not None
     assert products is not None
     probes: list[Probe] = [
@@ -221,17 +219,10 @@ def test_compiled_probes_of_pairs_agree_with_a_float64_twin() -> None:
         assert {**found[0][step], **found[1].get(step, {})} == pytest.approx(row, rel=1e-5)
 
 
-@needs_a_compiler
-def test_a_measurement_is_compiled_where_its_share_of_an_update_is_worth_it() -> None:
-    model = resnet18(num_classes=10, in_channels=1, width=32)  # 2.8 million parameters
-    network = Network(model, layer_groups(model), engine=Engine(torch.device("cpu"), "fp32", compile="auto"))
-    assert network.telemetry == "compiled"
-    assert network.compiled(vector_changes, every=25) is None
-    assert network.compiled(vector_changes, every=2) is not None
-
-
 def test_a_small_networks_telemetry_is_not_worth_a_compiler() -> None:
-    assert make_network(Engine(torch.device("cpu"), "fp32", compile="auto")).telemetry == "eager"
+    network = make_network(Engine(torch.device("cpu"), "fp32", compile="auto"))
+    assert network.telemetry == "eager"
+    assert network.compiled(vector_changes) is None
 
 
 def test_a_probe_of_the_whole_groups_reads_what_one_of_the_parameters_does() -> None:
@@ -250,8 +241,7 @@ def test_bf16_gradients_are_near_those_of_fp32() -> None:
     gradients = []
     for engine in (FP32, BF16):
         network = make_network(engine)
-        F.cross_entropy(network.logits(images), labels).backward()
-        network.gather_gradients()
+        network.backward(F.cross_entropy(network.logits(images), labels))
         gradients.append({name: whole.grad for name, [whole] in network.groups.items()})
     for name, exact in gradients[0].items():
         rounded = gradients[1][name]

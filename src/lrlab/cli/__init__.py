@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from cyclopts import CycloptsError
 
 from lrlab.cli.app import app
+from lrlab.cli.launch import SHARED_BY_RANKS, num_ranks, rank
 from lrlab.cli.parsing import explain
 from lrlab.cli.signals import INTERRUPTED, Stopped, stop_now
 
@@ -25,16 +26,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     What a user can mend is said in a line or two, with the code that its exception carries; anything else is a bug
     of ours and keeps its traceback.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if num_ranks() == 1:
+        return _main(given)
+    if given and given[0] in app and given[0] not in SHARED_BY_RANKS:
+        _complain(f"lrlab {given[0]}: it is for one process: start it without torchrun.\n")
+        return USAGE
+    code = _main(given)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A regular end aborts now and then in a thread of gloo's that is still there ("terminate called without an active
+    # exception", pytorch/pytorch#190489), and torchrun would take a run that is complete for a failure.
+    os._exit(code)
+
+
+def _main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, stop_now)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         try:
-            return int(app(sys.argv[1:] if arguments is None else list(arguments)) or 0)
+            return int(app(arguments) or 0)
         except CycloptsError as error:
             _complain(explain(error, app) + "\n")
             return USAGE
         except KeyboardInterrupt as stop:
-            _complain("lrlab: stopped; what was recorded so far is kept.\n")
+            if rank() == 0:
+                _complain("lrlab: stopped; what was recorded so far is kept.\n")
             return stop.exit_code if isinstance(stop, Stopped) else INTERRUPTED
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; Python flushes in peace
@@ -46,12 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = getattr(error, "exit_code", None)
             if code is None:
                 raise
-            _complain("".join(f"lrlab: {line}\n" for line in str(error).splitlines()))
+            who = f"lrlab: rank {rank()}" if num_ranks() > 1 else "lrlab"
+            _complain("".join(f"{who}: {line}\n" for line in str(error).splitlines()))
             return int(code)
 
 
 def _show_warning(message: Warning | str, *where: object) -> None:
-    _complain(f"lrlab: warning: {message}\n")
+    if rank() == 0:
+        _complain(f"lrlab: warning: {message}\n")
 
 
 def _complain(text: str) -> None:

@@ -72,6 +72,7 @@ def train(
     json: Json = False,
 ) -> int:
     """Train one network and record everything."""
+    from lrlab.cli.launch import check_place, is_restarted, make_run
     from lrlab.cli.options import data_flags, free_directory, read_config, run_name
 
     flags = {
@@ -88,25 +89,14 @@ def train(
         "engine.precision": precision,
     }
     checked = read_config(config, flags, settings)
+    check_place(run)
     directory = run or free_directory(RUNS, run_name(checked))
 
     from lrlab.runs import check_vacant
 
-    check_vacant(directory)
-
-    from lrlab.cli.display import Display
-    from lrlab.experiments import Experiment
-
-    display = Display(json=json)
-    experiment = Experiment(checked)
-    display.say(experiment.summary())
-    display.say(f"run: {directory}")
-    try:
-        display.follow(experiment, experiment.run(directory))
-    finally:
-        if experiment.status is not None:  # there is a run, complete or not
-            display.conclude(directory)
-    return 0
+    if not is_restarted():
+        check_vacant(directory)
+    return make_run(checked, directory, resumes=is_restarted(), json=json)
 
 
 app.command(resume, group=TRAIN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -32,19 +32,20 @@ class Display(Output):
             self.say(f"go on with: lrlab resume {directory}")
         self.document({"run": str(directory), "status": ended.status, "result": dict(result)})
 
-    def follow(self, experiment: Experiment, events: Generator[Event, None, None]) -> None:
+    def follow(self, experiment: Experiment, directory: Path, *, resumes: bool) -> None:
         """Show one run to its end; whatever happens here, the run is ended in order.
 
-        Raises: Stopped after a signal, the run being saved.
+        Raises: Stopped after a signal to this process, or to another one of its ranks, the run being saved.
         """
-        with stop_requests() as stop, closing(events), self._bar() as bar:
-            bar.start("", num_steps=experiment.num_steps, batch_size=experiment.config.batch_size)
-            for event in events:
-                if isinstance(event, Evaluated):
-                    self.say(describe(event))
-                bar.show(event)
-                if stop.number is not None:
-                    break
+        with stop_requests() as stop:
+            events = experiment.run(directory, resumes=resumes, stop=lambda: stop.number or 0)
+            with closing(events), self._bar() as bar:
+                bar.start("", num_steps=experiment.num_steps, batch_size=experiment.config.batch_size)
+                for event in events:
+                    if isinstance(event, Evaluated):
+                        self.say(describe(event))
+                    bar.show(event)
+            stop.number = stop.number or experiment.stopped or None
 
     def follow_range_test(self, plan: RangeTestPlan, events: Iterator[Update | Sweep]) -> RangeTest:
         """Show a range test to its end, a line a sweep."""

@@ -26,11 +26,12 @@ class Output:
 
     Args:
         json: whether a JSON document is wanted on stdout; all else then goes to stderr.
+        quiet: whether another process says it all.
     """
 
-    def __init__(self, *, json: bool) -> None:
-        self.console = _Console(stderr=json)
-        self._wants_document = json
+    def __init__(self, *, json: bool, quiet: bool = False) -> None:
+        self.console = _Console(stderr=json, quiet=quiet)
+        self._wants_document = json and not quiet
 
     def say(self, text: str) -> None:
         """Print a line as it is: names in it are not markup."""

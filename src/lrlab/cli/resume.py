@@ -22,26 +22,18 @@ def resume(
     json: Json = False,
 ) -> int:
     """Go on with a run, from its newest sound checkpoint, as if it had never stopped."""
+    from lrlab.cli.launch import make_run, rank
     from lrlab.cli.options import read_config
     from lrlab.runs import check_resumable, lock_run, read_run
 
     made = read_run(path)
     checked = read_config(made.directory / "config.toml", {"epochs": epochs, "steps": steps}, settings)
-    with lock_run(path):  # given back at once: that another process has it is better known before anything is loaded
-        check_resumable(path, checked)
-
-    from lrlab.cli.display import Display
-    from lrlab.experiments import Experiment
-
-    display = Display(json=json)
-    experiment = Experiment(checked)
-    display.say(experiment.summary())
-    try:
-        display.follow(experiment, experiment.run(path, resumes=True))
-    finally:
-        if experiment.status is not None:
-            display.conclude(path)
-    return 0
+    if rank() == 0:
+        with lock_run(
+            path
+        ):  # given back at once: that another process has it is better known before anything is loaded
+            check_resumable(path, checked)
+    return make_run(checked, path, resumes=True, json=json)
 
 
 def verify(

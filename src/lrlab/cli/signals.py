@@ -33,7 +33,13 @@ class StopRequest:
         self.number: int | None = None
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Take note of a signal; the second one ends the process, whatever it is at."""
+        """Take note of a signal; the second one ends the process, whatever it is at.
+
+        Not under torchrun, which hands on what the terminal has sent to all, and kills whoever is there after 30 s.
+        """
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            self.number = self.number or number
+            return
         if self.number is not None:
             os._exit(128 + number)
         self.number = number

@@ -56,6 +56,9 @@ class ModelConfig(Part):
     """Residual network with the stem for small images: one 3x3 convolution, no pooling."""
     width: Count = 64
     """Planes of the first stage; the later ones have 2, 4 and 8 times as many."""
+    batchnorm: Literal["per_rank", "synchronised"] = "per_rank"
+    """Of which images batch normalisation takes mean and variance, where several ranks share a batch: of its rank's
+    part, as PyTorch does by default, or of the whole batch, as one process does."""
 
 
 class OptimizerConfig(Part):

@@ -80,16 +80,22 @@ class Batches:
     def __len__(self) -> int:
         return self.steps_per_epoch
 
-    def batch(self, step: int) -> Batch:
-        """The batch of one update, on the data's device; no sync.
+    def batch(self, step: int, *, part: int = 0, num_parts: int = 1) -> Batch:
+        """The batch of one update, or one of the equal parts of it, on the data's device; no sync.
 
-        Raises: ValueError if step < 1.
+        Raises: ValueError if step < 1, or the batch has no such part.
         """
         if step < 1:
             raise ValueError(f"step counts updates from 1, got {step}.")
         epoch, position = divmod(step - 1, self.steps_per_epoch)
         self._enter(epoch + 1)
-        indices = self._order[position * self.batch_size : (position + 1) * self.batch_size]
+        size, remainder = divmod(self.batch_size, num_parts)
+        if remainder or not 0 <= part < num_parts:
+            raise ValueError(
+                f"{self.batch_size} images have no part {part} of {num_parts} that are equally large, from 0."
+            )
+        start = position * self.batch_size + part * size
+        indices = self._order[start : start + size]
         if self.augmentation == NO_AUGMENTATION:
             images = self._split.images.index_select(0, indices)
         else:

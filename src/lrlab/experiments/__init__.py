@@ -2,20 +2,21 @@
 
 from lrlab.experiments.build import build_data
 from lrlab.experiments.data_sets import check_data_set, fetch_data_set, list_data_sets
+from lrlab.experiments.events import Evaluated, Event
 from lrlab.experiments.generalisation import measure_generalisation
 from lrlab.experiments.preview import preview_rates
 from lrlab.experiments.range_test import RangeTestPlan, plan_range_test, run_range_test
 from lrlab.experiments.refine import refine_run
 from lrlab.experiments.replay import calibrate_rule, replay_rule
 from lrlab.experiments.run import Experiment
-from lrlab.experiments.session import Evaluated, Event
 from lrlab.experiments.sharpness import Sharpness, SharpnessPlan, measure_sharpness
 from lrlab.experiments.verify import Verification, verify_run
 from lrlab.schedulers.simulate import Calibration
-from lrlab.training import RangeTest, Sweep, Update
+from lrlab.training import DivergedError, RangeTest, Sweep, Update, joined
 
 __all__ = [
     "Calibration",
+    "DivergedError",
     "Evaluated",
     "Event",
     "Experiment",
@@ -30,6 +31,7 @@ __all__ = [
     "calibrate_rule",
     "check_data_set",
     "fetch_data_set",
+    "joined",
     "list_data_sets",
     "measure_generalisation",
     "measure_sharpness",

@@ -24,7 +24,9 @@ from lrlab.config import (
 from lrlab.data import (
     CIFAR10,
     CIFAR100,
+    Augmentation,
     Batch,
+    Batches,
     DataError,
     ImageData,
     load_cifar,
@@ -43,11 +45,13 @@ from lrlab.probes import (
     UpdateRatioProbe,
     WeightNormProbe,
 )
-from lrlab.training import Network
+from lrlab.training import Network, Ranks
 
 MODELS = {"resnet18": resnet18, "resnet34": resnet34}
 MOST_NOISE_PARTS = 8
 """Of a batch: enough for the spread of their gradients, few enough to be computed as fast as the whole batch."""
+SIDE_OF_ONE_PIXEL = 8
+"""Images up to this side have one pixel left in layer4, after three halvings."""
 ARCHIVES = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 
 
@@ -92,18 +96,48 @@ def build_optimizer(config: OptimizerConfig, groups: LayerGroups) -> Optimizer:
     return kind(named, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
 
+def build_batches(config: RunConfig, data: ImageData, ranks: Ranks) -> Batches:
+    """Make the batches of a run.
+
+    Raises: ConfigError for a batch that the images or the ranks do not allow.
+    """
+    side = max(data.train.images.shape[2:])
+    size, remainder = divmod(config.batch_size, ranks.size)
+    if remainder:
+        raise ConfigError(
+            f"batch_size must be a multiple of the number of ranks, {ranks.size}, so that their parts are equal: got "
+            f"{config.batch_size}. Pass --batch-size {(size + 1) * ranks.size}, or start another number of them."
+        )
+    if size == 1 and side <= SIDE_OF_ONE_PIXEL and ranks.size > 1 and config.model.batchnorm == "per_rank":
+        raise ConfigError(
+            f"batch_size must be at least {2 * ranks.size} for {ranks.size} ranks and images of {side} pixels: layer4 "
+            "sees one pixel of each, and batch normalisation needs two values on each rank. Pass --batch-size "
+            f"{2 * ranks.size} or more, or --set model.batchnorm=synchronised."
+        )
+    if config.batch_size == 1 and side <= SIDE_OF_ONE_PIXEL:
+        raise ConfigError(
+            f"batch_size must be at least 2 for images of {side} pixels: layer4 sees one pixel of each, and batch "
+            "normalisation needs two values. Pass --batch-size 2 or more."
+        )
+    augmentation = Augmentation(flip=config.data.flip, crop_padding=config.data.crop_padding, cutout=config.data.cutout)
+    try:
+        return Batches(data, batch_size=config.batch_size, seed=config.seed, augmentation=augmentation)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
 def build_layer_probes(config: TelemetryConfig, network: Network, optimizer: Optimizer) -> list[Probe]:
     """Make the probes of weights, updates, gradients in a row, ReLUs and moments; none where they are not asked for."""
     every, groups = config.layers_every, network.groups
     if every is None:
         return []
-    changes = network.compiled(vector_changes, every=every) or group_changes
-    products = network.compiled(vector_products, every=every) or group_products
+    changes = network.compiled(vector_changes) or group_changes
+    products = network.compiled(vector_products) or group_products
     probes: list[Probe] = [
         WeightNormProbe(groups, every=every),
         UpdateRatioProbe(groups, optimizer, every=every, changes=changes),
         GradientCosineProbe(groups, every=every, products=products),
-        DeadReluProbe(dict(network.model.named_children()), every=every),
+        DeadReluProbe(dict(network.model.named_children()), every=every, total=network.total),
     ]
     has_moments = all("betas" in group for group in optimizer.param_groups)
     return [*probes, AdamSnrProbe(groups, optimizer, every=every)] if has_moments else probes

@@ -12,7 +12,7 @@ from lrlab.data import DataError
 if TYPE_CHECKING:
     from lrlab.experiments.run import Experiment
 
-_EXACT = ("threads", "device", "precision", "network")
+_EXACT = ("threads", "device", "precision", "network", "ranks")
 """Facts of the engine on which the last bits of a result depend."""
 
 
@@ -45,7 +45,8 @@ def reasons_against_exactness(experiment: Experiment, before: Mapping[str, Any],
         now: its `environment` in this process.
     """
     engine = _describe_engine(experiment)
-    changes = [(name, before["engine"].get(name), engine[name]) for name in _EXACT]
+    made = {"ranks": 1, **before["engine"]}  # older runs do not say so
+    changes = [(name, made.get(name), engine[name]) for name in _EXACT]
     changes += [("processor", before["environment"]["processor"], now["processor"])]
     packages = before["environment"]["packages"]
     changes += [(name, packages.get(name), now["packages"][name]) for name in ("torch", "lrlab")]
@@ -71,6 +72,7 @@ def _describe_engine(experiment: Experiment) -> dict[str, Any]:
     return {
         "device": engine.device_name,
         "precision": engine.precision,
+        "ranks": experiment.ranks.size,
         "threads": torch.get_num_threads(),
         "memory": engine.memory,
         "network": "compiled" if engine.compile is True else "eager",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from lrlab.experiments.session import Evaluated, Event
+from lrlab.experiments.events import Evaluated, Event
 
 SECONDS_BETWEEN_LOOKS = 0.25
 

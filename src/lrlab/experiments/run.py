@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from pathlib import Path
 
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from lrlab.config import ConfigError, RunConfig
-from lrlab.data import Augmentation, Batches, ImageData, evaluation_batches
+from lrlab.config import RunConfig
+from lrlab.data import Batch, ImageData, evaluation_batches
 from lrlab.experiments.build import (
     build_average,
+    build_batches,
     build_data,
     build_layer_probes,
     build_model,
@@ -20,59 +22,66 @@ from lrlab.experiments.build import (
     build_optimizer,
 )
 from lrlab.experiments.build_scheduler import build_scheduler
-from lrlab.experiments.facts import describe
-from lrlab.experiments.session import Event, Session
+from lrlab.experiments.events import Event
+from lrlab.experiments.session import Session
 from lrlab.models import layer_groups
 from lrlab.probes import GradientProbe, OutputGradientProbe, Probe
-from lrlab.runs import RunWriter, Status
+from lrlab.runs import Onlooker, RunWriter, Status
 from lrlab.schedulers import LayerwiseLR, PhasesLR, RuleLR
 from lrlab.training import (
+    ALONE,
     DivergedError,
     Engine,
     Evaluation,
     Network,
+    Ranks,
     choose_engine,
     estimate_statistics,
     evaluate,
     memory_errors,
+    synchronise,
 )
 
 NUM_IMAGES_FOR_STATISTICS = 2_000
 """Training images by which the statistics of batch normalisation are estimated for averaged weights."""
 
-SIDE_OF_ONE_PIXEL = 8
-"""Images up to this side have one pixel left in layer4, after three halvings."""
-
 
 class Experiment:
     """Everything of one run that is made before its first update, so that what is wrong shows before any work."""
 
-    def __init__(self, config: RunConfig, *, data: ImageData | None = None) -> None:
+    def __init__(self, config: RunConfig, *, data: ImageData | None = None, ranks: Ranks = ALONE) -> None:
         """Build all of it.
 
         Args:
             config: what to run.
             data: the data set that `config.data` names, where it is loaded already.
+            ranks: that make the run together; each is given the same configuration.
         Raises: ConfigError, DataError, EngineError.
         """
         self.config = config
+        self.ranks = ranks
         engine_config = config.engine
         self.engine: Engine = choose_engine(
             device=config.device,
             precision=engine_config.precision,
-            threads=engine_config.threads,
+            threads=engine_config.threads or ranks.num_threads,
             compile=engine_config.compile,
             keep_memory=engine_config.keep_memory,
             flush_denormals=engine_config.flush_denormals,
         )
-        self.data = (build_data(config.data) if data is None else data).to(self.engine.device)
-        self.batches = _build_batches(config, self.data)
+        if data is None:
+            with ranks.first_here():
+                data = build_data(config.data)
+        self.data = data.to(self.engine.device)
+        self.batches = build_batches(config, self.data, ranks)
         self.num_steps = config.steps or (config.epochs or 0) * self.batches.steps_per_epoch
         model = build_model(
             config.model, num_classes=len(self.data.classes), in_channels=self.data.num_channels, seed=config.seed
         )
+        if config.model.batchnorm == "synchronised":
+            model = synchronise(model, ranks, device=self.engine.device)
         self.model: nn.Module = self.engine.place(model)
-        self.network = Network(self.model, layer_groups(self.model), engine=self.engine)
+        self.network = Network(self.model, layer_groups(self.model), engine=self.engine, ranks=ranks)
         self.average = build_average(config.averaging, self.model)  # before the probes, whose hooks it would copy
         groups = self.network.groups
         self.group_names = list(groups)
@@ -80,49 +89,66 @@ class Experiment:
         self.scheduler: LRScheduler = build_scheduler(config, self.optimizer, num_steps=self.num_steps)
         self.probes: list[Probe] = [
             GradientProbe(groups, every=config.telemetry.every, sums=self.network.gradient_sums),
-            OutputGradientProbe(dict(self.model.named_children()), every=config.telemetry.outputs_every),
+            OutputGradientProbe(
+                dict(self.model.named_children()), every=config.telemetry.outputs_every, total=self.network.total
+            ),
             *build_layer_probes(config.telemetry, self.network, self.optimizer),
             *build_noise_probe(config, self.model, self.network.layers, self.batches.batch),
         ]
         self.status: Status | None = None
         """How the run stands in its directory; None until there is one."""
+        self.stopped = 0
+        """What `stop` said, where it ended the run."""
         self._warn_of_a_rule_that_never_looks()
 
     def summary(self) -> str:
         """Say in a line what will be done."""
         data, config, engine = self.data, self.config, self.engine
         split, evaluated = data.evaluated
+        shared = f" shared by {self.ranks.size} ranks" if self.ranks.size > 1 else ""
         return (
             f"{data.name}: {len(data.train):,} training and {len(evaluated):,} {split} images in {len(data.classes)} "
             f"classes; {config.model.name} of width {config.model.width}, schedule {config.schedule.name}, "
-            f"{self.num_steps:,} updates of {config.batch_size} images on {engine.device} in {engine.precision}"
+            f"{self.num_steps:,} updates of {config.batch_size} images{shared} on {engine.device} in {engine.precision}"
         )
 
-    def run(self, directory: Path, *, resumes: bool = False) -> Generator[Event, None, None]:
+    def batch(self, step: int) -> Batch:
+        """The batch of one update; of several ranks, this one's part of it."""
+        return self.batches.batch(step, part=self.ranks.rank, num_parts=self.ranks.size)
+
+    def run(
+        self, directory: Path, *, resumes: bool = False, stop: Callable[[], int] = lambda: 0
+    ) -> Generator[Event, None, None]:
         """Make the run in a new directory, and yield every update and evaluation once it is made.
 
-        Whoever iterates may stop early, by `close()`; the run is then `preempted`, saved where it stands.
+        Whoever iterates may stop early, by `close()`; the run is then `preempted`, saved where it stands. Of several
+        ranks rank 0 alone reads and writes the directory, and only `stop` ends all of them at the same update.
 
         Args:
             directory: new or empty.
             resumes: whether a run in it that was cut short goes on, from its newest sound checkpoint. It then ends as
                 if it had never stopped; where the machine has changed so that it cannot, a warning says so.
+            stop: asked after every update; a number above 0, on any rank, ends the run there as `preempted`. It is then
+                in `stopped`, the highest of the ranks'.
         Raises: DivergedError before an update whose loss or gradient is not finite; RunError, LockedError and
             StorageError of the directory; CheckpointError, DataError for a checkpoint or images of another run;
-            OutOfMemoryError; RuntimeError if this experiment was run before, since its weights are no longer the
-            initial ones.
+            OutOfMemoryError; RankError if another rank is lost, ElsewhereError if it fails; RuntimeError if this
+            experiment was run before, since its weights are no longer the initial ones.
         """
         if self.status is not None:
             raise RuntimeError("This experiment was run before: make a new Experiment for another run.")
-        with RunWriter(directory, self.config, resumes=resumes, num_steps=self.num_steps) as writer:
+        with ExitStack() as stack:
+            writer: RunWriter | Onlooker = Onlooker()
+            with self.ranks.together():
+                if self.ranks.rank == 0:
+                    writer = RunWriter(directory, self.config, resumes=resumes, num_steps=self.num_steps)
+                stack.enter_context(writer)
             self.status = "running"
             session = Session(self, writer)
             try:
-                if writer.checkpoint is not None:
-                    session.go_on(writer.checkpoint)
-                writer.describe(**describe(self))
-                with memory_errors(self._memory_advice()):
-                    yield from session.updates()
+                session.begin()
+                with memory_errors(self._memory_advice()), self.ranks.watched():
+                    yield from session.updates(stop)
             except BaseException as error:  # whatever it was, what was recorded so far is kept
                 self.status = _status_after(error)
                 if isinstance(error, DivergedError):
@@ -130,7 +156,8 @@ class Experiment:
                 session.end_early(saves=isinstance(error, GeneratorExit))
                 raise
             else:
-                self.status = "complete"
+                self.stopped = session.stopped
+                self.status = "preempted" if self.stopped else "complete"
             finally:
                 for probe in self.probes:
                     probe.detach()
@@ -141,6 +168,13 @@ class Experiment:
         """What is evaluated and kept: the average of the weights once there is one, else the model itself."""
         # the count of averagings is on the processor, so that nothing is waited for
         return self.average.module if self.average is not None and self.average.n_averaged > 0 else self.model
+
+    def check_same_weights(self) -> None:
+        """Check that all ranks have come to the same weights.
+
+        Raises: RankError.
+        """
+        self.ranks.check_same("weights", self.network.checksum())
 
     def average_weights(self, step: int) -> None:
         """Take the weights after an update into their average, where there is one and it is time to."""
@@ -167,6 +201,7 @@ class Experiment:
             engine=self.engine,
             num_classes=len(self.data.classes),
             mirror=self.config.evaluate.mirror,
+            ranks=self.ranks,
         )
 
     def _memory_advice(self) -> str:
@@ -188,20 +223,6 @@ class Experiment:
                 "train longer.",
                 stacklevel=3,
             )
-
-
-def _build_batches(config: RunConfig, data: ImageData) -> Batches:
-    side = max(data.train.images.shape[2:])
-    if config.batch_size == 1 and side <= SIDE_OF_ONE_PIXEL:
-        raise ConfigError(
-            f"batch_size must be at least 2 for images of {side} pixels: layer4 sees one pixel of each, and batch "
-            "normalisation needs two values. Pass --batch-size 2 or more."
-        )
-    augmentation = Augmentation(flip=config.data.flip, crop_padding=config.data.crop_padding, cutout=config.data.cutout)
-    try:
-        return Batches(data, batch_size=config.batch_size, seed=config.seed, augmentation=augmentation)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
 
 
 def rule_of(scheduler: LRScheduler) -> RuleLR | None:

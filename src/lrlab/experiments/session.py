@@ -4,46 +4,34 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from lrlab.data.images import SplitName
-from lrlab.experiments.facts import check_same_data, reasons_against_exactness
+from lrlab.config import to_toml
+from lrlab.experiments.events import Evaluated, Event
+from lrlab.experiments.facts import check_same_data, describe, reasons_against_exactness
 from lrlab.experiments.state import checkpoint_files, restore
 from lrlab.report import confusion_png
-from lrlab.runs import Checkpoint, RunWriter, StorageError
+from lrlab.runs import Checkpoint, Onlooker, RunWriter, StorageError
 from lrlab.schedulers import Decision, SignalScheduler
-from lrlab.training import DivergedError, Evaluation, Recorder, Rows, Score, Update, divergence, train
+from lrlab.training import DivergedError, Evaluation, Recorder, Rows, Score, divergence, train
 
 if TYPE_CHECKING:
     from lrlab.experiments.run import Experiment
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """The test set was evaluated, or the validation images where some are set aside."""
-
-    step: int
-    epoch: int
-    split: SplitName
-    evaluation: Evaluation
-    classes: tuple[str, ...]
-
-
-Event = Update | Evaluated
-"""What a run yields."""
-
-
 class Session:
     """One run of an experiment into a directory: trains, evaluates, writes, and yields what happens."""
 
-    def __init__(self, experiment: Experiment, writer: RunWriter) -> None:
+    def __init__(self, experiment: Experiment, writer: RunWriter | Onlooker) -> None:
         self._experiment = experiment
         self._writer = writer
         self._recorder = Recorder(experiment.group_names, experiment.probes)
         self._rows: list[Rows] = []  # of one flush each
         self._decisions: list[Decision] = []
+        self.stopped = 0
+        """By what, where it was asked to stop; 0 where it was not."""
         self._step = 0
         self._evaluated_at = 0  # update
         self._evaluation: Evaluation | None = None
@@ -52,12 +40,24 @@ class Session:
         self._started = self._saved = time.monotonic()  # which no change of the clock moves
         self._saved_at = 0  # update
 
-    def go_on(self, checkpoint: Checkpoint) -> None:
-        """Put the experiment where a checkpoint left it; warn of what keeps it from going on exactly so.
+    def begin(self) -> None:
+        """Go on from the checkpoint that the writer found, if it did, and say in run.json what is at work.
 
-        Raises: CheckpointError, DataError for one of something else.
+        Raises: CheckpointError, DataError for a checkpoint of something else; RankError if ranks differ in what they
+            are to do.
         """
-        experiment, info = self._experiment, self._writer.info
+        ranks, writer = self._experiment.ranks, self._writer
+        ranks.check_same("configuration", to_toml(self._experiment.config))
+        ranks.check_same("images", describe(self._experiment)["data"])
+        checkpoint, info = ranks.first((writer.checkpoint, dict(writer.info)))
+        if checkpoint is not None:
+            with ranks.together():
+                self._go_on(checkpoint, info)
+        writer.describe(**describe(self._experiment))
+
+    def _go_on(self, checkpoint: Checkpoint, info: Mapping[str, Any]) -> None:
+        """Put the experiment where a checkpoint left it; warn of what keeps it from going on exactly so."""
+        experiment = self._experiment
         check_same_data(experiment, info)
         state = restore(experiment, checkpoint.files)
         self._step = self._saved_at = checkpoint.step
@@ -68,6 +68,8 @@ class Session:
         self._highest_lr = state["highest_lr"]
         self._evaluation_seconds = state["evaluation_seconds"]
         self._started -= state["seconds"] + state["evaluation_seconds"]
+        if isinstance(self._writer, Onlooker):
+            return
         reasons = reasons_against_exactness(experiment, self._writer.before, info["environment"])
         *earlier, last = info["resumed"]
         self._writer.describe(resumed=[*earlier, {**last, "inexact": reasons}])
@@ -78,12 +80,12 @@ class Session:
                 stacklevel=2,
             )
 
-    def updates(self) -> Iterator[Event]:
-        """Train to the end, evaluating, writing and saving when it is time to."""
+    def updates(self, stop: Callable[[], int]) -> Iterator[Event]:
+        """Train to the end, or until it is stopped, evaluating, writing and saving when it is time to."""
         experiment, config = self._experiment, self._experiment.config
         updates = train(
             experiment.network,
-            experiment.batches.batch,
+            experiment.batch,
             experiment.optimizer,
             experiment.scheduler,
             num_steps=experiment.num_steps,
@@ -99,8 +101,9 @@ class Session:
             self._step = update.step
             self._recorder.add(update)
             experiment.average_weights(update.step)
-            ends, saves = self._is_over(), self._must_save()
-            evaluates = self._must_evaluate()
+            ends, evaluates = self._is_over(), self._must_evaluate()
+            # ranks have clocks and signals of their own: told each other at once, since every word takes time
+            self.stopped, saves = divmod(experiment.ranks.highest(2 * stop() + self._must_save()), 2)
             if evaluates or saves or update.step % config.telemetry.flush_every == 0:
                 self.flush()
             yield update
@@ -109,7 +112,10 @@ class Session:
             if saves:
                 self.save()
             if ends:
+                self.stopped = 0  # too late
+            if ends or self.stopped:
                 break
+        self.flush()
         self.save(waits=True)
 
     def save(self, *, waits: bool = False) -> None:
@@ -122,10 +128,12 @@ class Session:
         if self._step != self._saved_at:
             if (problem := self._writer.checkpoint_problem) is not None and not waits:
                 warnings.warn(f"the last checkpoint could not be written ({problem}); trying again.", stacklevel=2)
+            self._experiment.check_same_weights()
             if self._evaluated_at < self._step:
                 self._experiment.settle_average(self._step)
-            files = checkpoint_files(self._experiment, self._state())
-            self._writer.write_checkpoint(self._step, files, keep=self._experiment.config.checkpoint.keep)
+            if self._experiment.ranks.rank == 0:
+                files = checkpoint_files(self._experiment, self._state())
+                self._writer.write_checkpoint(self._step, files, keep=self._experiment.config.checkpoint.keep)
             self._saved, self._saved_at = time.monotonic(), self._step
         if waits:  # for one that was under way already, too
             self._writer.wait()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -31,10 +31,17 @@ class DeadReluProbe(Probe):
     Args:
         modules: name -> module, as from `dict(model.named_children())`; those that hold no `nn.ReLU` have no column.
         every: measure at each `every`-th update.
+        total: adds a tensor up over the processes that share each batch, where there are several.
     Raises: ValueError if no module holds an `nn.ReLU`; RuntimeError at `observe()` if nothing went through one.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], *, every: int = 1) -> None:
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        *,
+        every: int = 1,
+        total: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         relus = {
             name: [one for one in module.modules() if isinstance(one, nn.ReLU)] for name, module in modules.items()
         }
@@ -44,6 +51,7 @@ class DeadReluProbe(Probe):
                 f"DeadReluProbe: none of {', '.join(modules)} holds an nn.ReLU; there is nothing to count."
             )
         super().__init__([f"dead_relu/{name}" for name in self._relus], every=every)
+        self._total = total
         self._is_alive: dict[nn.Module, Tensor] = {}  # ReLU -> whether each of its units let something through, (C,)
         all_relus = dict.fromkeys(one for found in self._relus.values() for one in found)
         self._handles = [one.register_forward_hook(partial(self._watch, one)) for one in all_relus]
@@ -70,6 +78,9 @@ class DeadReluProbe(Probe):
                 "each update, with the probe made before the forward pass."
             )
         groups = [torch.cat([is_alive[relu] for relu in relus]) for relus in self._relus.values()]
+        if self._total is not None:
+            counts = self._total(torch.cat(groups).int())  # of the processes in which a unit lives
+            groups = list((counts > 0).split([len(alive) for alive in groups]))
         return torch.stack([1 - alive.float().mean() for alive in groups])
 
 

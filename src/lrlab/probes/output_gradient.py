@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -25,17 +25,26 @@ class OutputGradientProbe(Probe):
     Args:
         modules: name -> module whose single output tensor is watched, as from `dict(model.named_children())`.
         every: measure at each `every`-th update.
+        total: adds a tensor up over the processes that share each batch, where there are several. The loss that each
+            differentiates must then be the mean over its part divided by their number.
     Raises: RuntimeError at `observe()` if nothing flowed back through one of the modules; TypeError in the forward
         pass if the output of one is not a single tensor.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], *, every: int = 1) -> None:
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        *,
+        every: int = 1,
+        total: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         names = list(modules)
         super().__init__(
             [f"grad_out_l2/{name}" for name in names] + [f"grad_out_rms/{name}" for name in names],
             every=every,
         )
-        self._caught: dict[str, Tensor] = {}
+        self._total = total
+        self._caught: dict[str, Tensor] = {}  # norm and number of elements
         self._names = names
         self._handles = [module.register_forward_hook(partial(self._watch, name)) for name, module in modules.items()]
 
@@ -58,7 +67,7 @@ class OutputGradientProbe(Probe):
         norm = torch.linalg.vector_norm(
             gradient.to(dtype)
         )  # on a processor, the norm's own cast takes ten times as long
-        self._caught[name] = torch.stack([norm, norm / gradient.numel() ** 0.5])
+        self._caught[name] = torch.stack([norm, torch.full_like(norm, gradient.numel())])
 
     def _measure(self) -> Tensor:
         missing = [name for name in self._names if name not in self._caught]
@@ -68,4 +77,8 @@ class OutputGradientProbe(Probe):
                 "loss.backward(), once for each update, with the probe made before the forward pass."
             )
         caught, self._caught = self._caught, {}
-        return torch.stack([caught[name] for name in self._names]).T.flatten()  # (G, 2) -> (2 G,)
+        norms, numbers = torch.stack([caught[name] for name in self._names], dim=1)  # (G,) each
+        if self._total is not None:
+            squares, numbers = self._total(torch.stack([norms.square(), numbers]))
+            norms = squares.sqrt()
+        return torch.cat([norms, norms / numbers.sqrt()])

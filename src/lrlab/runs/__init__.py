@@ -3,6 +3,7 @@
 from lrlab.runs.checkpoints import Checkpoint, DamagedError, sound_checkpoints
 from lrlab.runs.directory import check_resumable, check_vacant
 from lrlab.runs.lock import LockedError, lock_run
+from lrlab.runs.onlooker import Onlooker
 from lrlab.runs.reader import Run, find_runs, read_info, read_run
 from lrlab.runs.storage import RunError, StorageError
 from lrlab.runs.writer import RunWriter, Status
@@ -11,6 +12,7 @@ __all__ = [
     "Checkpoint",
     "DamagedError",
     "LockedError",
+    "Onlooker",
     "Run",
     "RunError",
     "RunWriter",

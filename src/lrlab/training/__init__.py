@@ -1,7 +1,9 @@
 """Training: the loop, how a step is computed, the evaluation, the rows that come of it, and the range test."""
 
+from lrlab.training.batchnorm import synchronise
 from lrlab.training.calibration import Calibration, calibrate
 from lrlab.training.curvature import Curvature, CurvatureError, measure_curvature
+from lrlab.training.distributed import ALONE, ElsewhereError, RankError, Ranks, joined
 from lrlab.training.divergence import DivergedError
 from lrlab.training.engine import Engine, EngineError, choose_engine
 from lrlab.training.evaluate import Evaluation, Score, estimate_statistics, evaluate, features, predict
@@ -15,10 +17,12 @@ from lrlab.training.surface import LossSurface
 from lrlab.training.sweep import RangeTest, RateRange, Sweep, SweepRecorder
 
 __all__ = [
+    "ALONE",
     "Calibration",
     "Curvature",
     "CurvatureError",
     "DivergedError",
+    "ElsewhereError",
     "Engine",
     "EngineError",
     "Evaluation",
@@ -26,6 +30,8 @@ __all__ = [
     "Network",
     "OutOfMemoryError",
     "RangeTest",
+    "RankError",
+    "Ranks",
     "RateRange",
     "Recorder",
     "Rows",
@@ -39,10 +45,12 @@ __all__ = [
     "estimate_statistics",
     "evaluate",
     "features",
+    "joined",
     "measure_curvature",
     "memory_errors",
     "predict",
     "range_test",
     "restored",
+    "synchronise",
     "train",
 ]

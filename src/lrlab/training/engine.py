@@ -52,10 +52,10 @@ class Engine:
         return model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def logits(self, model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        """(B, C, H, W) images -> (B, num_classes) float32 logits."""
+        """(B, C, H, W) images -> (B, num_classes) logits: float32, or float64 of a model of such numbers."""
         with self.autocast():
             outputs = model(images.contiguous(memory_format=torch.channels_last))
-        return outputs.float()
+        return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
     def autocast(self) -> AbstractContextManager[object]:
         """Where operations are computed in the engine's precision, as far as they gain by it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from lrlab.training.distributed import ALONE, Ranks
 from lrlab.training.engine import Engine
 
 
@@ -46,23 +48,27 @@ def evaluate(
     engine: Engine,
     num_classes: int,
     mirror: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Evaluate a model in evaluation mode, and leave each of its modules in the mode in which it was.
 
     Args:
         model: placed by the engine.
-        batches: (images (B, C, H, W), labels (B,)) that hold every example once.
+        batches: (images (B, C, H, W), labels (B,)) that hold every example once; several ranks share them out.
         num_classes: rows and columns of the matrices.
         mirror: also average the logits over each image and its mirror image, left to right; twice the work.
+        ranks: that hold the same model; all get the same result.
     """
     plain = _Sums(num_classes, device=engine.device)
     mirrored = _Sums(num_classes, device=engine.device)
     with _evaluation_mode(model):
-        for images, labels in batches:
+        for images, labels in itertools.islice(batches, ranks.rank, None, ranks.size):
             logits = engine.logits(model, images)  # (B, num_classes)
             plain.add(logits, labels)
             if mirror:
                 mirrored.add((logits + engine.logits(model, images.flip(3))) / 2, labels)
+    plain.gather(ranks)
+    mirrored.gather(ranks)
     return plain.evaluation(mirror=mirrored.score() if mirror else None)
 
 
@@ -138,6 +144,11 @@ class _Sums:
         self._loss += F.cross_entropy(logits, labels, reduction="sum")
         self._confusion += torch.bincount(labels * size + logits.argmax(1), minlength=size**2)
         self._probabilities.index_add_(0, labels, logits.softmax(1).double())
+
+    def gather(self, ranks: Ranks) -> None:
+        """Add up what the ranks have."""
+        for sums in (self._loss, self._confusion, self._probabilities):
+            ranks.total(sums)
 
     def score(self) -> Score:
         confusion = self._confusion.view(self._num_classes, self._num_classes)

@@ -47,6 +47,8 @@ def train(
     moved, so schedulers and probes observe there. Between two updates the caller may do as it likes, evaluate the
     model for instance, as long as it leaves it in training mode.
 
+    Of several ranks each gives its part of every batch; all see the loss and the gradient of the whole one.
+
     Args:
         network: maps images (B, C, H, W) to logits (B, num_classes).
         batches: step, from 1 -> batch; a pure function, so that the position is all there is to remember.
@@ -63,9 +65,7 @@ def train(
     for step in range(num_made + 1, num_steps + 1):
         batch = batches(step)
         logits = network.logits(batch.images)
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
-        loss.backward()
-        network.gather_gradients()
+        loss = network.backward(F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing))
         network.check_finite(batch, loss)
         if isinstance(scheduler, SignalScheduler):
             scheduler.observe(loss)
@@ -74,7 +74,7 @@ def train(
         lrs = tuple(_copy(group["lr"]) for group in optimizer.param_groups)
         optimizer.step()
         scheduler.step()
-        yield Update(step, batch.epoch, loss.detach(), lrs)
+        yield Update(step, batch.epoch, loss, lrs)
 
 
 def _copy(lr: float | Tensor) -> float | Tensor:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
-import shutil
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
@@ -17,11 +14,10 @@ from torch.func import functional_call
 
 from lrlab.data import Batch
 from lrlab.gradients import ROW, group_sums, row_sums
+from lrlab.training.compiling import compiled
+from lrlab.training.distributed import ALONE, Ranks
 from lrlab.training.divergence import DivergedError, first_output_not_finite
-from lrlab.training.engine import Engine, EngineError
-
-NUM_PARAMETERS_TO_COMPILE = 1_000_000
-"""Read at an update, on the average: from here on telemetry is compiled where engine.compile is auto."""
+from lrlab.training.engine import Engine
 
 Pairwise = Callable[[Sequence[Sequence[Tensor]], Sequence[Sequence[Tensor]]], Tensor]
 """What is measured of each group of tensors and one of the same shapes, as `lrlab.gradients.group_products`."""
@@ -42,17 +38,30 @@ class Network:
         model: placed by the engine; its trainable parameters are of one type. They become views.
         groups: name -> its trainable parameters, every one in one group, as from `lrlab.models.layer_groups`.
         engine: how to compute.
+        ranks: that train it together, each with an equal part of every batch. It must be the same on all.
     """
 
-    def __init__(self, model: nn.Module, groups: Mapping[str, Sequence[nn.Parameter]], *, engine: Engine) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Mapping[str, Sequence[nn.Parameter]],
+        *,
+        engine: Engine,
+        ranks: Ranks = ALONE,
+    ) -> None:
         self.model = model
         self.engine = engine
+        self.ranks = ranks
         self.layers = {name: list(group) for name, group in groups.items()}
         """Name -> the model's own parameters in the group, which are views of `groups`."""
         parameters = [parameter for group in groups.values() for parameter in group]
         self._num_rows = [-(-sum(parameter.numel() for parameter in group) // ROW) for group in groups.values()]
         self._weights = parameters[0].new_zeros(sum(self._num_rows) * ROW, requires_grad=False)
-        self._gradients = torch.zeros_like(self._weights)
+        self._statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        num_statistics = sum(buffer.numel() for buffer in self._statistics) if ranks.size > 1 else 0
+        # what the ranks add up at an update: gradients, the loss, the running statistics
+        self._shared = self._weights.new_zeros(len(self._weights) + 1 + num_statistics)
+        self._gradients = self._shared[: len(self._weights)]
         self.groups: dict[str, list[nn.Parameter]] = {}
         """Name -> one parameter, (N,), that is the whole group, with its gradient: what the optimizer is given."""
         starts: dict[nn.Parameter, int] = {}
@@ -69,43 +78,28 @@ class Network:
         self._adopt(starts)
         self._forward = torch.compile(self._compute) if engine.compile is True else self._compute
         rows = self._gradients.view(-1, ROW)
-        self._row_sums = self._compiled(partial(row_sums, num_rows=self._num_rows), rows, every=1)
+        self._row_sums = compiled(
+            partial(row_sums, num_rows=self._num_rows), rows, engine=engine, num_parameters=self._gradients.numel()
+        )
         self._sums: Tensor | None = None  # of the gradients that are gathered
+
+    @property
+    def total(self) -> Callable[[Tensor], Tensor] | None:
+        """Adds a tensor up over the ranks; None if there is one alone."""
+        return self.ranks.total if self.ranks.size > 1 else None
 
     @property
     def telemetry(self) -> Literal["compiled", "eager"]:
         """How the gradients' sums are computed: in one compiled pass, or in one for each of them."""
         return "compiled" if self._row_sums else "eager"
 
-    def compiled(self, measure: Pairwise, *, every: int) -> Pairwise | None:
-        """Compile what is measured at each `every`-th update of the groups' gradients, or weights, and others.
+    def compiled(self, measure: Pairwise) -> Pairwise | None:
+        """Compile what is measured of the groups' gradients, or weights, and others.
 
         Returns: a function that takes groups of one vector each; None where compiling neither is asked for nor pays.
         """
         groups = [[whole.detach()] for (whole,) in self.groups.values()]
-        return self._compiled(measure, groups, groups, every=every)
-
-    def _compiled(self, measure: Callable[..., Tensor], *examples: object, every: int) -> Callable[..., Tensor] | None:
-        """Compile a pass over the numbers where that is asked for, or pays: seconds now against a large network."""
-        engine = self.engine
-        pays = engine.device.type == "cpu" and self._gradients.numel() / every >= NUM_PARAMETERS_TO_COMPILE
-        if engine.compile is False or (engine.compile == "auto" and not (pays and _has_compiler())):
-            return None
-        compiled = torch.compile(measure, dynamic=False)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's own, of what it imports
-                compiled(*examples)  # compiles it now
-        except RuntimeError as error:
-            if engine.compile is True:
-                raise EngineError(f"engine.compile: torch.compile failed ({error}). Leave the key out.") from error
-            warnings.warn(
-                f"The telemetry could not be compiled and costs more ({str(error).splitlines()[0]}). "
-                "Silence this with engine.compile = false.",
-                stacklevel=2,
-            )
-            return None
-        return compiled
+        return compiled(measure, groups, groups, engine=self.engine, num_parameters=self._gradients.numel())
 
     def _adopt(self, starts: Mapping[nn.Parameter, int]) -> None:
         """Make the model's parameters views into the whole, and working copies of them."""
@@ -148,11 +142,39 @@ class Network:
         outputs: Tensor = functional_call(self.model, self._working, (images,))
         return outputs
 
-    def gather_gradients(self) -> None:
-        """Bring the gradients of the last backward pass together, where the optimizer, probes and schedulers read them.
+    def backward(self, loss: Tensor) -> Tensor:
+        """Bring the gradients of a loss together, where the optimizer, probes and schedulers read them.
 
-        A parameter that the loss does not depend on has a gradient of zeros.
+        Of several ranks it is the mean of their losses, which is that of the whole batch, since their parts are equally
+        large. Running statistics become the mean of theirs. A parameter that the loss does not depend on has a gradient
+        of zeros.
+
+        Args:
+            loss: of this rank's part of the batch, ().
+        Returns: the loss of the whole batch, (), detached.
         """
+        if self.ranks.size > 1:
+            loss = loss / self.ranks.size  # its gradients then only have to be added up
+        loss.backward()
+        self._gather_gradients()
+        if self.ranks.size > 1:
+            self._share(loss.detach())
+            return self._shared[len(self._weights)].clone()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _share(self, loss: Tensor) -> None:
+        """Add gradients, loss and running statistics up over the ranks: one collective."""
+        rest = self._shared[len(self._weights) :]
+        rest[0] = loss
+        views = rest[1:].split([buffer.numel() for buffer in self._statistics])
+        for view, buffer in zip(views, self._statistics, strict=True):
+            torch.div(buffer.flatten(), self.ranks.size, out=view)
+        self.ranks.total(self._shared)
+        for view, buffer in zip(views, self._statistics, strict=True):
+            buffer.copy_(view.view_as(buffer))
+
+    def _gather_gradients(self) -> None:
         working = list(self._working.values())
         if any(copy.grad is None for copy in working):
             self._gradients.zero_()
@@ -175,6 +197,11 @@ class Network:
             )
         return self._row_sums(self._gradients.view(-1, ROW))
 
+    def checksum(self) -> int:
+        """A number that all bits of the weights go into."""
+        bits = self._weights.view(torch.int64 if self._weights.dtype == torch.float64 else torch.int32)
+        return int(bits.sum(dtype=torch.int64))
+
     def check_finite(self, batch: Batch, loss: Tensor) -> None:
         """Look whether the loss and the gathered gradients allow an update; on a processor, where that is no waiting.
 
@@ -183,8 +210,11 @@ class Network:
         if self.engine.device.type != "cpu":
             return
         if not math.isfinite(loss.item()):
-            group = first_output_not_finite(self.model, lambda: self._compute(batch.images))
-            raise DivergedError(batch.step, loss=loss.item(), group=group)
+            found = first_output_not_finite(self.model, lambda: self._compute(batch.images))
+            names = [name for name, _ in self.model.named_children()]
+            # of all ranks' parts of the batch, the one in which it shows first
+            depth = self.ranks.highest(len(names) - names.index(found) if found is not None else 0)
+            raise DivergedError(batch.step, loss=loss.item(), group=names[-depth] if depth else None)
         if not _is_finite(self.gradient_sums()):
             backwards = reversed(list(self.groups.items()))  # as the gradient flows
             group = next((name for name, (whole,) in backwards if not _is_finite(whole.grad)), None)
@@ -194,10 +224,6 @@ class Network:
 
 def _is_finite(numbers: Tensor | None) -> bool:
     return numbers is None or bool(torch.isfinite(numbers).all())
-
-
-def _has_compiler() -> bool:
-    return any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++")))
 
 
 def _view(whole: Tensor, start: int, like: Tensor) -> Tensor:
