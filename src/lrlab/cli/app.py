@@ -12,6 +12,7 @@ from lrlab import __version__
 from lrlab.cli.afterwards import generalisation, sharpness
 from lrlab.cli.ask import calibrate, data_app, lr_find, preview, refine, replay
 from lrlab.cli.parameters import (
+    CLUSTER,
     COMPARED,
     LENGTH,
     MACHINE,
@@ -118,11 +119,27 @@ def study(
             "[none: one run after another in this one].",
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        Parameter(
+            metavar="local|ADDRESS",
+            group=CLUSTER,
+            help="Each run as a task of a Ray cluster: one begun here, or HOST:PORT of a head, or auto.",
+        ),
+    ] = None,
+    cpus: Annotated[
+        int | None, Parameter(metavar="N", validator=at_least_one, group=CLUSTER, help="Processors of each run [1].")
+    ] = None,
+    gpus: Annotated[
+        float | None, Parameter(metavar="X", group=CLUSTER, help="GPUs of each run, 0.25 for four that share one [0].")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Run what is missing of a study, and report; safe to repeat."""
+    from lrlab.cli.options import cluster_resources
     from lrlab.config import read_study
 
+    resources = cluster_resources(ray, workers=workers, cpus=cpus, gpus=gpus)
     plan = read_study(file)
 
     from lrlab.cli.follow import describe_plan, follow_study
@@ -131,7 +148,9 @@ def study(
 
     screen = Output(json=json)
     screen.say(describe_plan(plan))
-    followed = follow_study(screen, plan, run_study(plan, file, root=RUNS, workers=workers))
+    followed = follow_study(
+        screen, plan, run_study(plan, file, root=RUNS, workers=workers, ray=ray, resources=resources)
+    )
     folder, outcomes = RUNS / plan.name, followed.outcomes
     if outcomes["locked"]:
         screen.say(f"{outcomes['locked']} of the runs are with another process; study again shows them when they end")

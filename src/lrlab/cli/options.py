@@ -7,6 +7,7 @@ from typing import Any
 
 from lrlab.config import ConfigError, RunConfig, merge, parse_config, read_setting, read_toml
 from lrlab.runs import StorageError
+from lrlab.studies.ray import Resources
 
 
 def read_config(file: Path | None, flags: dict[str, Any], settings: list[str] | None) -> RunConfig:
@@ -51,6 +52,22 @@ def check_folder(figure: Path) -> None:
     """
     if not figure.parent.is_dir():
         raise StorageError(f"{figure.parent}: no such folder. Make it, or choose another with --figure.")
+
+
+def cluster_resources(ray: str | None, *, workers: int | None, cpus: int | None, gpus: float | None) -> Resources:
+    """Return what each run is given of a Ray cluster.
+
+    Raises: ConfigError for options that do not go together.
+    """
+    if ray is not None and workers is not None:
+        raise ConfigError("Give --workers or --ray, not both: Ray starts as many workers as there is room for.")
+    if ray is None and (cpus is not None or gpus is not None):
+        raise ConfigError(
+            "--cpus and --gpus say what a run is given of a Ray cluster: add --ray local or --ray ADDRESS."
+        )
+    if gpus is not None and not (0 <= gpus < 1 or (gpus >= 1 and gpus.is_integer())):
+        raise ConfigError(f"--gpus must be a fraction below 1, or a whole number, got {gpus:g}.")
+    return Resources(num_cpus=cpus or 1, num_gpus=gpus or 0.0)
 
 
 def run_name(config: RunConfig) -> str:

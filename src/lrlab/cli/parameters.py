@@ -14,6 +14,7 @@ SWEEP = Group.create_ordered("Sweep")
 RATE = Group.create_ordered("Learning rate")
 LENGTH = Group.create_ordered("How long (one of the two)", validator=at_most_one)
 MACHINE = Group.create_ordered("Machine")
+CLUSTER = Group.create_ordered("On a cluster")
 COMPARED = Group.create_ordered("What to compare")
 RECORDS = Group.create_ordered("Records")
 

@@ -115,8 +115,10 @@ class Session:
                 self.stopped = 0  # too late
             if ends or self.stopped:
                 break
-        self.flush()
-        self.save(waits=True)
+        if self.stopped:
+            self.end_early(saves=True)
+        else:
+            self.save(waits=True)
 
     def save(self, *, waits: bool = False) -> None:
         """Have a checkpoint written, of the update that was made last, all rows being given to the writer.

@@ -10,6 +10,7 @@ from lrlab.config import StudyConfig
 from lrlab.runs.storage import STUDY, storage_errors, write_whole
 from lrlab.studies.members import Ended, Executor, Member, StudyEvent, check_same_config, ended_before
 from lrlab.studies.processes import Processes
+from lrlab.studies.ray import ONE_CPU, Cluster, Resources
 from lrlab.studies.tuning import Choice, choose, lacks, mark_tuning, tuning_members, write_choices
 
 Happening = tuple[Member, StudyEvent] | Choice
@@ -29,7 +30,13 @@ def study_members(study: StudyConfig, root: Path, rates: Mapping[str, float] | N
 
 
 def run_study(
-    study: StudyConfig, source: Path, *, root: Path, workers: int | None = None
+    study: StudyConfig,
+    source: Path,
+    *,
+    root: Path,
+    workers: int | None = None,
+    ray: str | None = None,
+    resources: Resources = ONE_CPU,
 ) -> Generator[Happening, None, None]:
     """Run what is missing of a study, and yield what happens in each run.
 
@@ -45,11 +52,15 @@ def run_study(
         root: folder of the study's folder.
         workers: processes that train side by side, each with its share of the processor's threads; None: the runs are
             made one after another in this process.
+        ray: address of a Ray cluster whose tasks train instead, or local; see `Cluster`.
+        resources: of the cluster, for each run.
     Raises: ConfigError or DataError for an arm that cannot be built, before any is run; RunError if a run that is
-        there was made with another configuration; StorageError if the study's own folder cannot be written.
+        there was made with another configuration; StorageError if the study's own folder cannot be written;
+            ClusterError.
     """
     folder = root / study.name
-    with closing(_executor(workers)) as executor:
+    executor = _executor(workers) if ray is None else Cluster(ray, resources=resources, folder=folder)
+    with closing(executor):
         rates, untuned = None, dict[str, Ended]()
         if study.tune is not None:
             tuning = tuning_members(study, root)

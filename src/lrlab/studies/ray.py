@@ -1,0 +1,200 @@
+"""Runs members on a Ray cluster, each as a task with processors and GPUs of its own. Ray Core alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import socket
+import sys
+import uuid
+import warnings
+from collections import deque
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from lrlab import __version__
+from lrlab.studies.members import Died, Ended, Member, MemberEvents
+from lrlab.studies.messages import Checked, Job, Message, Warned
+from lrlab.studies.processes import MAX_TRIES
+from lrlab.studies.task import ClusterError, Place, do
+
+if TYPE_CHECKING:
+    pass  # loads torch
+
+LOCAL: Final = "local"
+"""In place of an address: a cluster that is this machine, begun and ended with the study."""
+OLDEST: Final = (2, 52)
+"""Before it a page in a browser could run code on a cluster (CVE-2025-62593)."""
+MOST_UNDER_WAY: Final = 1_000
+"""Tasks that Ray is given at once, more than which only wait there."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one run is given of a cluster."""
+
+    num_cpus: int = 1
+    """Processors; as many threads are used for one operation, unless engine.threads says otherwise."""
+    num_gpus: float = 0.0
+    """GPUs, a fraction too: so many runs then share one, which does not keep their memory apart."""
+
+
+ONE_CPU: Final = Resources()
+
+
+class Cluster:
+    """An executor of tasks on the nodes of a cluster, any of which may die; results go to storage that all share."""
+
+    def __init__(self, address: str, *, resources: Resources, folder: Path) -> None:
+        """Connect to a cluster, or begin one.
+
+        Args:
+            address: HOST:PORT of its head, auto for the one that this machine is part of, or local.
+            resources: of each run.
+            folder: of the study.
+        Raises: ClusterError.
+        """
+        self._ray = _import_ray(address)
+        _connect(self._ray, address)
+        self._stop = folder.absolute() / f".stop-{uuid.uuid4().hex}"  # made when the study ends early
+        self._place = Place(str(Path.cwd()), str(self._stop), sys.argv, __version__)
+        self._under_way: dict[Any, tuple[Job, int]] = {}  # task -> what it does, and the number of the try
+        self._check_room(address, resources)
+        options = {"num_returns": "streaming", "max_retries": 0, "num_cpus": resources.num_cpus}
+        self._task = self._ray.remote(**options, num_gpus=resources.num_gpus)(do)
+        self._num_threads = resources.num_cpus
+
+    def check(self, members: Sequence[Member], *, num_to_come: int) -> None:
+        """Build members without running them, on whatever node."""
+        for some in (members[:1], members[1:]):  # the first alone, since it may have to download the data
+            for _, message in self._work([Job(member, only_checks=True) for member in some]):
+                if isinstance(message, Checked) and message.error is not None:
+                    raise message.error
+
+    def run(self, members: Sequence[Member]) -> MemberEvents:
+        """Run members; one whose worker or node died goes on elsewhere, from its newest checkpoint."""
+        for member, message in self._work([Job(member, only_checks=False) for member in members]):
+            if not isinstance(message, Checked | Warned):
+                yield member, message
+
+    def close(self) -> None:
+        """Have what is under way saved, wait for it, and leave the cluster."""
+        if self._under_way:
+            with suppress(OSError):
+                self._stop.touch()
+            for task in self._under_way:
+                with suppress(self._ray.exceptions.RayError):
+                    for answer in task:
+                        self._ray.get(answer)
+            self._stop.unlink(missing_ok=True)
+        self._ray.shutdown()
+
+    def _work(self, jobs: Sequence[Job]) -> Generator[tuple[Member, Message], None, None]:
+        """Have jobs done, and yield what is said of them; warnings are given as our own."""
+        waiting = deque((job, 1) for job in jobs)
+        under_way = self._under_way
+        while waiting or under_way:
+            while waiting and len(under_way) < MOST_UNDER_WAY:
+                job, number = waiting.popleft()
+                under_way[self._task.remote(job, self._place, self._num_threads)] = job, number
+            ready, _ = self._ray.wait(list(under_way), timeout=1.0)
+            for task in ready:
+                job, number = under_way[task]
+                message = self._hear(task)
+                if isinstance(message, Died):
+                    del under_way[task]
+                    if number < MAX_TRIES:
+                        waiting.appendleft((job, number + 1))
+                    else:
+                        message = Ended("failed", f"{MAX_TRIES} tasks died over it, the last one {message.how}")
+                elif isinstance(message, Ended | Checked):
+                    del under_way[task]
+                if isinstance(message, Warned):
+                    warnings.warn(f"{job.member.name}: {message.text}", stacklevel=2)
+                yield job.member, message
+
+    def _hear(self, task: Any) -> Message:
+        """Return what a task says next; how it died, if it did.
+
+        Raises: whatever went wrong in the task that is our mistake.
+        """
+        exceptions = self._ray.exceptions
+        try:
+            message: Message = self._ray.get(next(task))
+        except exceptions.RayTaskError as error:
+            raise error.as_instanceof_cause() from None
+        except StopIteration:
+            return Died("without a word")
+        except exceptions.RayError as error:
+            return Died(f"by {type(error).__name__}")
+        return message
+
+    def _check_room(self, address: str, resources: Resources) -> None:
+        """Check that a node has what a run needs: Ray would wait for one for ever.
+
+        Raises: ClusterError.
+        """
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if not any(
+            node.get("CPU", 0) >= resources.num_cpus and node.get("GPU", 0) >= resources.num_gpus for node in nodes
+        ):
+            has = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes)
+            self._ray.shutdown()
+            raise ClusterError(
+                f"--ray {address}: no node has {resources.num_cpus} CPUs and {resources.num_gpus:g} GPUs for a run "
+                f"(there are {has}). Lower --cpus or --gpus, or add a node."
+            )
+
+
+def _import_ray(address: str) -> Any:
+    """Import Ray with the settings that it reads on being imported: a token is asked for, and here the loopback alone.
+
+    Raises: ClusterError if it is not there, or too old.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if address == LOCAL:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray puts one into the home folder
+        # by its name for other systems; without it Ray listens on all interfaces
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise ClusterError(f"--ray needs Ray ({error}): pip install 'lrlab[ray]'.") from error
+    found = tuple(int(number) for number in re.findall(r"\d+", ray.__version__)[:2])
+    if found < OLDEST:
+        raise ClusterError(
+            f"--ray needs Ray {'.'.join(map(str, OLDEST))} or newer, whose clusters no web page can reach, and this is "
+            f"{ray.__version__}: pip install --upgrade 'lrlab[ray]'."
+        )
+    return ray
+
+
+def _connect(ray: Any, address: str) -> None:
+    """Raises: ClusterError."""
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"--ray {address}: a client's connection does not do. Start the study on a node of the cluster, with auto, "
+            "or with the address of its head, HOST:PORT."
+        )
+    options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        if address not in (LOCAL, "auto"):
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=5.0).close()  # Ray would try for minutes
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # that GPUs will not be hidden from tasks without some
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="lrlab", **options)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ClusterError(
+            f"--ray {address}: no connection ({lines[0].rstrip('.')}). Is a cluster up there (ray start --head), and "
+            "its token here (ray get-auth-token, or RAY_AUTH_TOKEN_PATH)?"
+        ) from error
+    if signal.getsignal(signal.SIGTERM) is not handler:
+        signal.signal(signal.SIGTERM, handler)  # Ray's would end the study at once, with nothing saved

@@ -1,0 +1,98 @@
+"""What a task of Ray's does on its node, wherever that is; no Ray in it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from lrlab import __version__
+from lrlab.studies.members import Ended
+from lrlab.studies.messages import Checked, Job, Message, Warned
+
+if TYPE_CHECKING:
+    from lrlab.studies.work import DataSets  # loads torch
+
+
+class ClusterError(RuntimeError):
+    """There is no cluster, or not one that can run the study."""
+
+    exit_code: ClassVar[int] = 2
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a task works, which must be the same folder on every node, and what tells it to stop."""
+
+    folder: str
+    stop: str
+    command: list[str]
+    version: str
+
+
+def do(job: Job, place: Place, num_threads: int) -> Iterator[Message]:
+    """Do a job in a worker of Ray's, and say what happens."""
+    said: list[Message] = []
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: said.append(Warned(str(message)))
+        for message in _done(job, place, num_threads):
+            yield from said
+            said.clear()
+            yield message
+
+
+def _done(job: Job, place: Place, num_threads: int) -> Iterator[Message]:
+    if problem := _enter(place, only_checks=job.only_checks):
+        yield Checked(ClusterError(problem)) if job.only_checks else Ended("failed", problem)
+        return
+    os.environ["OMP_NUM_THREADS"] = str(num_threads)  # read when torch is loaded, the first time
+    from lrlab.studies.work import check_member, run_member
+
+    data_sets = _data_sets()
+    if job.only_checks:
+        try:
+            check_member(job.member, data_sets)
+            yield Checked(None)
+        except Exception as error:
+            if not hasattr(error, "exit_code"):
+                raise
+            yield Checked(error)
+        return
+    if Path(place.stop).exists():  # it had to wait until now
+        return
+    with closing(run_member(job.member, data_sets)) as events:
+        for event in events:
+            yield event
+            if Path(place.stop).exists():  # on leaving, the run is saved
+                return
+
+
+@cache
+def _data_sets() -> DataSets:
+    """Of this worker, which does one job after another."""
+    from lrlab.studies.work import DataSets
+
+    gc.freeze()  # else each run's garbage is looked for in all of torch, which takes as long as an evaluation
+    return DataSets()
+
+
+def _enter(place: Place, *, only_checks: bool) -> str | None:
+    """Go where the study is, as on every node; what is wrong there, if anything is."""
+    node = os.uname().nodename
+    if place.version != __version__:
+        return f"node {node} has lrlab {__version__}, the study {place.version}: install the same on all nodes."
+    for folder in [place.folder] if only_checks else [place.folder, str(Path(place.stop).parent)]:
+        if not Path(folder).is_dir():
+            return (
+                f"node {node} does not have {folder}: start the study, and put its runs, where all nodes can reach it."
+            )
+    os.chdir(place.folder)  # relative names, of runs and of data, are meant from there
+    sys.argv = place.command
+    return None
