@@ -17,7 +17,7 @@ BROWSER := $(shell command -v chromium || command -v chromium-browser || command
 # curvlinops, which the tests hold curvature against, without what it lists beside it: torchvision may not fit this torch
 REFERENCE := curvlinops-for-pytorch backpack-for-pytorch einconv einops linear_operator opt_einsum unfoldNd
 
-.PHONY: demo test check format bench clean browser
+.PHONY: demo test check format bench long clean browser
 
 demo: $(READY)  ## the article's experiment in small: two decay multipliers on real 8x8 digits, a few minutes
 	$(BIN)/lrlab study studies/demo.toml
@@ -46,6 +46,8 @@ bench: $(BENCH_READY)  ## every benchmark in turn, on CIFAR-10 in DATA=data: hou
 	$(BENCH) benchmarks/aa.py
 	$(BENCH) benchmarks/studies.py
 	$(BENCH) benchmarks/report.py
+	$(BENCH) benchmarks/ranks.py --data-dir $(DATA)
+	$(BENCH) benchmarks/scale.py
 	$(BENCH) benchmarks/kills.py
 	$(BENCH) benchmarks/checkpointing.py
 	$(BENCH) benchmarks/telemetry.py --data-dir $(DATA)
@@ -55,6 +57,10 @@ bench: $(BENCH_READY)  ## every benchmark in turn, on CIFAR-10 in DATA=data: hou
 	LRLAB_DATA_DIR=$(DATA) .venv-bench/bin/lrlab study studies/precision.toml
 	$(BENCH) benchmarks/precision.py runs/precision
 	$(BENCH) benchmarks/time_to_accuracy.py studies/article-full.toml studies/fast.toml --max-minutes $(MINUTES) --data-dir $(DATA)
+
+long: $(READY)  ## faults of ranks and of a cluster's nodes, many times: twenty minutes
+	$(BIN)/python benchmarks/rank_faults.py
+	$(BIN)/python benchmarks/cluster.py --seeds 8 --removals 3
 
 clean:  ## delete the virtual environments and the caches, not the runs
 	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -69,5 +75,5 @@ $(READY): pyproject.toml constraints.txt
 $(BENCH_READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "lrlab needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv .venv-bench
-	$(BENCH) -m pip install --quiet --constraint constraints.txt --editable '.[lightning,transformers]'
+	$(BENCH) -m pip install --quiet --constraint constraints.txt --editable '.[lightning,ray,transformers]'
 	touch $(BENCH_READY)

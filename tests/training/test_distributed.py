@@ -300,8 +300,17 @@ def test_a_single_rank_is_alone() -> None:
 def test_a_timeout_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, seconds: str) -> None:
     monkeypatch.setenv("LRLAB_RANK_TIMEOUT", seconds)
     place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     with (
         pytest.raises(EngineError, match=f"a number of seconds above 0, got '{seconds}'"),
         joined(device="cpu", environment=place),
+    ):
+        pass
+
+
+def test_processes_that_nobody_numbered_are_refused() -> None:
+    with (
+        pytest.raises(EngineError, match="LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT do not say which"),
+        joined(device="cpu", environment={"WORLD_SIZE": "4", "RANK": "1"}),
     ):
         pass

@@ -15,7 +15,7 @@ SHARED_BY_RANKS = ("train", "resume")
 
 def rank() -> int:
     """This process among those that torchrun started for one run, from 0."""
-    return int(os.environ["RANK"]) if num_ranks() > 1 else 0
+    return int(os.environ.get("RANK", 0)) if num_ranks() > 1 else 0
 
 
 def num_ranks() -> int:

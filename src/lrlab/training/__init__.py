@@ -3,10 +3,11 @@
 from lrlab.training.batchnorm import synchronise
 from lrlab.training.calibration import Calibration, calibrate
 from lrlab.training.curvature import Curvature, CurvatureError, measure_curvature
-from lrlab.training.distributed import ALONE, ElsewhereError, RankError, Ranks, joined
+from lrlab.training.distributed import ALONE, ElsewhereError, RankError, Ranks
 from lrlab.training.divergence import DivergedError
 from lrlab.training.engine import Engine, EngineError, choose_engine
 from lrlab.training.evaluate import Evaluation, Score, estimate_statistics, evaluate, features, predict
+from lrlab.training.joining import joined
 from lrlab.training.loop import Update, train
 from lrlab.training.memory import OutOfMemoryError, memory_errors
 from lrlab.training.network import Network

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from lrlab.training.distributed import Ranks
 
@@ -27,6 +26,8 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         assert self.running_var is not None
         shift = self.running_mean.clone()
         centred = input.to(shift.dtype) - shift[:, None, None]
+        from torch.distributed.nn.functional import all_reduce  # some builds of PyTorch have no such module
+
         num_ranks = torch.distributed.get_world_size()
         moments = torch.stack([centred.mean((0, 2, 3)), centred.square().mean((0, 2, 3))]) / num_ranks
         mean, mean_square = all_reduce(moments)  # (C,) each

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from math import inf
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
 
 from lrlab.training.engine import EngineError
 
+if TYPE_CHECKING:  # some builds of PyTorch have no such module
+    from torch.distributed.distributed_c10d import Store
+
 T = TypeVar("T")
 
-_PATIENCE = timedelta(minutes=30)
-"""How long ranks wait for each other before the first update: one of them may have to download the data."""
 _SECONDS_TO_REPORT = 3.0
 """How long a rank that lost another one waits for the word of those that are left."""
 
@@ -183,8 +181,8 @@ class Ranks:
                 time.sleep(0.1)
         lost = f"rank {', '.join(map(str, sorted(silent)))}" if silent else "another rank"
         return (
-            f"{lost} of {self.size} ended, or did not answer for {_timeout():g} s; rank {self.rank} ends too. The run "
-            "is kept as its last checkpoint left it: lrlab resume goes on from there, and under torchrun "
+            f"{lost} of {self.size} ended, or did not answer for {timeout_seconds():g} s; rank {self.rank} ends too. "
+            "The run is kept as its last checkpoint left it: lrlab resume goes on from there, and under torchrun "
             "--max-restarts it does so by itself."
         )
 
@@ -192,50 +190,7 @@ class Ranks:
 ALONE = Ranks()
 
 
-@contextmanager
-def joined(*, device: Literal["auto", "cpu", "cuda"], environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
-    """Join the ranks that `torchrun` started together, and leave them at the end; alone where it did not start this.
-
-    On processors they talk through gloo; where there are GPUs each takes that of its local rank, and gradients go
-    through NCCL. A rank waits for another one for 20 s (LRLAB_RANK_TIMEOUT, in seconds), and before the first update
-    for half an hour.
-
-    Args:
-        device: where to compute; auto takes a GPU where PyTorch sees one.
-        environment: in which torchrun says who is who.
-    Raises: RankError if they do not come together; EngineError if there are more of them than GPUs.
-    """
-    size = int(environment.get("WORLD_SIZE", 1))
-    if size == 1:
-        yield ALONE
-        return
-    rank, local_rank = int(environment["RANK"]), int(environment["LOCAL_RANK"])
-    timeout, has_gpu = timedelta(seconds=_timeout()), torch.cuda.is_available() and device != "cpu"
-    if has_gpu:
-        if local_rank >= torch.cuda.device_count():
-            raise EngineError(
-                f"rank {rank} is the {local_rank + 1}th of a machine with {torch.cuda.device_count()} GPUs: each takes "
-                "one. Start as many, or use --device cpu."
-            )
-        torch.cuda.set_device(local_rank)
-    try:
-        met, _, _ = next(rendezvous("env://"))
-        # torchrun keeps it from one start to the next, with the addresses of those who are no longer there
-        store = PrefixStore(f"lrlab/{environment.get('TORCHELASTIC_RESTART_COUNT', 0)}", met)
-        backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
-        patient = dist.new_group(backend="gloo", timeout=_PATIENCE)
-    except RuntimeError as error:
-        raise RankError(f"rank {rank} of {size} could not meet the others ({error}).") from error
-    try:
-        local_size = int(environment["LOCAL_WORLD_SIZE"])
-        yield Ranks(rank, size, local_rank, local_size, store, patient)
-    finally:
-        if dist.is_initialized():  # else it lost the others
-            dist.destroy_process_group()
-
-
-def _timeout() -> float:
+def timeout_seconds() -> float:
     """Seconds that a rank waits for another: with torchrun's 30 until it kills what hangs, all end within a minute."""
     said = os.environ.get("LRLAB_RANK_TIMEOUT", "20")
     try:

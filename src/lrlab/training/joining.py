@@ -1,0 +1,73 @@
+"""How the ranks of a training meet, as `torchrun` started them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+
+from lrlab.training.distributed import ALONE, RankError, Ranks, timeout_seconds
+from lrlab.training.engine import EngineError
+
+_PATIENCE = timedelta(minutes=30)
+"""How long ranks wait for each other before the first update: one of them may have to download the data."""
+
+
+@contextmanager
+def joined(*, device: Literal["auto", "cpu", "cuda"], environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
+    """Join the ranks that `torchrun` started together, and leave them at the end; alone where it did not start this.
+
+    On processors they talk through gloo; where there are GPUs each takes that of its local rank, and gradients go
+    through NCCL. A rank waits for another one for 20 s (LRLAB_RANK_TIMEOUT, in seconds), and before the first update
+    for half an hour.
+
+    Args:
+        device: where to compute; auto takes a GPU where PyTorch sees one.
+        environment: in which torchrun says who is who.
+    Raises: RankError if they do not come together; EngineError if there are more of them than GPUs, or they cannot be.
+    """
+    size = int(environment.get("WORLD_SIZE", 1))
+    if size == 1:
+        yield ALONE
+        return
+    if not dist.is_available():
+        raise EngineError("this build of PyTorch cannot run several ranks (torch.distributed). Install another one.")
+    if missing := {"RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} - environment.keys():
+        raise EngineError(
+            f"WORLD_SIZE says that {size} processes make this run, and {', '.join(sorted(missing))} do not say which "
+            "this is. Start them by torchrun, or take WORLD_SIZE out of the environment."
+        )
+    rank, local_rank = int(environment["RANK"]), int(environment["LOCAL_RANK"])
+    timeout, has_gpu = timedelta(seconds=timeout_seconds()), torch.cuda.is_available() and device != "cpu"
+    if has_gpu:
+        if local_rank >= torch.cuda.device_count():
+            raise EngineError(
+                f"rank {rank} is the {local_rank + 1}th of a machine with {torch.cuda.device_count()} GPUs: each takes "
+                "one. Start as many, or use --device cpu."
+            )
+        torch.cuda.set_device(local_rank)
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    try:
+        met, _, _ = next(rendezvous("env://"))
+        # torchrun keeps it from one start to the next, with the addresses of those who are no longer there
+        store = PrefixStore(f"lrlab/{environment.get('TORCHELASTIC_RESTART_COUNT', 0)}", met)
+        store.set(f"here/{rank}", "")
+        store.wait([f"here/{other}" for other in range(size)], _PATIENCE)  # one may load PyTorch for a minute
+        backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+        patient = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    except RuntimeError as error:
+        raise RankError(f"rank {rank} of {size} could not meet the others ({error}).") from error
+    try:
+        local_size = int(environment["LOCAL_WORLD_SIZE"])
+        yield Ranks(rank, size, local_rank, local_size, store, patient)
+    finally:
+        if dist.is_initialized():  # else it lost the others
+            dist.destroy_process_group()
