@@ -78,7 +78,10 @@ def on_nodes(file: Path, root: Path, *, removals: int) -> dict[str, Any]:
         elif isinstance(event, Died):
             died.append(event.how)
         elif isinstance(event, Progress) and event.step > 40 and len(taken) < removals and member.name not in taken:
-            node = next(node for node in nodes if node.node_id == node_of_a_task())
+            busy = busy_nodes()
+            node = next((node for node in nodes if node.node_id in busy), None)
+            if node is None:  # what Ray says of its nodes comes late
+                continue
             nodes.remove(node)
             cluster.remove_node(node, allow_graceful=False)
             nodes.append(cluster.add_node(num_cpus=1))
@@ -88,14 +91,11 @@ def on_nodes(file: Path, root: Path, *, removals: int) -> dict[str, Any]:
     return {"outcomes": dict(outcomes), "taken": len(taken), "died": died, "resumed": resumed}
 
 
-def node_of_a_task() -> str:
-    """A node on which something runs, by what it has left."""
+def busy_nodes() -> set[str]:
+    """Nodes on which something runs, by what they have left."""
     left = ray._private.state.available_resources_per_node()
-    return next(
-        node["NodeID"]
-        for node in ray.nodes()
-        if node["Alive"] and node["Resources"].get("CPU") and not left[node["NodeID"]].get("CPU")
-    )
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    return {node["NodeID"] for node in nodes if not left.get(node["NodeID"], {"CPU": 1.0}).get("CPU")}
 
 
 if __name__ == "__main__":

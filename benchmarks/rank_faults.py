@@ -46,7 +46,7 @@ def main() -> int:
     draws.shuffle(kinds)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        (place / "tiny.toml").write_text(tomli_w.dumps({**CONFIG, "steps": 1_500 * (repeats + 1)}))
+        (place / "tiny.toml").write_text(tomli_w.dumps({**CONFIG, "steps": 400 * (repeats + 1)}))
         undisturbed = start(place, "undisturbed", num_restarts=0)
         if undisturbed.wait():
             raise RuntimeError(undisturbed.text())

@@ -41,8 +41,10 @@ batch_size = 16
 model.width = 2
 engine.threads = 1
 [arms]
-constant = {{ schedule.name = "constant" }}
+{arms}
 """
+ARM = 'a{} = {{ schedule.name = "constant" }}'
+
 GROUPS = ("stem", "layer1", "layer2", "layer3", "layer4", "linear")
 QUANTITIES = ("lr", "grad_l2", "grad_rms", "grad_mean", "grad_max", "grad_out_l2", "grad_out_rms")
 NUM_PARAMETERS = 11_173_962
@@ -90,7 +92,9 @@ def study(num_runs: int, executor: str) -> dict[str, Any]:
     """Make a study of so many runs, find them all done, and compare them."""
     with tempfile.TemporaryDirectory() as folder:
         root, file = Path(folder), Path(folder) / "many.toml"
-        file.write_text(PLAN.format(seeds=list(range(num_runs))))
+        num_arms = min(2, num_runs)
+        arms = "\n".join(ARM.format(number) for number in range(num_arms))
+        file.write_text(PLAN.format(seeds=list(range(num_runs // num_arms)), arms=arms))
         plan = read_study(file)
         how: dict[str, Any] = {"workers": 2} if executor == "workers" else {"ray": "local"}
         started = time.perf_counter()
