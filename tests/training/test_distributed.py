@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from lrlab.config import parse_config
 from lrlab.data import Augmentation, Batch, Batches, evaluation_batches, load_digits_data
+from lrlab.experiments import Experiment
 from lrlab.models import layer_groups, resnet18
 from lrlab.probes import DeadReluProbe, GradientProbe, OutputGradientProbe, Probe, UpdateRatioProbe
 from lrlab.schedulers import SlopeLR
@@ -121,6 +124,26 @@ def diverged_on(bad: int, ranks: Ranks) -> Found:
         return {"step": error.step, "group": error.group, "text": str(error)}
 
 
+def averaged(ranks: Ranks) -> Found:
+    """A whole run with averaged weights and synchronised batch normalisation."""
+    settings: dict[str, Any] = {
+        "model": {"width": 2, "batchnorm": "synchronised"},
+        "averaging": {"decay": 0.5},
+        "telemetry": {"layers_every": 2, "noise_every": 3},
+        "schedule": {"name": "constant"},
+        "batch_size": 16,
+        "steps": 6,
+    }
+    experiment = Experiment(parse_config(settings), data=DATA, ranks=ranks)
+    with TemporaryDirectory() as folder:
+        *_, evaluated = experiment.run(Path(folder) / "run")
+        return {
+            "files": len(list(Path(folder).rglob("*"))),
+            "loss": evaluated.evaluation.loss,
+            "statistics": [buffer.clone() for buffer in experiment.evaluated_model.buffers()],
+        }
+
+
 class NoImagesError(Exception):
     exit_code = 3
 
@@ -138,6 +161,11 @@ def failed_together(ranks: Ranks) -> Found:
     except RankError as error:
         found["same"] = str(error)
     ranks.check_same("weights", "these")
+    try:
+        ranks.check_same_number("weights", 7 + ranks.rank)
+    except RankError as error:
+        found["number"] = str(error)
+    ranks.check_same_number("weights", -7)
     order = []
     with ranks.first_here():
         order.append(ranks.rank)
@@ -154,6 +182,7 @@ def all_jobs(ranks: Ranks) -> Found:
         "one": one_update_per_rank(ranks),
         "diverged": diverged_on(1, ranks),
         "together": failed_together(ranks),
+        "averaged": averaged(ranks),
     }
 
 
@@ -271,6 +300,8 @@ def test_what_fails_on_one_rank_fails_on_all(two: list[Found]) -> None:
     assert first["together"] == ("ElsewhereError", 3, "")  # it was said already
     assert first["same"] == second["same"]
     assert "rank 1 of 2 has other weights than rank 0" in first["same"]
+    assert first["number"] == second["number"]
+    assert "the 2 ranks have come to different weights" in first["number"]
 
 
 def test_ranks_tell_each_other(two: list[Found]) -> None:
@@ -278,6 +309,16 @@ def test_ranks_tell_each_other(two: list[Found]) -> None:
         assert found["together"]["highest"] == 10
         assert found["together"]["first"] == "of rank 0"
         assert found["together"]["threads"] == max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+def test_averaged_weights_have_the_statistics_that_one_process_finds(two: list[Found]) -> None:
+    first, second = (found["averaged"] for found in two)
+    expected = averaged(ALONE)
+    assert (first["files"] > 10, second["files"]) == (True, 0)  # one writes for all
+    assert first["loss"] == second["loss"] == pytest.approx(expected["loss"], rel=1e-3)
+    for mine, theirs, alone in zip(first["statistics"], second["statistics"], expected["statistics"], strict=True):
+        assert torch.equal(mine, theirs)
+        torch.testing.assert_close(mine, alone, rtol=2e-3, atol=1e-4)
 
 
 def test_alone_nothing_is_exchanged() -> None:

@@ -95,9 +95,10 @@ def train(
 
     from lrlab.runs import check_vacant
 
-    if not is_restarted():
+    resumes = is_restarted(directory)
+    if not resumes:
         check_vacant(directory)
-    return make_run(checked, directory, resumes=is_restarted(), json=json)
+    return make_run(checked, directory, resumes=resumes, json=json)
 
 
 app.command(resume, group=TRAIN)

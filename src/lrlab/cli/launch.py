@@ -23,9 +23,16 @@ def num_ranks() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
-def is_restarted() -> bool:
-    """Whether torchrun starts this process again, since one of the run's processes ended before the run."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+def is_restarted(directory: Path) -> bool:
+    """Whether torchrun starts this process again, to go on with the run in a directory that it began there itself."""
+    from lrlab.runs import RunError, read_info
+
+    launch, count = os.environ.get("TORCHELASTIC_RUN_ID", "none"), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    try:
+        began = read_info(directory)["environment"].get("torchrun")
+    except RunError:  # it may have ended before the first word of it
+        return count != "0"
+    return bool(launch == began) if launch != "none" else count != "0"
 
 
 def check_place(run: Path | None) -> None:

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lrlab.studies import Ended, Member, Progress, StudyEvent
+from lrlab.studies import Ended, Member, Progress, StudyEvent, Waiting
 
 
 @dataclass
@@ -43,6 +43,8 @@ class StudyTable:
 
     def take(self, member: Member, event: StudyEvent) -> None:
         """Take note of what happened to a run."""
+        if isinstance(event, Waiting):
+            return
         if isinstance(event, Progress):
             self._running[member.name] = member, event
             self._first_steps.setdefault(member.name, event.step - 1)

@@ -61,14 +61,15 @@ class Experiment:
         self.config = config
         self.ranks = ranks
         engine_config = config.engine
-        self.engine: Engine = choose_engine(
-            device=config.device,
-            precision=engine_config.precision,
-            threads=engine_config.threads or ranks.num_threads,
-            compile=engine_config.compile,
-            keep_memory=engine_config.keep_memory,
-            flush_denormals=engine_config.flush_denormals,
-        )
+        with ranks.together():  # before some wait for others to load the data
+            self.engine: Engine = choose_engine(
+                device=config.device,
+                precision=engine_config.precision,
+                threads=engine_config.threads or ranks.num_threads,
+                compile=engine_config.compile,
+                keep_memory=engine_config.keep_memory,
+                flush_denormals=engine_config.flush_denormals,
+            )
         if data is None:
             with ranks.first_here():
                 data = build_data(config.data)
@@ -153,7 +154,8 @@ class Experiment:
                 self.status = _status_after(error)
                 if isinstance(error, DivergedError):
                     writer.describe(diverged={"step": error.step, "group": error.group, "message": str(error)})
-                session.end_early(saves=isinstance(error, GeneratorExit))
+                # of several ranks, the others have not stopped here
+                session.end_early(saves=isinstance(error, GeneratorExit) and self.ranks.size == 1)
                 raise
             else:
                 self.stopped = session.stopped
@@ -174,7 +176,7 @@ class Experiment:
 
         Raises: RankError.
         """
-        self.ranks.check_same("weights", self.network.checksum())
+        self.ranks.check_same_number("weights", self.network.checksum())
 
     def average_weights(self, step: int) -> None:
         """Take the weights after an update into their average, where there is one and it is time to."""
@@ -186,7 +188,9 @@ class Experiment:
         if self.evaluated_model is self.model:
             return
         first = step - min(step, -(-NUM_IMAGES_FOR_STATISTICS // self.config.batch_size))
-        images = (self.batches.batch(earlier).images for earlier in range(first + 1, step + 1))
+        # synchronised, each rank gives its part; else each the whole batch, so that all come to the same
+        batch = self.batch if self.config.model.batchnorm == "synchronised" else self.batches.batch
+        images = (batch(earlier).images for earlier in range(first + 1, step + 1))
         estimate_statistics(self.evaluated_model, images, engine=self.engine)
 
     def evaluate(self, step: int) -> Evaluation:

@@ -43,17 +43,18 @@ class Session:
     def begin(self) -> None:
         """Go on from the checkpoint that the writer found, if it did, and say in run.json what is at work.
 
-        Raises: CheckpointError, DataError for a checkpoint of something else; RankError if ranks differ in what they
-            are to do.
+        Raises: CheckpointError, DataError for a checkpoint of something else; RankError if ranks differ.
         """
         ranks, writer = self._experiment.ranks, self._writer
         ranks.check_same("configuration", to_toml(self._experiment.config))
-        ranks.check_same("images", describe(self._experiment)["data"])
+        facts, engine = describe(self._experiment), self._experiment.engine
+        ranks.check_same("images", facts["data"])
+        ranks.check_same("device, precision or compiler", (engine.device.type, engine.precision, engine.compile))
         checkpoint, info = ranks.first((writer.checkpoint, dict(writer.info)))
         if checkpoint is not None:
             with ranks.together():
                 self._go_on(checkpoint, info)
-        writer.describe(**describe(self._experiment))
+        writer.describe(**facts)
 
     def _go_on(self, checkpoint: Checkpoint, info: Mapping[str, Any]) -> None:
         """Put the experiment where a checkpoint left it; warn of what keeps it from going on exactly so."""
@@ -102,8 +103,10 @@ class Session:
             self._recorder.add(update)
             experiment.average_weights(update.step)
             ends, evaluates = self._is_over(), self._must_evaluate()
-            # ranks have clocks and signals of their own: told each other at once, since every word takes time
             self.stopped, saves = divmod(experiment.ranks.highest(2 * stop() + self._must_save()), 2)
+            if ends:
+                self.stopped = 0  # too late
+            evaluates = evaluates and not self.stopped  # there may not be the time; it is done when the run goes on
             if evaluates or saves or update.step % config.telemetry.flush_every == 0:
                 self.flush()
             yield update
@@ -111,8 +114,6 @@ class Session:
                 yield self._evaluate()
             if saves:
                 self.save()
-            if ends:
-                self.stopped = 0  # too late
             if ends or self.stopped:
                 break
         if self.stopped:
@@ -151,6 +152,8 @@ class Session:
         except DivergedError:
             pass
         except StorageError as error:
+            if self._experiment.ranks.size > 1:  # the others are about to save
+                raise
             if saves:  # else there is an error already, and this one is mostly the same
                 warnings.warn(f"the run could not be saved where it stands ({error})", stacklevel=2)
 

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+_LAUNCH = "TORCHELASTIC_RUN_ID"
+"""Where torchrun says which of its launches this is; the same when it starts its processes again."""
 PACKAGES = ("lrlab", "torch", "numpy", "scikit-learn", "pillow", "pyarrow")
 
 
@@ -21,6 +23,7 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "num_cpus": os.cpu_count(),
+        **({"torchrun": os.environ[_LAUNCH]} if _LAUNCH in os.environ else {}),
         "command": [Path(sys.argv[0]).name.replace("__main__.py", "lrlab"), *sys.argv[1:]],  # as python -m, or not
     }
 

@@ -1,6 +1,6 @@
 """Studies: a plan becomes runs, by processes that may die. Nothing here loads torch but the processes that train."""
 
-from lrlab.studies.members import Died, Ended, Member, Progress, StudyEvent
+from lrlab.studies.members import Died, Ended, Member, Progress, StudyEvent, Waiting
 from lrlab.studies.study import run_study, study_members
 from lrlab.studies.tuning import Choice, tuning_members
 
@@ -11,6 +11,7 @@ __all__ = [
     "Member",
     "Progress",
     "StudyEvent",
+    "Waiting",
     "run_study",
     "study_members",
     "tuning_members",

@@ -48,6 +48,11 @@ class Died:
     how: str
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing has happened for a second; a time to stop, if there is to be no more."""
+
+
 Outcome = Literal["complete", "diverged", "failed", "locked"]
 
 
@@ -66,7 +71,7 @@ class Ended:
     """The same for each class, by name, where it was evaluated in this call; None for one without images."""
 
 
-StudyEvent = Progress | Died | Ended
+StudyEvent = Progress | Died | Ended | Waiting
 """What a study yields for one of its members."""
 
 MemberEvents = Generator[tuple[Member, StudyEvent], None, None]

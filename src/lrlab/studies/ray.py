@@ -15,16 +15,13 @@ from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from lrlab import __version__
-from lrlab.studies.members import Died, Ended, Member, MemberEvents
+from lrlab.studies.members import Died, Ended, Member, MemberEvents, Waiting
 from lrlab.studies.messages import Checked, Job, Message, Warned
 from lrlab.studies.processes import MAX_TRIES
 from lrlab.studies.task import ClusterError, Place, do
-
-if TYPE_CHECKING:
-    pass  # loads torch
 
 LOCAL: Final = "local"
 """In place of an address: a cluster that is this machine, begun and ended with the study."""
@@ -62,12 +59,19 @@ class Cluster:
         self._ray = _import_ray(address)
         _connect(self._ray, address)
         self._stop = folder.absolute() / f".stop-{uuid.uuid4().hex}"  # made when the study ends early
-        self._place = Place(str(Path.cwd()), str(self._stop), sys.argv, __version__)
+        self._place = Place(
+            str(Path.cwd()),
+            str(self._stop),
+            sys.argv,
+            __version__,
+            num_threads=resources.num_cpus,
+            has_gpu=resources.num_gpus > 0,
+        )
         self._under_way: dict[Any, tuple[Job, int]] = {}  # task -> what it does, and the number of the try
         self._check_room(address, resources)
         options = {"num_returns": "streaming", "max_retries": 0, "num_cpus": resources.num_cpus}
         self._task = self._ray.remote(**options, num_gpus=resources.num_gpus)(do)
-        self._num_threads = resources.num_cpus
+        self._silent: set[Any] = set()  # tasks that have not said a word: they may still wait for room
 
     def check(self, members: Sequence[Member], *, num_to_come: int) -> None:
         """Build members without running them, on whatever node."""
@@ -84,15 +88,18 @@ class Cluster:
 
     def close(self) -> None:
         """Have what is under way saved, wait for it, and leave the cluster."""
-        if self._under_way:
-            with suppress(OSError):
+        try:
+            if self._under_way:
                 self._stop.touch()
-            for task in self._under_way:
-                with suppress(self._ray.exceptions.RayError):
-                    for answer in task:
-                        self._ray.get(answer)
+                for task in self._silent & self._under_way.keys():
+                    self._ray.cancel(task)
+                for task, (job, _) in self._under_way.items():
+                    with suppress(self._ray.exceptions.RayError):
+                        for answer in task:
+                            self._warn(job, self._ray.get(answer))
+        finally:
             self._stop.unlink(missing_ok=True)
-        self._ray.shutdown()
+            self._ray.shutdown()
 
     def _work(self, jobs: Sequence[Job]) -> Generator[tuple[Member, Message], None, None]:
         """Have jobs done, and yield what is said of them; warnings are given as our own."""
@@ -101,11 +108,17 @@ class Cluster:
         while waiting or under_way:
             while waiting and len(under_way) < MOST_UNDER_WAY:
                 job, number = waiting.popleft()
-                under_way[self._task.remote(job, self._place, self._num_threads)] = job, number
-            ready, _ = self._ray.wait(list(under_way), timeout=1.0)
+                task = self._task.remote(job, self._place)
+                under_way[task] = job, number
+                self._silent.add(task)
+            tasks = list(under_way)
+            if not self._ray.wait(tasks, timeout=1.0)[0]:
+                yield jobs[0].member, Waiting()  # whoever iterates may want to stop
+            ready, _ = self._ray.wait(tasks, num_returns=len(tasks), timeout=0)
             for task in ready:
                 job, number = under_way[task]
                 message = self._hear(task)
+                self._silent.discard(task)
                 if isinstance(message, Died):
                     del under_way[task]
                     if number < MAX_TRIES:
@@ -114,9 +127,13 @@ class Cluster:
                         message = Ended("failed", f"{MAX_TRIES} tasks died over it, the last one {message.how}")
                 elif isinstance(message, Ended | Checked):
                     del under_way[task]
-                if isinstance(message, Warned):
-                    warnings.warn(f"{job.member.name}: {message.text}", stacklevel=2)
+                self._warn(job, message)
                 yield job.member, message
+
+    def _warn(self, job: Job, message: Message) -> None:
+        """Give a warning as our own, if it is one."""
+        if isinstance(message, Warned):
+            warnings.warn(f"{job.member.name}: {message.text}", stacklevel=3)
 
     def _hear(self, task: Any) -> Message:
         """Return what a task says next; how it died, if it did.

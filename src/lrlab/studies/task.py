@@ -35,24 +35,29 @@ class Place:
     stop: str
     command: list[str]
     version: str
+    num_threads: int
+    has_gpu: bool
 
 
-def do(job: Job, place: Place, num_threads: int) -> Iterator[Message]:
+def do(job: Job, place: Place) -> Iterator[Message]:
     """Do a job in a worker of Ray's, and say what happens."""
     said: list[Message] = []
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: said.append(Warned(str(message)))
-        for message in _done(job, place, num_threads):
+        for message in _done(job, place):
             yield from said
             said.clear()
             yield message
+        yield from said
 
 
-def _done(job: Job, place: Place, num_threads: int) -> Iterator[Message]:
+def _done(job: Job, place: Place) -> Iterator[Message]:
     if problem := _enter(place, only_checks=job.only_checks):
         yield Checked(ClusterError(problem)) if job.only_checks else Ended("failed", problem)
         return
-    os.environ["OMP_NUM_THREADS"] = str(num_threads)  # read when torch is loaded, the first time
+    os.environ.setdefault("OMP_NUM_THREADS", str(place.num_threads))  # read when torch is loaded, the first time
+    if not place.has_gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # one that Ray does not know to be used
     from lrlab.studies.work import check_member, run_member
 
     data_sets = _data_sets()

@@ -53,7 +53,7 @@ class _Normalised(Function):
         mean, variance = torch.batch_norm_update_stats(images, None, None, 0.0)
         distance = mean - shift
         distance, mean_square = ranks.total(torch.stack([distance, variance + distance.square()]) / ranks.size)
-        mean, variance = shift + distance, mean_square - distance.square()
+        mean, variance = shift + distance, (mean_square - distance.square()).clamp_min(0)
         ctx.save_for_backward(images, weight, mean, variance)
         ctx.eps, ctx.ranks = eps, ranks
         normalised = torch.native_batch_norm(images, weight, bias, mean, variance, False, 0.0, eps)[0]

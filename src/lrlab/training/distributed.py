@@ -60,6 +60,10 @@ class Ranks:
     patient: dist.ProcessGroup | None = None
     """All ranks, for what may take long."""
 
+    def __deepcopy__(self, memo: object) -> Ranks:
+        """A copied model, as an average is, belongs to the same ranks."""
+        return self
+
     @property
     def num_threads(self) -> int | None:
         """This process's share of the processors that it may use; None if it is alone, when PyTorch chooses.
@@ -90,7 +94,8 @@ class Ranks:
         if self.size == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values, src=0, group=self.patient)
+        with self.watched():
+            dist.broadcast_object_list(values, src=0, group=self.patient)
         return values[0]
 
     @contextmanager
@@ -104,8 +109,7 @@ class Ranks:
             yield
         except Exception as error:
             failure = error
-        with self.watched():
-            codes = self._all(None if failure is None else getattr(failure, "exit_code", 1))
+        codes = self._all(None if failure is None else getattr(failure, "exit_code", 1))
         if failure is not None:
             raise failure
         if failed := [code for code in codes if code is not None]:
@@ -115,12 +119,12 @@ class Ranks:
     def first_here(self) -> Iterator[None]:
         """Let one process of each machine go first, since it may have to download what the others then find."""
         if self.local_rank:
-            dist.barrier(group=self.patient)
+            self.meet()
         try:
             yield
         finally:
-            if self.size > 1 and not self.local_rank:
-                dist.barrier(group=self.patient)
+            if not self.local_rank:
+                self.meet()
 
     def meet(self) -> None:
         """Wait until all ranks are here.
@@ -131,8 +135,19 @@ class Ranks:
             with self.watched():
                 dist.barrier(group=self.patient)
 
+    def check_same_number(self, what: str, number: int) -> None:
+        """Check that all ranks have the same number, as long as they wait for each other at an update.
+
+        Raises: RankError, on all ranks.
+        """
+        if self.highest(number) != -self.highest(-number):
+            raise RankError(
+                f"the {self.size} ranks have come to different {what}: one computes otherwise. Start all with the same "
+                "lrlab and torch, on processors of one kind."
+            )
+
     def check_same(self, what: str, value: object) -> None:
-        """Check that all ranks have the same.
+        """Check that all ranks have the same, before the first update.
 
         Args:
             what: it is.
@@ -164,7 +179,8 @@ class Ranks:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value, group=self.patient)
+        with self.watched():
+            dist.all_gather_object(values, value, group=self.patient)
         return values
 
     def _describe_loss(self) -> str:
@@ -173,8 +189,11 @@ class Ranks:
         silent = set(range(self.size)) - {self.rank}
         with suppress(RuntimeError):  # the store may have gone with a machine
             self.store.set(_left(self.rank), "")
-            with suppress(RuntimeError):
-                dist.destroy_process_group()  # closes the connections, by which the others hear of it
+            with suppress(RuntimeError):  # closes the connections, by which the others hear of it
+                if dist.get_backend() == "gloo":
+                    dist.destroy_process_group()
+                else:  # which would wait for what a GPU will never end
+                    dist.distributed_c10d._abort_process_group()
             until = time.monotonic() + _SECONDS_TO_REPORT
             while silent and time.monotonic() < until:
                 silent = {rank for rank in silent if not self.store.check([_left(rank)])}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ def evaluate(
 
     Args:
         model: placed by the engine.
-        batches: (images (B, C, H, W), labels (B,)) that hold every example once; several ranks share them out.
+        batches: (images (B, C, H, W), labels (B,)) that hold every example once; several ranks share each out.
         num_classes: rows and columns of the matrices.
         mirror: also average the logits over each image and its mirror image, left to right; twice the work.
         ranks: that hold the same model; all get the same result.
@@ -62,13 +61,17 @@ def evaluate(
     plain = _Sums(num_classes, device=engine.device)
     mirrored = _Sums(num_classes, device=engine.device)
     with _evaluation_mode(model):
-        for images, labels in itertools.islice(batches, ranks.rank, None, ranks.size):
+        for whole, all_labels in batches:
+            images, labels = whole[ranks.rank :: ranks.size], all_labels[ranks.rank :: ranks.size]
+            if not len(labels):
+                continue
             logits = engine.logits(model, images)  # (B, num_classes)
             plain.add(logits, labels)
             if mirror:
                 mirrored.add((logits + engine.logits(model, images.flip(3))) / 2, labels)
     plain.gather(ranks)
-    mirrored.gather(ranks)
+    if mirror:
+        mirrored.gather(ranks)
     return plain.evaluation(mirror=mirrored.score() if mirror else None)
 
 

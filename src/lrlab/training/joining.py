@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.distributed as dist
 
 from lrlab.training.distributed import ALONE, RankError, Ranks, timeout_seconds
 from lrlab.training.engine import EngineError
+
+if TYPE_CHECKING:  # some builds of PyTorch have no such module
+    from torch.distributed.distributed_c10d import Store
 
 _PATIENCE = timedelta(minutes=30)
 """How long ranks wait for each other before the first update: one of them may have to download the data."""
@@ -23,8 +27,8 @@ def joined(*, device: Literal["auto", "cpu", "cuda"], environment: Mapping[str, 
     """Join the ranks that `torchrun` started together, and leave them at the end; alone where it did not start this.
 
     On processors they talk through gloo; where there are GPUs each takes that of its local rank, and gradients go
-    through NCCL. A rank waits for another one for 20 s (LRLAB_RANK_TIMEOUT, in seconds), and before the first update
-    for half an hour.
+    through NCCL. A rank waits for another one for 20 s (LRLAB_RANK_TIMEOUT, in seconds), and for half an hour
+    while they start: one of them may have to download the data.
 
     Args:
         device: where to compute; auto takes a GPU where PyTorch sees one.
@@ -56,14 +60,11 @@ def joined(*, device: Literal["auto", "cpu", "cuda"], environment: Mapping[str, 
 
     try:
         met, _, _ = next(rendezvous("env://"))
-        # torchrun keeps it from one start to the next, with the addresses of those who are no longer there
-        store = PrefixStore(f"lrlab/{environment.get('TORCHELASTIC_RESTART_COUNT', 0)}", met)
-        store.set(f"here/{rank}", "")
-        store.wait([f"here/{other}" for other in range(size)], _PATIENCE)  # one may load PyTorch for a minute
+        store = PrefixStore(f"lrlab/{_agreed_start(met, rank, size)}", met)
         backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         patient = dist.new_group(backend="gloo", timeout=_PATIENCE)
-    except RuntimeError as error:
+    except (RuntimeError, TimeoutError) as error:
         raise RankError(f"rank {rank} of {size} could not meet the others ({error}).") from error
     try:
         local_size = int(environment["LOCAL_WORLD_SIZE"])
@@ -71,3 +72,26 @@ def joined(*, device: Literal["auto", "cpu", "cuda"], environment: Mapping[str, 
     finally:
         if dist.is_initialized():  # else it lost the others
             dist.destroy_process_group()
+
+
+def _agreed_start(store: Store, rank: int, size: int) -> int:
+    """Wait until all ranks are there, and return which start of theirs this is, from 1.
+
+    torchrun keeps its store from one start to the next, with the addresses of those who are no longer there, and does
+    not count starts alike on all machines.
+
+    Raises: TimeoutError.
+    """
+    start = store.add(f"lrlab/starts/{rank}", 1)
+    store.set(f"lrlab/start/{rank}", str(start))
+    keys = [f"lrlab/start/{other}" for other in range(size)]
+    until = time.monotonic() + _PATIENCE.total_seconds()  # one may load PyTorch for a minute
+    while time.monotonic() < until:
+        starts = [int(store.get(key)) if store.check([key]) else 0 for key in keys]
+        if min(starts) == max(starts):
+            return max(starts)
+        if max(starts) > start:  # this one ended before it could count in an earlier start
+            start = store.add(f"lrlab/starts/{rank}", max(starts) - start)
+            store.set(f"lrlab/start/{rank}", str(start))
+        time.sleep(0.05)
+    raise TimeoutError(f"ranks are missing after {_PATIENCE}")
