@@ -36,8 +36,8 @@ PUBLIC = {
     },
     "lrlab.runs": {
         "Checkpoint", "DamagedError", "LockedError", "Onlooker", "Run", "RunError", "RunWriter", "Status",
-        "StorageError", "check_resumable", "check_vacant", "find_runs", "lock_run", "read_info", "read_run",
-        "sound_checkpoints",
+        "StorageError", "check_resumable", "check_vacant", "find_runs", "list_runs", "lock_run", "read_info",
+        "read_run", "sound_checkpoints",
     },
     "lrlab.compare": {
         "Arm", "ArmTime", "CompareError", "Comparison", "Difference", "LeftOut", "Measure", "Median", "PairRace",

@@ -32,6 +32,7 @@ from lrlab.cli.parameters import (
 )
 from lrlab.cli.parsing import at_least_one, make_app
 from lrlab.cli.resume import resume, verify
+from lrlab.cli.runs import runs
 
 RUNS = Path("runs")
 SOME_FAILED = 7
@@ -231,6 +232,7 @@ def compare(
     return 0
 
 
+app.command(runs, group=TRAIN)
 for verb in (sharpness, generalisation, preview, lr_find, replay, calibrate, refine):
     app.command(verb, group=ASK)
 data_app.group = (ASK,)

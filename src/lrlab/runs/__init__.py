@@ -4,7 +4,7 @@ from lrlab.runs.checkpoints import Checkpoint, DamagedError, sound_checkpoints
 from lrlab.runs.directory import check_resumable, check_vacant
 from lrlab.runs.lock import LockedError, lock_run
 from lrlab.runs.onlooker import Onlooker
-from lrlab.runs.reader import Run, find_runs, read_info, read_run
+from lrlab.runs.reader import Run, find_runs, list_runs, read_info, read_run
 from lrlab.runs.storage import RunError, StorageError
 from lrlab.runs.writer import RunWriter, Status
 
@@ -21,6 +21,7 @@ __all__ = [
     "check_resumable",
     "check_vacant",
     "find_runs",
+    "list_runs",
     "lock_run",
     "read_info",
     "read_run",

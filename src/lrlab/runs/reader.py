@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections import Counter
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lrlab.config import read_toml
+from lrlab.config import ConfigError, read_toml
 from lrlab.runs import storage
 
 NUM_TRIES = 10
@@ -190,6 +191,22 @@ def read_info(directory: Path) -> Mapping[str, Any]:
             f"{storage.FORMAT_VERSION}. Use the lrlab that wrote it."
         )
     return info
+
+
+def list_runs(folder: Path) -> list[Run]:
+    """Return all runs in a folder and in the folders within, by path; what is damaged is left out.
+
+    Raises: RunError if there is none; StorageError if the folder may not be read.
+    """
+    with storage.storage_errors(folder):
+        infos = sorted(folder.rglob(storage.INFO))
+    runs = []
+    for info in infos:
+        with contextlib.suppress(storage.RunError, ConfigError):
+            runs.append(read_run(info.parent))
+    if not runs:
+        raise storage.RunError(f"{folder}: no runs here. Make one with lrlab train, or name another folder.")
+    return runs
 
 
 def find_runs(path: Path) -> list[Run]:

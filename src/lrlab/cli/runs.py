@@ -1,0 +1,66 @@
+"""The verb that lists what there is; no logic. It imports what it needs in its body."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from lrlab.cli.parameters import Json
+
+if TYPE_CHECKING:
+    from lrlab.runs import Run
+
+
+def runs(
+    path: Annotated[Path, Parameter(name="FOLDER", help="Where to look, in the folders within too [runs].")] = Path(
+        "runs"
+    ),
+    /,
+    *,
+    json: Json = False,
+) -> int:
+    """List the runs in a folder: what they are, how they stand, and what came of them."""
+    from lrlab.cli.output import Output
+    from lrlab.runs import list_runs
+
+    found, screen = list_runs(path), Output(json=json)
+    header = ("run", "data", "schedule", "seed", "status", "updates", "accuracy, %", "written")
+    screen.table(header, [_row(run, path) for run in found])
+    screen.document({"runs": [_plain(run) for run in found]})
+    return 0
+
+
+def _row(run: Run, folder: Path) -> tuple[str, ...]:
+    name = run.directory.name if run.directory == folder else str(run.directory.relative_to(folder))
+    written = datetime.fromtimestamp((run.directory / "run.json").stat().st_mtime)
+    steps, accuracy = run.result.get("steps"), _accuracy(run)
+    return (
+        name,
+        str(run.config["data"]["name"]),
+        str(run.config["schedule"]["name"]),
+        str(run.seed),
+        run.status,
+        "-" if steps is None else f"{steps:,}",
+        "-" if accuracy is None else f"{100 * accuracy:.2f}",
+        f"{written:%m-%d %H:%M}",
+    )
+
+
+def _plain(run: Run) -> dict[str, Any]:
+    return {
+        "run": str(run.directory),
+        "data": run.config["data"]["name"],
+        "model": run.config["model"]["name"],
+        "schedule": run.config["schedule"]["name"],
+        "seed": run.seed,
+        "status": run.status,
+        "result": dict(run.result),
+    }
+
+
+def _accuracy(run: Run) -> float | None:
+    found: float | None = run.result.get(f"{run.evaluated_split}_accuracy")
+    return found

@@ -1,0 +1,40 @@
+"""lrlab runs: what there is in a folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lrlab.cli import main
+
+TINY = ["train", "--width", "2", "--batch-size", "16", "--schedule", "constant"]
+
+
+def test_runs_are_listed_by_path_with_what_came_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main([*TINY, "--steps", "3", "--run", "runs/one"]) == 0
+    assert main([*TINY, "--steps", "2", "--seed", "7", "--run", "runs/deep/er/two", "--set", "optimizer.lr=1e30"]) == 4
+    (tmp_path / "runs" / "damaged").mkdir()
+    (tmp_path / "runs" / "damaged" / "run.json").write_text("{")
+    capsys.readouterr()
+
+    assert main(["runs"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    accuracy = json.loads((tmp_path / "runs" / "one" / "run.json").read_text())["result"]["test_accuracy"]
+    assert [row[:7] for row in rows] == [
+        ["deep/er/two", "digits", "constant", "7", "diverged", "1", "-"],
+        ["one", "digits", "constant", "0", "complete", "3", f"{100 * accuracy:.2f}"],
+    ]
+
+    assert main(["runs", "runs/one", "--json"]) == 0
+    [only] = json.loads(capsys.readouterr().out)["runs"]
+    assert (only["run"], only["model"], only["status"]) == ("runs/one", "resnet18", "complete")
+    assert only["result"]["test_accuracy"] == accuracy
+
+
+def test_a_folder_without_runs_is_said_to_have_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", str(tmp_path)]) == 2
+    assert "no runs here. Make one with lrlab train" in capsys.readouterr().err
