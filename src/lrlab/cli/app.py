@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 from lrlab import __version__
 from lrlab.cli.afterwards import generalisation, sharpness
 from lrlab.cli.ask import calibrate, data_app, lr_find, preview, refine, replay
+from lrlab.cli.look import doctor, runs
 from lrlab.cli.parameters import (
     CLUSTER,
     COMPARED,
@@ -32,7 +33,6 @@ from lrlab.cli.parameters import (
 )
 from lrlab.cli.parsing import at_least_one, make_app
 from lrlab.cli.resume import resume, verify
-from lrlab.cli.runs import runs
 
 RUNS = Path("runs")
 SOME_FAILED = 7
@@ -233,7 +233,7 @@ def compare(
 
 
 app.command(runs, group=TRAIN)
-for verb in (sharpness, generalisation, preview, lr_find, replay, calibrate, refine):
+for verb in (doctor, sharpness, generalisation, preview, lr_find, replay, calibrate, refine):
     app.command(verb, group=ASK)
 data_app.group = (ASK,)
 app.command(data_app)

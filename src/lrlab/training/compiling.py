@@ -30,7 +30,7 @@ def compiled(
     Raises: EngineError if it must be and cannot.
     """
     pays = engine.device.type == "cpu" and num_parameters >= NUM_PARAMETERS_TO_COMPILE
-    if engine.compile is False or (engine.compile == "auto" and not (pays and _has_compiler())):
+    if engine.compile is False or (engine.compile == "auto" and not (pays and has_compiler())):
         return None
     function = torch.compile(measure, dynamic=False)
     try:
@@ -49,5 +49,6 @@ def compiled(
     return function
 
 
-def _has_compiler() -> bool:
+def has_compiler() -> bool:
+    """Whether there is what torch.compile needs on a processor."""
     return any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++")))

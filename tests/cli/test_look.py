@@ -1,11 +1,14 @@
-"""lrlab runs: what there is in a folder."""
+"""lrlab runs and lrlab doctor: what there is, in a folder and of the machine."""
 
 import json
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+import torch
 
 from lrlab.cli import main
+from lrlab.experiments.doctor import diagnose
 
 TINY = ["train", "--width", "2", "--batch-size", "16", "--schedule", "constant"]
 
@@ -38,3 +41,24 @@ def test_runs_are_listed_by_path_with_what_came_of_them(
 def test_a_folder_without_runs_is_said_to_have_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", str(tmp_path)]) == 2
     assert "no runs here. Make one with lrlab train" in capsys.readouterr().err
+
+
+def test_the_doctor_says_what_is_there_and_what_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["program"]["PyTorch"] == version("torch")
+    assert found["a run will use"]["threads"].startswith(f"{torch.get_num_threads()} for one operation")
+    assert found["a run will use"]["device"].startswith("cuda" if torch.cuda.is_available() else "cpu")
+    assert "gloo" in found["more than one process"]["torchrun"]
+    for section, lines in found.items():
+        assert section in said.err
+        assert all(f"{name:<12} {text}" in said.err for name, text in lines.items())
+
+
+def test_the_doctor_names_the_line_that_installs_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_nothing(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("lrlab.experiments.doctor.version", of_nothing)
+    assert diagnose()["extras"]["ray"] == "not installed: pip install 'lrlab[ray]'"

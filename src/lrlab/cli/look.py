@@ -1,4 +1,4 @@
-"""The verb that lists what there is; no logic. It imports what it needs in its body."""
+"""The verbs that say what there is, of runs and of machine; no logic. Each imports what it needs in its body."""
 
 from __future__ import annotations
 
@@ -64,3 +64,17 @@ def _plain(run: Run) -> dict[str, Any]:
 def _accuracy(run: Run) -> float | None:
     found: float | None = run.result.get(f"{run.evaluated_split}_accuracy")
     return found
+
+
+def doctor(*, json: Json = False) -> int:
+    """Say what this machine has for training, and what a run on it will use."""
+    from lrlab.cli.output import Output
+    from lrlab.experiments.doctor import diagnose
+
+    found, screen = diagnose(), Output(json=json)
+    for section, lines in found.items():
+        screen.say(section)
+        for name, text in lines.items():
+            screen.say(f"  {name:<12} {text}")
+    screen.document(found)
+    return 0
