@@ -9,7 +9,8 @@ PUBLIC = {
     "lrlab": {
         "ArticleLR", "Experiment", "GradientProbe", "GreedyLR", "LayerwiseLR", "OutputGradientProbe", "PhasesLR",
         "PlateauLR", "RefinedLR", "Run", "RunConfig", "SlopeLR", "SnrLR", "StationarityLR", "__version__",
-        "compare_runs", "find_runs", "layer_groups", "parse_config", "range_test", "read_run", "write_report",
+        "compare_runs", "find_runs", "layer_groups", "load_trained", "parse_config", "range_test", "read_run",
+        "write_report",
     },
     "lrlab.models": {"LayerGroups", "ResNet", "layer_groups", "resnet18", "resnet34"},
     "lrlab.probes": {

@@ -4,11 +4,14 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from lrlab.cli import main
 from lrlab.cli.app import app
 from lrlab.config import parse_config, read_study
 from lrlab.experiments.build_scheduler import build_scheduler
@@ -19,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SCHEDULES = (ROOT / "docs" / "schedules.md").read_text()
 COMPARING = (ROOT / "docs" / "comparing.md").read_text()
+SCALE = (ROOT / "docs" / "scale.md").read_text()
 STUDIES = (ROOT / "docs" / "studies.md").read_text()
 
 
@@ -27,7 +31,7 @@ def blocks(language: str, text: str = README) -> list[str]:
 
 
 def test_the_loop_of_ones_own_runs() -> None:
-    (code,) = blocks("python")
+    code, _ = blocks("python")
     torch.manual_seed(0)
     model = resnet18(num_classes=3, width=2)
     names = {
@@ -41,6 +45,17 @@ def test_the_loop_of_ones_own_runs() -> None:
     assert isinstance(rows, dict)
     assert list(rows) == [25, 50]
     assert rows[25]["grad_l2/stem"] > 0
+
+
+def test_what_was_trained_is_loaded_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, code = blocks("python")
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--width", "2", "--steps", "2", "--schedule", "constant", "--run", "runs/first"]) == 0
+    Image.new("L", (30, 30), 200).save("photo.jpg")
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    [prediction] = names["predictions"]
+    assert sum(prediction.probabilities.values()) == pytest.approx(1)
 
 
 def test_the_range_test_of_the_page_on_schedules_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,6 +79,10 @@ COMMANDS = [
     for text in (README, SCHEDULES, STUDIES, COMPARING)
     for block in blocks("console", text)
     for line in block.splitlines()
+]
+# by a launcher, or after another command
+COMMANDS += [
+    found[0].strip() for block in blocks("console", SCALE) for found in re.findall(r"(lrlab \w+[^#\n]*)(#|\n)", block)
 ]
 
 

@@ -33,6 +33,7 @@ from lrlab.cli.parameters import (
 )
 from lrlab.cli.parsing import at_least_one, make_app
 from lrlab.cli.resume import resume, verify
+from lrlab.cli.use import predict
 
 RUNS = Path("runs")
 SOME_FAILED = 7
@@ -233,6 +234,7 @@ def compare(
 
 
 app.command(runs, group=TRAIN)
+app.command(predict, group=TRAIN)
 for verb in (doctor, sharpness, generalisation, preview, lr_find, replay, calibrate, refine):
     app.command(verb, group=ASK)
 data_app.group = (ASK,)

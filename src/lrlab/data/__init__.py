@@ -13,8 +13,9 @@ from lrlab.data.cifar import (
     load_cifar,
 )
 from lrlab.data.corruptions import CORRUPTIONS, STRENGTHS, corrupt, shifted
+from lrlab.data.decode import read_image
 from lrlab.data.digits import load_digits_data
-from lrlab.data.folder import load_folder
+from lrlab.data.folder import images_in, load_folder
 from lrlab.data.images import DataError, ImageData, Split, image_data, set_aside, summary
 from lrlab.data.randomness import order
 
@@ -37,11 +38,13 @@ __all__ = [
     "evaluation_batches",
     "fetch_cifar",
     "image_data",
+    "images_in",
     "load_cifar",
     "load_digits_data",
     "load_folder",
     "normalise",
     "order",
+    "read_image",
     "set_aside",
     "shifted",
     "summary",

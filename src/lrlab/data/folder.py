@@ -113,6 +113,18 @@ def _is_split(name: str, directory: Path) -> bool:
     return len(found) == 2
 
 
+def images_in(folder: Path) -> list[Path]:
+    """Return the image files that lie directly in a folder, told by their names, in order.
+
+    Raises: DataError if there is none.
+    """
+    with reading(str(folder)):
+        found = [path for path in _visible(folder) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not found:
+        raise DataError(f"{folder}: no PNG, JPEG, WebP or BMP files lie in it.")
+    return found
+
+
 def _visible(folder: Path) -> list[Path]:
     """What lies in the folder, by name; nothing if it is not one."""
     if not folder.is_dir():
