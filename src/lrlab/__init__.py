@@ -26,7 +26,7 @@ _HOMES = {
     "compare_runs": "lrlab.compare",
     "find_runs": "lrlab.runs",
     "layer_groups": "lrlab.models",
-    "load_trained": "lrlab.experiments.trained",
+    "load_trained": "lrlab.experiments",
     "parse_config": "lrlab.config",
     "range_test": "lrlab.training",
     "read_run": "lrlab.runs",

@@ -17,26 +17,18 @@ from lrlab.runs import read_run, sound_checkpoints
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc, as Linux alone has it")
 
-CONFIG: dict[str, Any] = {
-    "model": {"width": 2},
-    "batch_size": 16,
-    "steps": 240,
-    "checkpoint": {"every": 20},
-    "evaluate": {"every": 120},
-    "telemetry": {"flush_every": 10},
-    "schedule": {"name": "article", "check_every": 9, "multiplier": 1000.0},
-}
+LONGER = {"steps": 240, "checkpoint": {"every": 20}, "evaluate": {"every": 120}}
 
 Start = Callable[..., Launched]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(tmp_path: Path, config: dict[str, Any]) -> Iterator[Start]:
     """Start the run `run` on two ranks, or what else is named, and wait until it has the first checkpoint."""
     started = []
 
     def begin(*arguments: str, until: str | None = "checkpoints/step-*", **options: Any) -> Launched:
-        (tmp_path / "tiny.toml").write_text(tomli_w.dumps(CONFIG))
+        (tmp_path / "tiny.toml").write_text(tomli_w.dumps({**config, **LONGER}))
         place = ("train", "--config", str(tmp_path / "tiny.toml"), "--run", str(tmp_path / "run"))
         launched = launch(*(arguments or place), log=tmp_path / f"log{len(started)}", **options)
         started.append(launched)
@@ -103,9 +95,11 @@ def test_a_rank_that_hangs_is_named_and_ends_all(start: Start, tmp_path: Path) -
     assert sound_checkpoints(tmp_path / "run")
 
 
-def test_a_run_goes_on_with_more_ranks_and_what_is_wrong_is_said_before_any_work(start: Start, tmp_path: Path) -> None:
+def test_a_run_goes_on_with_more_ranks_and_what_is_wrong_is_said_before_any_work(
+    start: Start, tmp_path: Path, config: dict[str, Any]
+) -> None:
     directory = tmp_path / "run"
-    (tmp_path / "tiny.toml").write_text(tomli_w.dumps({**CONFIG, "steps": 30}))
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps({**config, "steps": 30}))
     assert main(["train", "--config", str(tmp_path / "tiny.toml"), "--run", str(directory)]) == 0
 
     refused = start("resume", str(directory), "--steps", "60", num_ranks=3, until=None)

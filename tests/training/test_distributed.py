@@ -172,7 +172,6 @@ def failed_together(ranks: Ranks) -> Found:
     return found | {
         "highest": ranks.highest(10 * ranks.rank),
         "first": ranks.first(f"of rank {ranks.rank}"),
-        "threads": ranks.num_threads,
     }
 
 
@@ -308,7 +307,6 @@ def test_ranks_tell_each_other(two: list[Found]) -> None:
     for found in two:
         assert found["together"]["highest"] == 10
         assert found["together"]["first"] == "of rank 0"
-        assert found["together"]["threads"] == max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 def test_averaged_weights_have_the_statistics_that_one_process_finds(two: list[Found]) -> None:
@@ -327,7 +325,7 @@ def test_alone_nothing_is_exchanged() -> None:
         type(module) is not nn.BatchNorm2d for module in network.model.modules() if "Norm" in repr(module)[:20]
     )
     assert network.total is None
-    assert (ALONE.highest(3), ALONE.first("this"), ALONE.num_threads) == (3, "this", None)
+    assert (ALONE.highest(3), ALONE.first("this")) == (3, "this")
     with joined(device="cpu", environment={}) as ranks:
         assert ranks is ALONE
 

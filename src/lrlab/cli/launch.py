@@ -26,8 +26,10 @@ def num_ranks() -> int:
 def is_restarted(directory: Path) -> bool:
     """Whether torchrun starts this process again, to go on with the run in a directory that it began there itself."""
     from lrlab.runs import RunError, read_info
+    from lrlab.runs.environment import describe_environment
 
-    launch, count = os.environ.get("TORCHELASTIC_RUN_ID", "none"), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    launch = describe_environment().get("torchrun", "none")
+    count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:
         began = read_info(directory)["environment"].get("torchrun")
     except RunError:  # it may have ended before the first word of it

@@ -34,8 +34,10 @@ def runs(
 
 
 def _row(run: Run, folder: Path) -> tuple[str, ...]:
+    from lrlab.runs.storage import INFO
+
     name = run.directory.name if run.directory == folder else str(run.directory.relative_to(folder))
-    written = datetime.fromtimestamp((run.directory / "run.json").stat().st_mtime)
+    written = datetime.fromtimestamp((run.directory / INFO).stat().st_mtime)
     steps, accuracy = run.result.get("steps"), _accuracy(run)
     return (
         name,
@@ -69,7 +71,7 @@ def _accuracy(run: Run) -> float | None:
 def doctor(*, json: Json = False) -> int:
     """Say what this machine has for training, and what a run on it will use."""
     from lrlab.cli.output import Output
-    from lrlab.experiments.doctor import diagnose
+    from lrlab.experiments import diagnose
 
     found, screen = diagnose(), Output(json=json)
     for section, lines in found.items():

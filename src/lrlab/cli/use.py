@@ -27,7 +27,7 @@ def predict(
     """Name the classes of images by the network that a run ended with."""
     from lrlab.cli.output import Output
     from lrlab.config import ConfigError
-    from lrlab.experiments.trained import load_trained
+    from lrlab.experiments import load_trained
 
     if not images:
         raise ConfigError("Name the images to predict: lrlab predict RUN IMAGE...")

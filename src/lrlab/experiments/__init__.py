@@ -2,6 +2,7 @@
 
 from lrlab.experiments.build import build_data
 from lrlab.experiments.data_sets import check_data_set, fetch_data_set, list_data_sets
+from lrlab.experiments.doctor import diagnose
 from lrlab.experiments.events import Evaluated, Event
 from lrlab.experiments.generalisation import measure_generalisation
 from lrlab.experiments.preview import preview_rates
@@ -10,6 +11,7 @@ from lrlab.experiments.refine import refine_run
 from lrlab.experiments.replay import calibrate_rule, replay_rule
 from lrlab.experiments.run import Experiment
 from lrlab.experiments.sharpness import Sharpness, SharpnessPlan, measure_sharpness
+from lrlab.experiments.trained import TrainedModel, load_trained
 from lrlab.experiments.verify import Verification, verify_run
 from lrlab.schedulers.simulate import Calibration
 from lrlab.training import DivergedError, RangeTest, Sweep, Update, joined
@@ -25,14 +27,17 @@ __all__ = [
     "Sharpness",
     "SharpnessPlan",
     "Sweep",
+    "TrainedModel",
     "Update",
     "Verification",
     "build_data",
     "calibrate_rule",
     "check_data_set",
+    "diagnose",
     "fetch_data_set",
     "joined",
     "list_data_sets",
+    "load_trained",
     "measure_generalisation",
     "measure_sharpness",
     "plan_range_test",

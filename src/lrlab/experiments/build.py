@@ -108,16 +108,12 @@ def build_batches(config: RunConfig, data: ImageData, ranks: Ranks) -> Batches:
             f"batch_size must be a multiple of the number of ranks, {ranks.size}, so that their parts are equal: got "
             f"{config.batch_size}. Pass --batch-size {(size + 1) * ranks.size}, or start another number of them."
         )
-    if size == 1 and side <= SIDE_OF_ONE_PIXEL and ranks.size > 1 and config.model.batchnorm == "per_rank":
+    num_sharing = ranks.size if config.model.batchnorm == "per_rank" else 1
+    if config.batch_size < 2 * num_sharing and side <= SIDE_OF_ONE_PIXEL:
+        on_each = f" on each of {ranks.size} ranks" if num_sharing > 1 else ""
         raise ConfigError(
-            f"batch_size must be at least {2 * ranks.size} for {ranks.size} ranks and images of {side} pixels: layer4 "
-            "sees one pixel of each, and batch normalisation needs two values on each rank. Pass --batch-size "
-            f"{2 * ranks.size} or more, or --set model.batchnorm=synchronised."
-        )
-    if config.batch_size == 1 and side <= SIDE_OF_ONE_PIXEL:
-        raise ConfigError(
-            f"batch_size must be at least 2 for images of {side} pixels: layer4 sees one pixel of each, and batch "
-            "normalisation needs two values. Pass --batch-size 2 or more."
+            f"batch_size must be at least {2 * num_sharing} for images of {side} pixels: layer4 sees one pixel of "
+            f"each, and batch normalisation needs two values{on_each}. Pass --batch-size {2 * num_sharing} or more."
         )
     augmentation = Augmentation(flip=config.data.flip, crop_padding=config.data.crop_padding, cutout=config.data.cutout)
     try:

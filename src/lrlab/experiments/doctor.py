@@ -9,7 +9,7 @@ from typing import Final
 import torch
 import torch.distributed as dist
 
-from lrlab.runs.environment import describe_environment
+from lrlab.runs.environment import describe_environment, num_usable_cpus
 from lrlab.training import choose_engine
 from lrlab.training.compiling import has_compiler
 
@@ -37,8 +37,7 @@ def diagnose() -> dict[str, dict[str, str]]:
 
 
 def _devices() -> dict[str, str]:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {"cores": f"{usable} that this process may use, of {os.cpu_count()}"}
+    found = {"cores": f"{num_usable_cpus()} that this process may use, of {os.cpu_count()}"}
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found["memory"] = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB"
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

@@ -11,6 +11,7 @@ from lrlab.data import DataError
 
 if TYPE_CHECKING:
     from lrlab.experiments.run import Experiment
+    from lrlab.training import Evaluation
 
 _EXACT = ("threads", "device", "precision", "network", "ranks")
 """Facts of the engine on which the last bits of a result depend."""
@@ -51,6 +52,16 @@ def reasons_against_exactness(experiment: Experiment, before: Mapping[str, Any],
     packages = before["environment"]["packages"]
     changes += [(name, packages.get(name), now["packages"][name]) for name in ("torch", "lrlab")]
     return [f"{name}: {old} -> {new}" for name, old, new in changes if old != new]
+
+
+def evaluation_figures(experiment: Experiment, found: Evaluation | None) -> dict[str, float | None]:
+    """Return the figures of the last evaluation, under the name of its split; None for what was not measured."""
+    split, _ = experiment.data.evaluated
+    figures = dict.fromkeys(("test_accuracy", "test_loss"))  # promised, whatever is evaluated
+    figures |= {f"{split}_accuracy": found and found.accuracy, f"{split}_loss": found and found.loss}
+    if experiment.config.evaluate.mirror:
+        figures[f"{split}_accuracy_mirror"] = found.mirror.accuracy if found and found.mirror else None
+    return figures
 
 
 def _describe_data(experiment: Experiment) -> dict[str, Any]:

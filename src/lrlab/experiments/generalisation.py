@@ -28,9 +28,9 @@ from lrlab.experiments.build import build_data
 from lrlab.experiments.facts import check_same_data
 from lrlab.experiments.run import Experiment
 from lrlab.experiments.state import MODEL
-from lrlab.runs import Run, RunError, lock_run
+from lrlab.runs import Run, lock_run
 from lrlab.runs.afterwards import GENERALISATION, figures, write_finding
-from lrlab.runs.checkpoints import newest_sound
+from lrlab.runs.checkpoints import last_network
 from lrlab.training import calibrate, features, memory_errors, predict
 from lrlab.training.checkpoint import load_model
 
@@ -64,9 +64,7 @@ def measure_generalisation(
     if other is not None and is_learnt and (other.name != "folder" or other.dir == config.data.dir):
         raise ConfigError(f"The linear probe asks about another data set than {other.name}, which the run learnt.")
     with lock_run(run.directory):  # before the work, so that another process cannot make it vain
-        checkpoint = newest_sound(run.directory)
-        if checkpoint is None:
-            raise RunError(f"{run.directory}: it has no checkpoint, so there is no network to measure.")
+        checkpoint = last_network(run.directory)
         others = None if other is None else build_data(other)
         experiment = Experiment(config)
         for probe in experiment.probes:

@@ -27,6 +27,7 @@ from lrlab.experiments.session import Session
 from lrlab.models import layer_groups
 from lrlab.probes import GradientProbe, OutputGradientProbe, Probe
 from lrlab.runs import Onlooker, RunWriter, Status
+from lrlab.runs.environment import num_usable_cpus
 from lrlab.schedulers import LayerwiseLR, PhasesLR, RuleLR
 from lrlab.training import (
     ALONE,
@@ -65,7 +66,7 @@ class Experiment:
             self.engine: Engine = choose_engine(
                 device=config.device,
                 precision=engine_config.precision,
-                threads=engine_config.threads or ranks.num_threads,
+                threads=engine_config.threads or _share_of_threads(ranks),
                 compile=engine_config.compile,
                 keep_memory=engine_config.keep_memory,
                 flush_denormals=engine_config.flush_denormals,
@@ -171,13 +172,6 @@ class Experiment:
         # the count of averagings is on the processor, so that nothing is waited for
         return self.average.module if self.average is not None and self.average.n_averaged > 0 else self.model
 
-    def check_same_weights(self) -> None:
-        """Check that all ranks have come to the same weights.
-
-        Raises: RankError.
-        """
-        self.ranks.check_same_number("weights", self.network.checksum())
-
     def average_weights(self, step: int) -> None:
         """Take the weights after an update into their average, where there is one and it is time to."""
         if self.average is not None and step % self.config.averaging.every == 0:
@@ -227,6 +221,11 @@ class Experiment:
                 "train longer.",
                 stacklevel=3,
             )
+
+
+def _share_of_threads(ranks: Ranks) -> int | None:
+    """A rank's share of its machine's processors, since torchrun starts each with one thread; else PyTorch's choice."""
+    return None if ranks.size == 1 else max(1, num_usable_cpus() // ranks.local_size)
 
 
 def rule_of(scheduler: LRScheduler) -> RuleLR | None:

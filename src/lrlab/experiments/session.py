@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrlab.config import to_toml
 from lrlab.experiments.events import Evaluated, Event
-from lrlab.experiments.facts import check_same_data, describe, reasons_against_exactness
+from lrlab.experiments.facts import check_same_data, describe, evaluation_figures, reasons_against_exactness
 from lrlab.experiments.state import checkpoint_files, restore
 from lrlab.report import confusion_png
 from lrlab.runs import Checkpoint, Onlooker, RunWriter, StorageError
@@ -131,12 +131,13 @@ class Session:
         if self._step != self._saved_at:
             if (problem := self._writer.checkpoint_problem) is not None and not waits:
                 warnings.warn(f"the last checkpoint could not be written ({problem}); trying again.", stacklevel=2)
-            self._experiment.check_same_weights()
+            experiment = self._experiment
+            experiment.ranks.check_same_number("weights", experiment.network.checksum())
             if self._evaluated_at < self._step:
-                self._experiment.settle_average(self._step)
-            if self._experiment.ranks.rank == 0:
-                files = checkpoint_files(self._experiment, self._state())
-                self._writer.write_checkpoint(self._step, files, keep=self._experiment.config.checkpoint.keep)
+                experiment.settle_average(self._step)
+            if isinstance(self._writer, RunWriter):
+                files = checkpoint_files(experiment, self._state())
+                self._writer.write_checkpoint(self._step, files, keep=experiment.config.checkpoint.keep)
             self._saved, self._saved_at = time.monotonic(), self._step
         if waits:  # for one that was under way already, too
             self._writer.wait()
@@ -186,20 +187,10 @@ class Session:
         return {
             "steps": self._step,
             "epochs": self._step / self._experiment.batches.steps_per_epoch,
-            **self._evaluation_result(),
+            **evaluation_figures(self._experiment, self._evaluation),
             "train_seconds": seconds,
             "images_per_second": num_images / seconds,
         }
-
-    def _evaluation_result(self) -> dict[str, float | None]:
-        """The figures of the last evaluation, under the name of its split; None for those that were not measured."""
-        split, _ = self._experiment.data.evaluated
-        found = self._evaluation
-        result = dict.fromkeys(("test_accuracy", "test_loss"))  # promised, whatever is evaluated
-        result |= {f"{split}_accuracy": found and found.accuracy, f"{split}_loss": found and found.loss}
-        if self._experiment.config.evaluate.mirror:
-            result[f"{split}_accuracy_mirror"] = found.mirror.accuracy if found and found.mirror else None
-        return result
 
     def _state(self) -> dict[str, Any]:
         """What a session must know to go on, of plain values."""
@@ -255,6 +246,7 @@ class Session:
         record = {"step": self._step, "epoch": epoch, **times, "split": split, **asdict(evaluation)}
         if evaluation.mirror is None:
             del record["mirror"]
-        self._writer.write_evaluation(record, png=confusion_png(evaluation.confusion, classes, title=title))
+        if isinstance(self._writer, RunWriter):
+            self._writer.write_evaluation(record, png=confusion_png(evaluation.confusion, classes, title=title))
         self._evaluation_seconds += time.monotonic() - started
         return Evaluated(self._step, epoch, split, evaluation, classes)

@@ -16,8 +16,8 @@ from lrlab.config import parse_config
 from lrlab.data import DataError, images_in, normalise, read_image
 from lrlab.experiments.build import build_model
 from lrlab.experiments.state import MODEL
-from lrlab.runs import RunError, read_run
-from lrlab.runs.checkpoints import newest_sound
+from lrlab.runs import read_run
+from lrlab.runs.checkpoints import last_network
 from lrlab.training import Engine, choose_engine, predict
 from lrlab.training.checkpoint import load_model
 
@@ -106,9 +106,7 @@ def load_trained(directory: Path | str, *, device: Literal["auto", "cpu", "cuda"
     Raises: RunError without a checkpoint, DamagedError without a sound one, EngineError for a device that is not there.
     """
     run = read_run(Path(directory))
-    checkpoint = newest_sound(run.directory)
-    if checkpoint is None:
-        raise RunError(f"{directory}: it has no checkpoint, so there is no network to use.")
+    checkpoint = last_network(run.directory)
     config, data = parse_config(dict(run.config)), run.info["data"]
     engine = choose_engine(device=device)
     channels, height, width = data["image_shape"]

@@ -128,6 +128,17 @@ def newest_sound(run: Path) -> Checkpoint | None:
     return None
 
 
+def last_network(run: Path) -> Checkpoint:
+    """Return the newest checkpoint that is sound, for the network in it; warns as `newest_sound` does.
+
+    Raises: RunError if there is no checkpoint, DamagedError if none is sound.
+    """
+    checkpoint = newest_sound(run)
+    if checkpoint is None:
+        raise storage.RunError(f"{run}: it has no checkpoint, so there is no network in it.")
+    return checkpoint
+
+
 def sound_checkpoints(run: Path) -> list[Checkpoint]:
     """Read all checkpoints of a run that are sound, newest first."""
     found = []

@@ -28,6 +28,11 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
+def num_usable_cpus() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache  # read from files, and of no use if it changes under a process
 def _version(package: str) -> str | None:
     try:

@@ -10,7 +10,10 @@ from lrlab.runs.storage import StorageError
 
 
 class Onlooker:
-    """Takes whatever a `RunWriter` takes, and writes nothing: one process writes for all that make a run together."""
+    """Takes what a `RunWriter` takes, and writes nothing: one process writes for all that make a run together.
+
+    But for evaluations and checkpoints, which it would be a waste to prepare.
+    """
 
     checkpoint: Checkpoint | None = None
     checkpoint_problem: StorageError | None = None
@@ -32,14 +35,8 @@ class Onlooker:
     def write_rows(self, rows: Mapping[str, Any]) -> None:
         """Drop rows."""
 
-    def write_evaluation(self, record: dict[str, Any], *, png: bytes) -> None:
-        """Drop an evaluation."""
-
     def write_decisions(self, decisions: list[dict[str, Any]]) -> None:
         """Drop decisions."""
-
-    def write_checkpoint(self, step: int, files: Mapping[str, bytes], *, keep: int) -> None:
-        """Drop a checkpoint."""
 
     def wait(self) -> None:
         """There is nothing to wait for."""

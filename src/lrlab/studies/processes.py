@@ -7,18 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import warnings
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
 
-from lrlab.studies.members import Died, Ended, Member, MemberEvents
-from lrlab.studies.messages import Checked, Job, Message, Warned
-
-MAX_TRIES = 3
-"""Workers that may die over one member before it has failed."""
+from lrlab.runs.environment import num_usable_cpus
+from lrlab.studies.elsewhere import Elsewhere, Try, settle
+from lrlab.studies.members import Died, Ended, Member
+from lrlab.studies.messages import Checked, Job, Message
 
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -27,7 +25,7 @@ _START = (
 """Not `-m`, which would look for modules in the working directory first; a worker finds what this process finds."""
 
 
-class Processes:
+class Processes(Elsewhere):
     """An executor of long-lived workers, each of which loads torch once, and a data set once."""
 
     def __init__(self, num_workers: int) -> None:
@@ -38,16 +36,7 @@ class Processes:
         """Build members without running them, while all workers start that the runs to come have use for."""
         while len(self._workers) < min(self._num_workers, num_to_come):
             self._start()
-        for some in (members[:1], members[1:]):  # the first alone, since it may have to download the data
-            for _, message in self._work([Job(member, only_checks=True) for member in some]):
-                if isinstance(message, Checked) and message.error is not None:
-                    raise message.error
-
-    def run(self, members: Sequence[Member]) -> MemberEvents:
-        """Run members; one whose worker died goes on in another."""
-        for member, message in self._work([Job(member, only_checks=False) for member in members]):
-            if not isinstance(message, Checked | Warned):
-                yield member, message
+        super().check(members, num_to_come=num_to_come)
 
     def close(self) -> None:
         """Have the workers save what is under way, and wait for them."""
@@ -57,41 +46,30 @@ class Processes:
             worker.wait()
         self._workers.clear()
 
-    def _work(self, jobs: Sequence[Job]) -> Generator[tuple[Member, Message], None, None]:
-        """Have jobs done by the workers, and yield what these say; warnings are given as our own."""
-        waiting = deque((job, 1) for job in jobs)  # with the number of the try
-        under_way: dict[_Worker, tuple[Job, int]] = {}
+    def _work(self, waiting: deque[Try]) -> Generator[tuple[Member, Message], None, None]:
+        under_way: dict[_Worker, Try] = {}
         while waiting or under_way:
             while waiting and (worker := self._free(under_way)) is not None:
                 under_way[worker] = waiting.popleft()
                 worker.tell(under_way[worker][0])
             ready = wait([worker.connection for worker in under_way])
             for worker in [worker for worker in under_way if worker.connection in ready]:
-                job, number = under_way[worker]
-                message = worker.hear()
+                tried, message = under_way[worker], worker.hear()
                 if message is None:
-                    del under_way[worker]
                     self._workers.remove(worker)
-                    how = worker.wait()
-                    if number < MAX_TRIES:
-                        waiting.appendleft((job, number + 1))
-                        message = Died(how)
-                    else:
-                        message = Ended("failed", f"{MAX_TRIES} processes died over it, the last one {how}")
-                elif isinstance(message, Ended | Checked):
+                    message = Died(worker.wait())
+                if isinstance(message, Died | Ended | Checked):
                     del under_way[worker]
-                if isinstance(message, Warned):
-                    warnings.warn(f"{job.member.name}: {message.text}", stacklevel=2)
-                yield job.member, message
+                yield tried[0].member, settle(message, tried, waiting)
 
-    def _free(self, under_way: dict[_Worker, tuple[Job, int]]) -> _Worker | None:
+    def _free(self, under_way: dict[_Worker, Try]) -> _Worker | None:
         for worker in self._workers:
             if worker not in under_way:
                 return worker
         return self._start() if len(self._workers) < self._num_workers else None
 
     def _start(self) -> _Worker:
-        self._workers.append(_Worker(num_threads=max(1, _num_cpus() // self._num_workers)))
+        self._workers.append(_Worker(num_threads=max(1, num_usable_cpus() // self._num_workers)))
         return self._workers[-1]
 
 
@@ -133,8 +111,3 @@ class _Worker:
         self.connection.close()
         code = self._process.wait()
         return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-
-
-def _num_cpus() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

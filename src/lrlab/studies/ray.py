@@ -11,16 +11,16 @@ import sys
 import uuid
 import warnings
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from lrlab import __version__
-from lrlab.studies.members import Died, Ended, Member, MemberEvents, Waiting
-from lrlab.studies.messages import Checked, Job, Message, Warned
-from lrlab.studies.processes import MAX_TRIES
+from lrlab.studies.elsewhere import Elsewhere, Try, settle
+from lrlab.studies.members import Died, Ended, Member, Waiting
+from lrlab.studies.messages import Checked, Message
 from lrlab.studies.task import ClusterError, Place, do
 
 LOCAL: Final = "local"
@@ -44,7 +44,7 @@ class Resources:
 ONE_CPU: Final = Resources()
 
 
-class Cluster:
+class Cluster(Elsewhere):
     """An executor of tasks on the nodes of a cluster, any of which may die; results go to storage that all share."""
 
     def __init__(self, address: str, *, resources: Resources, folder: Path) -> None:
@@ -67,24 +67,11 @@ class Cluster:
             num_threads=resources.num_cpus,
             has_gpu=resources.num_gpus > 0,
         )
-        self._under_way: dict[Any, tuple[Job, int]] = {}  # task -> what it does, and the number of the try
+        self._under_way: dict[Any, Try] = {}  # task -> what it does
         self._check_room(address, resources)
         options = {"num_returns": "streaming", "max_retries": 0, "num_cpus": resources.num_cpus}
         self._task = self._ray.remote(**options, num_gpus=resources.num_gpus)(do)
         self._silent: set[Any] = set()  # tasks that have not said a word: they may still wait for room
-
-    def check(self, members: Sequence[Member], *, num_to_come: int) -> None:
-        """Build members without running them, on whatever node."""
-        for some in (members[:1], members[1:]):  # the first alone, since it may have to download the data
-            for _, message in self._work([Job(member, only_checks=True) for member in some]):
-                if isinstance(message, Checked) and message.error is not None:
-                    raise message.error
-
-    def run(self, members: Sequence[Member]) -> MemberEvents:
-        """Run members; one whose worker or node died goes on elsewhere, from its newest checkpoint."""
-        for member, message in self._work([Job(member, only_checks=False) for member in members]):
-            if not isinstance(message, Checked | Warned):
-                yield member, message
 
     def close(self) -> None:
         """Have what is under way saved, wait for it, and leave the cluster."""
@@ -93,47 +80,32 @@ class Cluster:
                 self._stop.touch()
                 for task in self._silent & self._under_way.keys():
                     self._ray.cancel(task)
-                for task, (job, _) in self._under_way.items():
+                for task, tried in self._under_way.items():
                     with suppress(self._ray.exceptions.RayError):
                         for answer in task:
-                            self._warn(job, self._ray.get(answer))
+                            settle(self._ray.get(answer), tried, deque())
         finally:
             self._stop.unlink(missing_ok=True)
             self._ray.shutdown()
 
-    def _work(self, jobs: Sequence[Job]) -> Generator[tuple[Member, Message], None, None]:
-        """Have jobs done, and yield what is said of them; warnings are given as our own."""
-        waiting = deque((job, 1) for job in jobs)
+    def _work(self, waiting: deque[Try]) -> Generator[tuple[Member, Message], None, None]:
         under_way = self._under_way
         while waiting or under_way:
             while waiting and len(under_way) < MOST_UNDER_WAY:
-                job, number = waiting.popleft()
-                task = self._task.remote(job, self._place)
-                under_way[task] = job, number
+                tried = waiting.popleft()
+                task = self._task.remote(tried[0], self._place)
+                under_way[task] = tried
                 self._silent.add(task)
             tasks = list(under_way)
             if not self._ray.wait(tasks, timeout=1.0)[0]:
-                yield jobs[0].member, Waiting()  # whoever iterates may want to stop
+                yield under_way[tasks[0]][0].member, Waiting()  # whoever iterates may want to stop
             ready, _ = self._ray.wait(tasks, num_returns=len(tasks), timeout=0)
             for task in ready:
-                job, number = under_way[task]
-                message = self._hear(task)
+                tried, message = under_way[task], self._hear(task)
                 self._silent.discard(task)
-                if isinstance(message, Died):
+                if isinstance(message, Died | Ended | Checked):
                     del under_way[task]
-                    if number < MAX_TRIES:
-                        waiting.appendleft((job, number + 1))
-                    else:
-                        message = Ended("failed", f"{MAX_TRIES} tasks died over it, the last one {message.how}")
-                elif isinstance(message, Ended | Checked):
-                    del under_way[task]
-                self._warn(job, message)
-                yield job.member, message
-
-    def _warn(self, job: Job, message: Message) -> None:
-        """Give a warning as our own, if it is one."""
-        if isinstance(message, Warned):
-            warnings.warn(f"{job.member.name}: {message.text}", stacklevel=3)
+                yield tried[0].member, settle(message, tried, waiting)
 
     def _hear(self, task: Any) -> Message:
         """Return what a task says next; how it died, if it did.

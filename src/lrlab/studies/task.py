@@ -58,23 +58,13 @@ def _done(job: Job, place: Place) -> Iterator[Message]:
     os.environ.setdefault("OMP_NUM_THREADS", str(place.num_threads))  # read when torch is loaded, the first time
     if not place.has_gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # one that Ray does not know to be used
-    from lrlab.studies.work import check_member, run_member
+    from lrlab.studies.work import answer
 
-    data_sets = _data_sets()
-    if job.only_checks:
-        try:
-            check_member(job.member, data_sets)
-            yield Checked(None)
-        except Exception as error:
-            if not hasattr(error, "exit_code"):
-                raise
-            yield Checked(error)
-        return
     if Path(place.stop).exists():  # it had to wait until now
         return
-    with closing(run_member(job.member, data_sets)) as events:
-        for event in events:
-            yield event
+    with closing(answer(job, _data_sets())) as messages:
+        for message in messages:
+            yield message
             if Path(place.stop).exists():  # on leaving, the run is saved
                 return
 

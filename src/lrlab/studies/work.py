@@ -13,6 +13,7 @@ from lrlab.experiments import Evaluated, Experiment, build_data
 from lrlab.experiments.pace import Pace
 from lrlab.runs import LockedError, RunError
 from lrlab.studies.members import Ended, Member, Progress, StudyEvent, ended_before, final_accuracy
+from lrlab.studies.messages import Checked, Job, Message
 from lrlab.training import DivergedError
 
 
@@ -38,6 +39,20 @@ def check_member(member: Member, data_sets: DataSets) -> None:
         Experiment(member.config, data=data_sets.load(member.config.data))
     except ConfigError as error:
         raise ConfigError(f"arm '{member.arm}': {error}") from error
+
+
+def answer(job: Job, data_sets: DataSets) -> Generator[Message, None, None]:
+    """Do a job for a study in another process, and yield what is to be said; the last is a `Checked` or an `Ended`."""
+    if not job.only_checks:
+        yield from run_member(job.member, data_sets)
+        return
+    try:
+        check_member(job.member, data_sets)
+        yield Checked(None)
+    except Exception as error:
+        if not hasattr(error, "exit_code"):
+            raise
+        yield Checked(error)
 
 
 def run_member(member: Member, data_sets: DataSets) -> Generator[StudyEvent, None, None]:

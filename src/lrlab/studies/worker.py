@@ -10,7 +10,7 @@ from contextlib import closing
 from multiprocessing.connection import Connection
 from types import FrameType
 
-from lrlab.studies.messages import Checked, Job, Message, Warned
+from lrlab.studies.messages import Job, Message, Warned
 
 
 def main(descriptor: int, command: list[str]) -> None:
@@ -25,25 +25,16 @@ def main(descriptor: int, command: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all of us; the study tells
     signal.signal(signal.SIGTERM, study.receive)
     warnings.showwarning = lambda message, *_, **__: study.tell(Warned(str(message)))
-    from lrlab.studies.work import DataSets, check_member, run_member  # loads torch, with a connection already there
+    from lrlab.studies.work import DataSets, answer  # loads torch, with a connection already there
 
     gc.freeze()  # else each run's garbage is looked for in all of torch, which takes as long as an evaluation
     data_sets = DataSets()
     while (job := study.next_job()) is not None:
-        if job.only_checks:
-            try:
-                check_member(job.member, data_sets)
-                study.tell(Checked(None))
-            except Exception as error:
-                if not hasattr(error, "exit_code"):
-                    raise
-                study.tell(Checked(error))
-            continue
-        with closing(run_member(job.member, data_sets)) as events:
-            for event in events:
+        with closing(answer(job, data_sets)) as messages:
+            for message in messages:
                 if study.wants_no_more():  # on leaving, the run is saved
                     return
-                study.tell(event)
+                study.tell(message)
 
 
 class _Study:

@@ -30,7 +30,7 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         images = input.to(self.running_mean.dtype)
-        normalised, mean, variance = _Normalised.apply(  # type: ignore[no-untyped-call]
+        normalised, mean, variance = _Normalised.apply(  # type: ignore[no-untyped-call]  # as torch has it
             images, self.weight, self.bias, self.running_mean.clone(), self.eps, self.ranks
         )
         self.num_batches_tracked += 1

@@ -64,17 +64,6 @@ class Ranks:
         """A copied model, as an average is, belongs to the same ranks."""
         return self
 
-    @property
-    def num_threads(self) -> int | None:
-        """This process's share of the processors that it may use; None if it is alone, when PyTorch chooses.
-
-        torchrun starts each process with a single thread.
-        """
-        if self.size == 1:
-            return None
-        num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, num_cpus // self.local_size)
-
     def total(self, numbers: Tensor) -> Tensor:
         """Add numbers up over the ranks, in place; every rank is given the same bits, and nothing waits for a GPU."""
         if self.size > 1:
