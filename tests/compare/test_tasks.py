@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,17 @@ def test_an_arm_is_one_configuration() -> None:
 def test_where_a_run_was_made_does_not_matter() -> None:
     runs = [make_run("a", 0, 0.5), make_run("a", 1, 0.5, device="cpu", engine={"threads": 3}, checkpoint={"every": 9})]
     assert places(group_runs(runs)) == {"runs": {"a": [0, 1]}}
+
+
+@pytest.mark.parametrize(("batchnorm", "matters"), [("per_rank", True), ("synchronised", False)])
+def test_the_number_of_ranks_matters_where_each_normalises_its_own_part(batchnorm: str, matters: bool) -> None:
+    alone, shared = (make_run("a", seed, 0.5, model={"batchnorm": batchnorm}) for seed in (0, 1))
+    shared = replace(shared, info={**shared.info, "engine": {"ranks": 2}})
+    if matters:
+        with pytest.raises(CompareError, match="differ in ranks"):
+            group_runs([alone, shared])
+    else:
+        assert places(group_runs([alone, shared])) == {"runs": {"a": [0, 1]}}
 
 
 def test_a_key_that_an_older_run_does_not_have_is_at_its_default() -> None:

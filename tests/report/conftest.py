@@ -67,9 +67,11 @@ def write_run(
     status: Status = "complete",
     config: Mapping[str, Any] | None = None,
     seed: int = 0,
+    num_ranks: int = 1,
 ) -> Run:
     with RunWriter(directory, parse_config({"steps": 10, **(config or {}), "seed": seed})) as writer:
-        writer.describe(data={"name": "digits", "classes": list(classes)}, engine={"device": "cpu", "threads": 2})
+        engine = {"device": "cpu", "threads": 2, "ranks": num_ranks}
+        writer.describe(data={"name": "digits", "classes": list(classes)}, engine=engine)
         if rows:
             writer.write_rows({name: column([row[name] for row in rows]) for name in rows[0]})
         for record in evaluations:

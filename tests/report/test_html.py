@@ -72,6 +72,13 @@ def assert_stands_alone(page: Page) -> None:
     assert page.tags.count("script") == 3
 
 
+def test_a_run_of_several_ranks_says_how_to_start_them_again(make_run, row) -> None:
+    run = make_run(rows=[row(1), row(2)], num_ranks=4)
+    page = Page(write_report(run.directory))
+    assert "torchrun --nproc-per-node 4 -m -- lrlab train --config config.toml --run NEW" in page.text
+    assert page.text.count("torchrun --nproc-per-node 4 -m -- ") == 2  # the command that made it, too
+
+
 def test_the_page_of_a_run_holds_all_that_is_known_of_it(make_run, row, evaluation, decision) -> None:
     run = make_run(
         rows=[row(1, **{"grad_l2/stem": 1.0}), row(2, **{"grad_l2/stem": 2.0})],

@@ -113,7 +113,10 @@ def settings_of(run: Run) -> Settings:
     """Return the settings of a run that bear on what comes of it, by dotted name."""
     # a key that the run does not have came after it, and what came after is off by default
     complete = merge(_defaults(), dict(run.config))
-    return {name: value for name, value in _flat(complete) if not name.startswith(NO_MATTER)}
+    settings = {name: value for name, value in _flat(complete) if not name.startswith(NO_MATTER)}
+    # statistics of a rank's part of the batch are other ones than of the whole
+    parts = {"ranks": str(run.num_ranks)} if complete["model"]["batchnorm"] == "per_rank" else {}
+    return settings | parts
 
 
 @cache

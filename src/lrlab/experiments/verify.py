@@ -65,10 +65,10 @@ def verify_run(directory: Path) -> Verification:
             f"{directory}: to verify a run takes two sound checkpoints, and it has {len(checkpoints)}. "
             "It gets more with --set checkpoint.every=N."
         )
-    if (num_ranks := made.info["engine"].get("ranks", 1)) > 1:
+    if made.num_ranks > 1:
         raise RunError(
-            f"{directory}: it was made by {num_ranks} ranks, and one process, in which it would be repeated, adds up "
-            "in another order: the last digits would differ. What can be verified is a run of one process."
+            f"{directory}: it was made by {made.num_ranks} ranks, and one process, in which it would be repeated, adds "
+            "up in another order: the last digits would differ. What can be verified is a run of one process."
         )
     last, first = checkpoints[:2]
     with tempfile.TemporaryDirectory() as folder:

@@ -148,7 +148,7 @@ def _of_run(member: Member) -> dict[str, Any]:
         ],
         "pairs": None,
         "differences": None,
-        "again": "lrlab train --config config.toml --run NEW",
+        "again": f"{_launcher(member.run)}lrlab train --config config.toml --run NEW",
         "again_from": "The same from config.toml, which lies beside this page and holds every setting:",
     }
 
@@ -230,11 +230,20 @@ def _decay_remark(members: Sequence[Member], num_marked: int) -> str:
 
 
 def _commands(members: Sequence[Member]) -> dict[str, Any]:
-    commands = list(dict.fromkeys(shlex.join(member.run.info["environment"]["command"]) for member in members))
+    commands = list(
+        dict.fromkeys(
+            _launcher(member.run) + shlex.join(member.run.info["environment"]["command"]) for member in members
+        )
+    )
     return {
         "commands": commands[:_MOST_COMMANDS],
         "num_commands_left_out": max(0, len(commands) - _MOST_COMMANDS),
     }
+
+
+def _launcher(run: Run) -> str:
+    """What stands before the command of a run that several processes made together."""
+    return f"torchrun --nproc-per-node {run.num_ranks} -m -- " if run.num_ranks > 1 else ""
 
 
 def _made_with(run: Run) -> dict[str, Any]:

@@ -53,6 +53,11 @@ class Run:
         return int(self.config["seed"])
 
     @property
+    def num_ranks(self) -> int:
+        """How many processes made it together."""
+        return int(self.info.get("engine", {}).get("ranks", 1))  # runs of an older lrlab do not say
+
+    @property
     def _place(self) -> Path:
         """Whole path, in which links stay what they are called."""
         return Path(os.path.abspath(self.directory))  # noqa: PTH100, since resolve() follows links
