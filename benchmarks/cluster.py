@@ -18,7 +18,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # read when Ray is imported
+# read when Ray is imported; by default its workers yield to whatever else the machine does
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_worker_niceness": "0"}
 
 import ray
 import tomli_w
@@ -77,7 +78,7 @@ def on_nodes(file: Path, root: Path, *, removals: int) -> dict[str, Any]:
             outcomes[event.outcome] += 1
         elif isinstance(event, Died):
             died.append(event.how)
-        elif isinstance(event, Progress) and event.step > 40 and len(taken) < removals and member.name not in taken:
+        elif isinstance(event, Progress) and len(taken) < removals and member.name not in taken and all_saved(root):
             busy = busy_nodes()
             node = next((node for node in nodes if node.node_id in busy), None)
             if node is None:  # what Ray says of its nodes comes late
@@ -89,6 +90,12 @@ def on_nodes(file: Path, root: Path, *, removals: int) -> dict[str, Any]:
     cluster.shutdown()
     resumed = sum(len(json.loads(file.read_text()).get("resumed", [])) for file in root.glob("nodes/*/seed*/run.json"))
     return {"outcomes": dict(outcomes), "taken": len(taken), "died": died, "resumed": resumed}
+
+
+def all_saved(root: Path) -> bool:
+    """Whether two runs at least are there, and each has a checkpoint to go on from."""
+    runs = list(root.glob("nodes/*/seed*"))
+    return len(runs) > 1 and all((run / "checkpoints" / "latest").exists() for run in runs)
 
 
 def busy_nodes() -> set[str]:

@@ -24,7 +24,7 @@ pytest.importorskip("ray", reason="pip install 'lrlab[ray]'")
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 TOKEN = "0123456789abcdef" * 4
-PATIENCE = 120
+PATIENCE = 400
 
 STUDY: dict[str, Any] = {
     "name": "tiny",
@@ -49,7 +49,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_node_is_taken_away_and_the_runs_are_those_of_the_local_executor(tmp_path: Path) -> None:
-    command = [sys.executable, str(BENCHMARKS / "cluster.py"), "--seeds", "1", "--steps", "200"]
+    command = [sys.executable, str(BENCHMARKS / "cluster.py"), "--seeds", "1", "--steps", "400"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout.splitlines()[-1])
@@ -62,7 +62,10 @@ def test_begun_here_it_outlives_its_workers_and_is_saved_when_it_is_stopped(file
     command = [sys.executable, "-m", "lrlab", "study", str(file), "--ray", "local"]
     with said.open("w") as log:
         study = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "RAY_AUTH_TOKEN": TOKEN}
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "RAY_AUTH_TOKEN": TOKEN, "RAY_worker_niceness": "0"},
         )
 
     def wait_until(holds: Callable[[], Any]) -> None:
