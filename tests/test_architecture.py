@@ -42,7 +42,7 @@ MAY_IMPORT = {
 """docs/decisions/0001 says where this differs from the first design."""
 
 NO_TORCH = ("config", "runs", "compare", "report", "studies", "cli")
-OPTIONAL = {"lightning", "pytorch_lightning", "transformers", "accelerate", "ray"}
+OPTIONAL = {"lightning", "pytorch_lightning", "transformers", "accelerate", "ray", "trackio", "mlflow", "wandb"}
 TORCH_ONLY = ("schedulers", "probes", "gradients", "schedules")
 
 

@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 from lrlab import __version__
 from lrlab.cli.afterwards import generalisation, sharpness
 from lrlab.cli.ask import calibrate, data_app, lr_find, preview, refine, replay
+from lrlab.cli.elsewhere import import_runs, track
 from lrlab.cli.look import doctor, runs
 from lrlab.cli.parameters import (
     CLUSTER,
@@ -235,6 +236,8 @@ def compare(
 
 app.command(runs, group=TRAIN)
 app.command(predict, group=TRAIN)
+app.command(track, group=TRAIN)
+app.command(import_runs, name="import", group=TRAIN)
 for verb in (doctor, sharpness, generalisation, preview, lr_find, replay, calibrate, refine):
     app.command(verb, group=ASK)
 data_app.group = (ASK,)

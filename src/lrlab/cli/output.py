@@ -5,12 +5,17 @@ from __future__ import annotations
 import json as json_module
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+
+_LEAST_NAME: Final = 24
+"""Characters of a name that stay on one line, though the table may be wider than the terminal then."""
+_WIDEST: Final = 1_000
 
 
 class _Console(Console):
@@ -53,10 +58,14 @@ class Output:
         shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
         for index, name in enumerate(header):
             is_name = index < num_names
-            shown.add_column(Text(name), justify="left" if is_name else "right", overflow="fold", no_wrap=not is_name)
+            widest = max((len(row[index]) for row in rows), default=0)
+            least = min(widest, _LEAST_NAME) if is_name else None
+            justify: Any = "left" if is_name else "right"
+            shown.add_column(Text(name), justify=justify, overflow="fold", no_wrap=not is_name, min_width=least)
         for row in rows:
             shown.add_row(*map(Text, row))
-        self.console.print(shown)
+        narrowest = Measurement.get(self.console, self.console.options.update(width=_WIDEST), shown).minimum
+        self.console.print(shown, width=max(self.console.width, narrowest), soft_wrap=True)
 
     def document(self, document: dict[str, Any]) -> None:
         """Print a JSON document on stdout, where one is wanted."""

@@ -146,7 +146,7 @@ def choose_measure(name: str | None, runs: Sequence[Run]) -> Measure:
     if name is None and len(splits) > 1:
         raise CompareError("Some runs were evaluated on test images, some on validation images: compare them apart.")
     known = {measure.name: measure for split in splits for kind in KINDS for measure in [Measure(split, kind)]}
-    if name is not None and "/" in name:
+    if name is not None and name not in known and ("/" in name or any(name in run.columns for run in runs)):
         return _measured_beside(name, runs)
     if name is not None and name not in known:
         raise CompareError(unknown("measure", name, [*known, "<a column of the rows>"]))

@@ -12,6 +12,7 @@ from typing import Any, Final
 from lrlab.compare.measures import CompareError
 from lrlab.config import merge, parse_config, to_table
 from lrlab.runs import Run
+from lrlab.runs.storage import ELSEWHERE
 
 LOOSE: Final = "runs"
 """Name of the task of runs that belong to no study."""
@@ -47,7 +48,7 @@ class Task:
 
 def is_of_the_schedule(setting: str) -> bool:
     """Return whether a setting is one of the schedule."""
-    return setting.startswith(SCHEDULE)
+    return setting.removeprefix(f"{ELSEWHERE}.").startswith(SCHEDULE)
 
 
 def group_runs(runs: Sequence[Run]) -> list[Task]:

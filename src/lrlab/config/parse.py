@@ -27,6 +27,9 @@ HARMLESS = (
 )
 """Keys that a run may go on with changed: they say when and where it is computed and written, not what."""
 
+ELSEWHERE = "elsewhere"
+"""Of a run that was made elsewhere: where from, in run.json; its settings, in config.toml; names that it has not."""
+
 PartT = TypeVar("PartT", bound=BaseModel)
 
 
@@ -103,6 +106,11 @@ def parse_config(table: Table) -> RunConfig:
 
     Raises: ConfigError with one line for each thing that is wrong.
     """
+    if ELSEWHERE in table:
+        raise ConfigError(
+            "The run was made elsewhere and brought in: what made it is not known here, so it can be replayed, "
+            "compared and shown in a report, and nothing else."
+        )
     return check(RunConfig, table)
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import tomli_w
 import torch
 
-from lrlab.config import ConfigError
+from lrlab.config import ConfigError, parse_config
 from lrlab.runs import Run
 from lrlab.runs.storage import write_whole
 from lrlab.schedulers import refined_multipliers
@@ -30,7 +30,7 @@ def refine_run(run: Run, file: Path, *, smoothing: float = 0.1) -> list[float]:
         smoothing: width of the median filter, as a share of the run, in (0, 0.5).
     Raises: ConfigError if the run has not what is needed; RunError, StorageError.
     """
-    norm: Norm = "l2" if run.config["optimizer"]["name"] == "sgd" else "l1"
+    norm: Norm = "l2" if parse_config(dict(run.config)).optimizer.name == "sgd" else "l1"
     try:
         multipliers = refined_multipliers(torch.from_numpy(_norms(run, norm)), norm=norm, smoothing=smoothing)
     except ValueError as error:

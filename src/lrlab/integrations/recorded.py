@@ -1,11 +1,13 @@
-"""Losses that were recorded somewhere: a run of ours, a CSV file, TensorBoard's events."""
+"""Runs that others recorded: a run of ours, tables, TensorBoard's events, what MLflow and trackio keep."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +17,28 @@ from lrlab.runs.storage import INFO
 
 LOSSES = ("train/loss", "loss", "train_loss", "training_loss", "loss/train", "Loss/train", "Value")
 """Names that a training loss goes by; Value is what TensorBoard calls it when it exports one curve."""
-STEPS = ("step", "global_step", "Step", "_step", "iteration")
+
+
+Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""Steps, (n,), and the values there, (n,)."""
 
 
 class RecordedError(ValueError):
-    """There are no losses to be read."""
+    """There is nothing to be read, or not what was asked for."""
 
     exit_code: ClassVar[int] = 3
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A run as another program recorded it."""
+
+    name: str
+    """As it is called there; empty where there is only one, without a name."""
+    series: Mapping[str, Curve]
+    """Quantity -> where it was measured, and what it was."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What does not change in a run, as text: its configuration."""
 
 
 @dataclass(frozen=True)
@@ -37,72 +54,80 @@ class Recorded:
 
 
 def read_losses(path: Path, column: str | None = None) -> Recorded:
-    """Read recorded training losses.
+    """Read recorded training losses of one run.
 
     Args:
-        path: a run, a CSV file with a header, a file of TensorBoard's events, or a folder with such files.
+        path: as of `read_recordings`, or a run of ours.
         column: name of the column or tag, where it is not one of the usual ones.
-    Raises: RecordedError if there is nothing of the kind, or nothing of that name; StorageError of a run.
+    Raises: RecordedError if there is nothing of the kind, nothing of that name, or more than one run; StorageError.
     """
     if (path / INFO).exists():
         run = read_run(path)
         name = _choose(run.columns, column, path)
         return _recorded(name, *run.series(name), path)
+    found = read_recordings(path)
+    if len(found) > 1:
+        names = ", ".join(recording.name for recording in found[:10])
+        raise RecordedError(f"{path}: there are {len(found)} runs in it ({names}). Bring them in with lrlab import.")
+    name = _choose(list(found[0].series), column, path)
+    return _recorded(name, *found[0].series[name], path)
+
+
+def read_recordings(path: Path, *, keys: Sequence[str] = (), project: str | None = None) -> list[Recording]:
+    """Read the runs that another program recorded.
+
+    Args:
+        path: a CSV or Parquet file, a file or folder of TensorBoard's events, a database of MLflow's or trackio's, or
+            a folder of MLflow's.
+        keys: further columns of a table that tell its runs apart, and are settings of theirs.
+        project: of trackio's, or experiment of MLflow's, where there are several.
+    Raises: RecordedError if there is nothing of the kind.
+    """
+    if path.suffix.lower() in (".csv", ".parquet"):
+        from lrlab.integrations.tables import read_table
+
+        return read_table(path, keys=keys)
+    if _is_mlflow(path):
+        from lrlab.integrations.mlflow import read_mlflow
+
+        return read_mlflow(path, experiment=project)
+    if path.suffix == ".db":
+        from lrlab.integrations.trackio import read_trackio
+
+        return read_trackio(path)
     if path.is_dir() or "tfevents" in path.name:
-        return _read_events(path, column)
-    if path.suffix.lower() == ".csv":
-        return _read_csv(path, column)
+        from lrlab.integrations.tensorboard import read_events
+
+        return read_events(path)
     raise RecordedError(
-        f"{path}: no losses here. Name a run, a CSV file with a header, or a folder with TensorBoard's events."
+        f"{path}: nothing that is known here. Name a CSV or Parquet file with a header, TensorBoard's events, or a "
+        "database of MLflow's or trackio's."
     )
 
 
-def _read_csv(path: Path, column: str | None) -> Recorded:
-    from pyarrow import ArrowInvalid, csv
+def as_curve(points: Sequence[tuple[float, float]]) -> Curve:
+    """Return points (step, value) as a curve."""
+    steps, values = np.array(points, dtype=np.float64).reshape(-1, 2).T
+    return steps, values
 
+
+def _is_mlflow(path: Path) -> bool:
+    if path.is_dir():
+        return any(path.glob("*/meta.yaml"))
+    if path.suffix != ".db" or not path.exists():
+        return False
     try:
-        # nan is a loss that is not finite, not one that is missing
-        table = csv.read_csv(path, convert_options=csv.ConvertOptions(null_values=["", "null", "NULL", "NA", "N/A"]))
-    except (ArrowInvalid, OSError) as error:
-        raise RecordedError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]}).") from error
-    name = _choose(table.column_names, column, path)
-    values = _numbers(table[name], name, path)
-    step = next((step for step in STEPS if step in table.column_names and step != name), None)
-    steps = np.arange(1.0, len(values) + 1) if step is None else _numbers(table[step], step, path)
-    is_there = table[name].is_valid().to_numpy()  # a tracker leaves cells empty where another curve has a value
-    return _recorded(name, steps[is_there], values[is_there], path)
-
-
-def _numbers(values: Any, name: str, path: Path) -> npt.NDArray[np.float64]:
-    try:
-        return np.asarray(values.to_numpy(), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise RecordedError(f"{path}: column '{name}' must hold numbers, got {values.type}.") from error
-
-
-def _read_events(path: Path, column: str | None) -> Recorded:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util.tensor_util import make_ndarray
-
-    if not path.exists():
-        raise RecordedError(f"{path}: there is no such file or folder.")
-    events = EventAccumulator(str(path), size_guidance={"scalars": 0, "tensors": 0})
-    events.Reload()
-    tags = events.Tags()
-    name = _choose([*tags["scalars"], *tags["tensors"]], column, path)
-    if name in tags["scalars"]:
-        found = [(event.step, event.value) for event in events.Scalars(name)]
-    else:
-        tensors = [(event.step, make_ndarray(event.tensor_proto)) for event in events.Tensors(name)]
-        found = [(step, tensor.item()) for step, tensor in tensors if tensor.size == 1]
-    steps, values = np.array(found, dtype=np.float64).reshape(-1, 2).T
-    return _recorded(name, steps, values, path)
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    except sqlite3.Error as error:
+        raise RecordedError(f"{path}: cannot be read as a database ({error}).") from error
+    return "experiments" in names
 
 
 def _choose(names: Sequence[str], column: str | None, path: Path) -> str:
     """The column that was asked for, or the one that goes by a usual name."""
     if not names:
-        raise RecordedError(f"{path}: nothing was recorded here.")
+        raise RecordedError(f"{path}: no numbers were recorded here.")
     wanted = LOSSES if column is None else (column,)
     found = next((name for name in wanted if name in names), None)
     if found is None:

@@ -44,7 +44,7 @@ def collect_matrices(members: Sequence[Member], *, is_study: bool) -> Collection
 
     A run alone is shown however it stands; of a study's runs only those that came to their end.
     """
-    shown = [member for member in members if member.last and (member.is_counted or not is_study)]
+    shown = [member for member in members if member.has_matrices and (member.is_counted or not is_study)]
     arms = by_arm(shown)
     sizes = {member: len(member.last["confusion"]) ** 2 for member in shown}
     has_singles = is_study and sum(sizes[one] * len(one.accuracy.steps) for one in shown) <= _MOST_COUNTS

@@ -65,6 +65,11 @@ class Member:
         return self.status == "complete" and bool(self.last)
 
     @property
+    def has_matrices(self) -> bool:
+        """Whether its evaluations count what each class was taken for; those of a run made elsewhere do not."""
+        return "confusion" in self.last
+
+    @property
     def mirror_accuracy(self) -> float | None:
         """The last accuracy with logits averaged over mirror images; None if the run has none."""
         mirror = self.last.get("mirror")

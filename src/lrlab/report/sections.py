@@ -15,6 +15,7 @@ from lrlab.report.members import Member, by_arm
 from lrlab.report.pairs import compare_pairs
 from lrlab.report.tuning import tuning_remarks
 from lrlab.runs import Run
+from lrlab.runs.storage import ELSEWHERE
 
 _CHARTS: Final = {
     "training": (
@@ -132,6 +133,7 @@ def describe(
         "errors": [(arm, confusion.source, tables.classes_table(confusion)) for arm, confusion in confusions.items()],
         "config": tables.settings_table(members, lambda run: run.config),
         "made_with": tables.settings_table(members, _made_with),
+        "made_elsewhere": any(ELSEWHERE in member.run.info for member in members),
         **_commands(members),
     }
 

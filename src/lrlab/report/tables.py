@@ -133,7 +133,7 @@ def settings_table(members: Sequence[Member], read: Callable[[Run], Mapping[str,
 
 def last_confusion(members: Sequence[Member]) -> Confusion | None:
     """Return the matrix of a run's last evaluation, or the sum of those of an arm's runs; None if there is none."""
-    evaluated = [member for member in members if member.last]
+    evaluated = [member for member in members if member.has_matrices]
     if not evaluated:
         return None
     last = [member.last for member in evaluated]

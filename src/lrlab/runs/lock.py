@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -25,12 +25,22 @@ def lock_run(directory: Path) -> Iterator[None]:
 
     Raises: LockedError naming the owner.
     """
-    lock = FileLock(directory / LOCK)
-    with storage_errors(directory):
+    with lock_file(directory / LOCK, lambda: f"{directory}: another process is writing this run{_owner(directory)}."):
+        yield
+
+
+@contextmanager
+def lock_file(path: Path, complaint: Callable[[], str]) -> Iterator[None]:
+    """Hold a lock by name of its file.
+
+    Raises: LockedError with the complaint if another process has it.
+    """
+    lock = FileLock(path)
+    with storage_errors(path.parent):
         try:
             lock.acquire(timeout=0)
         except Timeout:  # an OSError too, but not one of the disk's
-            raise LockedError(f"{directory}: another process is writing this run{_owner(directory)}.") from None
+            raise LockedError(complaint()) from None
     try:
         yield
     finally:

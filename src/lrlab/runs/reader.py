@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lrlab.config import ConfigError, read_toml
@@ -77,6 +78,8 @@ class Run:
     @property
     def evaluated_split(self) -> str:
         """What its evaluations are of: the test images, or those set aside for validation."""
+        if storage.ELSEWHERE in self.info:
+            return str(self.info[storage.ELSEWHERE]["split"])
         return "test" if self.config["data"].get("validation_fraction") is None else "validation"
 
     @cached_property
@@ -123,6 +126,22 @@ class Run:
         parts = self._read_parts(lambda part: pq.ParquetFile(pa.OSFile(str(part))).read(wanted))
         rows = pa.concat_tables(parts, promote_options=storage.PROMOTION) if parts else pa.table({})
         return {column: _measured(rows, column) for column in columns}
+
+    def rows_after(self, step: int) -> list[dict[str, float]]:
+        """Return the rows of the training beyond an update, oldest first: `step`, and what was measured there."""
+
+        def read(part: Path) -> pa.Table:
+            is_ours = part.name.startswith("part-")
+            rows = (
+                pq.ParquetFile(pa.OSFile(str(part))).read() if is_ours else pa.table({"step": pa.array([], pa.int64())})
+            )
+            return rows.filter(pc.greater(rows["step"], step))
+
+        found: dict[int, dict[str, float]] = {}  # a part may be there twice while parts are merged
+        for part in self._read_parts(read):
+            for row in part.to_pylist():
+                found.setdefault(row["step"], {name: value for name, value in row.items() if value is not None})
+        return [found[at] for at in sorted(found)]
 
     def evaluations(self) -> list[dict[str, Any]]:
         """Return the evaluations, oldest first."""

@@ -16,6 +16,8 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lrlab.config.parse import ELSEWHERE as ELSEWHERE
+
 FORMAT_VERSION = 1
 """Version of the run directory's layout, in run.json; a reader refuses another one."""
 
@@ -31,6 +33,8 @@ CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
 STUDY = "study.toml"
 TUNING_RESULT = "tuning.json"
+TRACKED = "trackers.json"
+"""How far a run was sent to which tracker."""
 
 PROMOTION = "permissive"
 """How parts of rows are put together: a float64 quantity is float32 in a part where it was not measured at all."""

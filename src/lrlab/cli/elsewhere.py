@@ -1,0 +1,101 @@
+"""The verbs to and from other people's programs; no logic. Each imports what it needs in its body."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Group, Parameter
+
+from lrlab.cli.parameters import RECORDS, Json
+
+WHERE = Group.create_ordered("Where to")
+
+
+READ = Group.create_ordered("What is what in it")
+
+
+def track(
+    path: Annotated[Path, Parameter(name="PATH", help="A run, a study, or a folder with runs.")],
+    /,
+    *,
+    to: Annotated[
+        Literal["trackio", "mlflow", "wandb"],
+        Parameter(metavar="trackio|mlflow|wandb", group=WHERE, help="Tracker, set up as its own documents say."),
+    ],
+    project: Annotated[
+        str | None,
+        Parameter(metavar="NAME", group=WHERE, help="Project or experiment there [the study's name, lrlab]."),
+    ] = None,
+    follow: Annotated[
+        bool, Parameter(group=RECORDS, help="Go on with what is still being trained, until no run is under way.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Send runs to an experiment tracker: what has come since the last time."""
+    from lrlab.cli.output import Output
+    from lrlab.integrations.tracking import send_runs
+
+    screen = Output(json=json)
+    totals: dict[str, int] = {}
+    for run, number in send_runs(path, to, project=project, until_over=follow):
+        name = str(run.directory)
+        if number or name not in totals:
+            screen.say(f"{name}: {run.status}, {number:,} rows sent to {to}" if number else f"{name}: nothing new")
+        totals[name] = totals.get(name, 0) + number
+    screen.document({"tracker": to, "runs": [{"run": name, "sent": number} for name, number in totals.items()]})
+    return 0
+
+
+def import_runs(
+    path: Annotated[
+        Path,
+        Parameter(name="PATH", help="CSV or Parquet file, TensorBoard's events, database of MLflow's or trackio's."),
+    ],
+    /,
+    *,
+    out: Annotated[
+        Path, Parameter(metavar="DIR", group=WHERE, help="Directory of the run, or with --arm folder of a study.")
+    ],
+    project: Annotated[
+        str | None, Parameter(metavar="NAME", group=READ, help="Experiment of MLflow's, where there are several.")
+    ] = None,
+    arm: Annotated[
+        str | None,
+        Parameter(metavar="KEY", group=READ, help="Setting that tells arms apart [one run, without an arm]."),
+    ] = None,
+    seed: Annotated[
+        str, Parameter(metavar="KEY|N", group=READ, help="Setting that says the seed, or the seed itself [seed].")
+    ] = "seed",
+    accuracy: Annotated[
+        str | None, Parameter(metavar="NAME", group=READ, help="Quantity to compare runs by [the usual names].")
+    ] = None,
+    loss: Annotated[
+        str | None, Parameter(metavar="NAME", group=READ, help="Training loss of the updates [the usual names].")
+    ] = None,
+    split: Annotated[
+        Literal["test", "validation"] | None,
+        Parameter(metavar="test|validation", group=READ, help="Images that the accuracy is of [as it is called]."),
+    ] = None,
+    percent: Annotated[bool, Parameter(group=READ, help="Accuracies are in per cent.")] = False,
+    json: Json = False,
+) -> int:
+    """Bring in runs that were made elsewhere, to replay and compare them."""
+    from lrlab.cli.output import Output
+    from lrlab.integrations.importing import Reading, plan_import
+    from lrlab.integrations.recorded import read_recordings
+    from lrlab.runs.elsewhere import write_elsewhere
+
+    keys = () if arm is None else (arm, seed)
+    reading = Reading(arm=arm, seed=seed, accuracy=accuracy, loss=loss, split=split, in_percent=percent)
+    runs = plan_import(read_recordings(path, keys=keys, project=project), reading, source=path, out=out)
+    write_elsewhere(runs, study=None if arm is None else out)
+    screen = Output(json=json)
+    for run in runs:
+        kinds = [f"{run.origin['accuracy']} as {run.split} accuracy"] if run.accuracy else ["no accuracy"]
+        kinds += [f"{run.origin['loss']} as training loss"] if run.origin["loss"] else ["no training loss"]
+        screen.say(f"{run.origin['run'] or path}: {run.directory}, {', '.join(kinds)}")
+    screen.document(
+        {"runs": [{"run": str(run.directory), "from": run.origin["run"], "seed": run.seed} for run in runs]}
+    )
+    return 0

@@ -1,0 +1,164 @@
+"""From runs that others recorded to runs of ours: which arm and seed each is, and which of its quantities are what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from lrlab.integrations.recorded import LOSSES, Curve, RecordedError, Recording
+from lrlab.runs.elsewhere import MadeElsewhere, folder_name
+
+ACCURACIES: Final = (
+    "test/accuracy", "test_accuracy", "test_acc", "test/acc", "result/test_accuracy", "validation/accuracy",
+    "validation_accuracy", "val_accuracy", "val_acc", "val/accuracy", "val/acc", "eval_accuracy", "eval/accuracy",
+    "accuracy",
+)  # fmt: skip
+"""Names that the accuracy on images not trained on goes by."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How recordings are to be read."""
+
+    arm: str | None = None
+    """Setting that says which arm a run is of; None for one run by itself."""
+    seed: str = "seed"
+    """Setting that says its seed, or the seed itself."""
+    accuracy: str | None = None
+    """Quantity; None: the first of ACCURACIES that is there."""
+    loss: str | None = None
+    """Quantity; None: the first of the usual names that is there."""
+    split: str | None = None
+    """test or validation; None: as the accuracy is called."""
+    in_percent: bool = False
+    """Whether accuracies are given in per cent."""
+
+
+def plan_import(recordings: Sequence[Recording], reading: Reading, *, source: Path, out: Path) -> list[MadeElsewhere]:
+    """Say which runs of ours recordings become.
+
+    Args:
+        recordings: those of one source.
+        reading: how they are to be read.
+        source: where they came from.
+        out: directory of the run, or folder of the study whose members they are to be.
+    Raises: RecordedError that names the recording for what is not there, or cannot be.
+    """
+    if reading.arm is None and len(recordings) > 1:
+        names = ", ".join(one.name for one in recordings[:10])
+        keys = ", ".join(sorted({key for one in recordings for key in one.settings})[:20]) or "none"
+        raise RecordedError(
+            f"{source}: {len(recordings)} runs ({names}). Say --arm and the setting that tells arms apart, of: {keys}."
+        )
+    shared = _shared(recordings, reading, source)
+    made = []
+    for one in recordings:
+        seed, arm = _seed(one, reading, source), _arm(one, reading, source)
+        directory = out if arm is None else out / folder_name(arm) / f"seed{seed}"
+        accuracy_name = _find(one, reading.accuracy, ACCURACIES, source)
+        loss_name = _find(one, reading.loss, LOSSES, source)
+        named = {("train/loss" if name == loss_name else name): curve for name, curve in one.series.items()}
+        split = reading.split or ("validation" if (accuracy_name or "").startswith(("val", "eval")) else "test")
+        kept = shared[arm]
+        made.append(
+            MadeElsewhere(
+                directory,
+                seed,
+                {name: _checked(name, curve, one, source) for name, curve in named.items() if len(curve[0])},
+                _accuracy(one, accuracy_name, reading, source),
+                split,
+                {key: value for key, value in one.settings.items() if key in kept},
+                {
+                    "from": str(source),
+                    "run": one.name,
+                    "arm": arm,
+                    "accuracy": accuracy_name,
+                    "loss": loss_name,
+                    "settings_of_this_run": {key: value for key, value in one.settings.items() if key not in kept},
+                },
+            )
+        )
+    _check_arms([made_one.origin["arm"] for made_one in made], source)
+    return made
+
+
+def _arm(one: Recording, reading: Reading, source: Path) -> str | None:
+    return None if reading.arm is None else _setting(one, reading.arm, source)
+
+
+def _setting(one: Recording, key: str, source: Path) -> str:
+    if key not in one.settings:
+        there = ", ".join(sorted(one.settings)[:20]) or "none"
+        raise RecordedError(f"{_place(one, source)}: no setting '{key}'. It has: {there}.")
+    return one.settings[key]
+
+
+def _seed(one: Recording, reading: Reading, source: Path) -> int:
+    if not reading.seed.isdecimal() and reading.seed not in one.settings and reading.arm is None:
+        raise RecordedError(f"{_place(one, source)}: its seed is not on record as '{reading.seed}'. Say --seed N.")
+    text = reading.seed if reading.seed.isdecimal() else _setting(one, reading.seed, source)
+    if not text.isdecimal():
+        raise RecordedError(f"{_place(one, source)}: its seed must be a whole number, got '{text}'.")
+    return int(text)
+
+
+def _shared(recordings: Sequence[Recording], reading: Reading, source: Path) -> Mapping[str | None, set[str]]:
+    """The settings that all runs of an arm have alike, but for the seed: those by which arms differ."""
+    kept: dict[str | None, dict[str, str]] = {}
+    for one in recordings:
+        arm = _arm(one, reading, source)
+        known = kept.setdefault(arm, dict(one.settings))
+        kept[arm] = {key: value for key, value in known.items() if one.settings.get(key) == value}
+    return {arm: {key for key in known if key != reading.seed} for arm, known in kept.items()}
+
+
+def _find(one: Recording, name: str | None, usual: Sequence[str], source: Path) -> str | None:
+    if name is not None and name not in one.series:
+        raise RecordedError(
+            f"{_place(one, source)}: no quantity '{name}'. It has: {', '.join(sorted(one.series)[:20]) or 'none'}."
+        )
+    return name or next((known for known in usual if known in one.series), None)
+
+
+def _accuracy(one: Recording, name: str | None, reading: Reading, source: Path) -> Curve | None:
+    if name is None:
+        return None
+    steps, values = _checked(name, one.series[name], one, source)
+    values = values / 100 if reading.in_percent else values
+    wrong = values[~((values >= 0) & (values <= 1))]
+    if len(wrong):
+        raise RecordedError(
+            f"{_place(one, source)}: an accuracy lies between 0 and 1, '{name}' holds {wrong[0]:g}. Say --percent "
+            "if it is in per cent, or --accuracy for another quantity."
+        )
+    return steps, values
+
+
+def _checked(name: str, curve: Curve, one: Recording, source: Path) -> Curve:
+    steps, _ = curve
+    if (np.diff(steps) <= 0).any():
+        raise RecordedError(
+            f"{_place(one, source)}: the steps of '{name}' must rise. Is there more than one run in it?"
+        )
+    if (steps != np.floor(steps)).any() or (steps < 0).any():
+        raise RecordedError(
+            f"{_place(one, source)}: the steps of '{name}' must be whole numbers from 0, as updates are."
+        )
+    return curve
+
+
+def _check_arms(arms: Sequence[str | None], source: Path) -> None:
+    folders: dict[str, str] = {}
+    for arm in arms:
+        if arm is not None and folders.setdefault(folder_name(arm), arm) != arm:
+            raise RecordedError(
+                f"{source}: arms '{folders[folder_name(arm)]}' and '{arm}' would have one folder, {folder_name(arm)}."
+            )
+
+
+def _place(one: Recording, source: Path) -> str:
+    return f"{source}: run '{one.name}'" if one.name else str(source)

@@ -1,0 +1,230 @@
+"""Runs that were made elsewhere are brought in as they were recorded, and replayed and compared like ours."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lrlab.cli import main
+from lrlab.compare import compare_runs
+from lrlab.integrations.importing import Reading, plan_import
+from lrlab.integrations.recorded import RecordedError, read_recordings
+from lrlab.report import write_report
+from lrlab.runs import RunError, find_runs, read_run
+from lrlab.runs.elsewhere import write_elsewhere
+
+STUDY = """
+name = "made"
+seeds = [0, 1, 2]
+[base]
+steps = 30
+batch_size = 16
+model.width = 2
+evaluate.every = 10
+[arms.constant]
+schedule.name = "constant"
+[arms.cosine]
+schedule.name = "cosine"
+"""
+
+LONG = """\
+schedule,seed,step,train_loss,val_acc,note
+cosine,0,10,2.0,,a
+cosine,0,20,1.5,40.5,b
+cosine,1,10,2.5,,a
+cosine,1,20,1.0,41.5,b
+flat,0,10,2.0,,a
+flat,0,20,1.75,30,b
+flat,1,10,2.25,,a
+flat,1,20,1.5,33,b
+"""
+
+
+def bring_in(path: Path, out: Path, **how: Any) -> None:
+    reading = Reading(**how)
+    recordings = read_recordings(path, keys=() if reading.arm is None else (reading.arm, reading.seed))
+    write_elsewhere(plan_import(recordings, reading, source=path, out=out), study=None if reading.arm is None else out)
+
+
+@pytest.mark.filterwarnings("ignore")  # of MLflow's
+@pytest.mark.parametrize("kind", ["trackio", "mlflow"])
+def test_what_was_sent_to_a_tracker_compares_as_before_when_it_is_brought_back(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(kind, reason="pip install 'lrlab[trackers]'")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    if kind == "trackio":
+        monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", tmp_path / "trackio")
+        monkeypatch.setattr("trackio.utils.TRACKIO_DIR", tmp_path / "trackio")
+    Path("made.toml").write_text(STUDY)
+    assert main(["study", "made.toml"]) == 0
+    assert main(["track", "runs/made", "--to", kind]) == 0
+    source = {"trackio": "trackio/made.db", "mlflow": "mlflow.db"}[kind]
+    assert main(["import", source, "--out", "runs/back", "--arm", "schedule.name"]) == 0
+    ours, theirs = (compare_runs(sorted(find_runs(Path("runs") / name), key=str)) for name in ("made", "back"))
+    assert [(arm.name, arm.values) for arm in ours.arms] == [(arm.name, arm.values) for arm in theirs.arms]
+    (one,), (other,) = ours.differences, theirs.differences
+    assert (one.mean, one.interval, one.p) == (other.mean, other.interval, other.p)
+    assert other.differs_in == ["elsewhere.schedule.name", "elsewhere.schedule.min_lr"]
+    for run in find_runs(Path("runs/made")):
+        back = read_run(Path("runs/back") / run.arm / f"seed{run.seed}")
+        for column in ("train/loss", "lr/stem", "grad_l2/layer4"):
+            np.testing.assert_array_equal(back.series(column), run.series(column))
+    assert write_report(Path("runs/back")).exists()
+
+
+def test_a_long_table_is_a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "log.csv").write_text(LONG)
+    out = tmp_path / "study"
+    command = ["import", str(tmp_path / "log.csv"), "--out", str(out), "--arm", "schedule", "--percent"]
+    assert main([*command, "--json"]) == 0
+    said = capsys.readouterr()
+    assert [run["run"] for run in json.loads(said.out)["runs"]] == [
+        str(out / arm / f"seed{seed}") for arm in ("cosine", "flat") for seed in (0, 1)
+    ]
+    assert "val_acc as validation accuracy, train_loss as training loss" in said.err
+    run = read_run(out / "cosine" / "seed1")
+    assert (run.study, run.arm, run.seed, run.evaluated_split) == ("study", "cosine", 1, "validation")
+    assert [values.tolist() for values in run.series("train/loss")] == [[10, 20], [2.5, 1.0]]
+    assert run.result == {"steps": 20, "validation_accuracy": pytest.approx(0.415)}
+    found = compare_runs(find_runs(out))
+    assert found.differences[0].mean == pytest.approx(-0.095)
+
+
+def test_one_run_is_replayed_as_its_table_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    losses = 2 * 0.99 ** np.arange(300)
+    table = "step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in enumerate(losses, 1))
+    (tmp_path / "log.csv").write_text(table)
+    assert main(["import", str(tmp_path / "log.csv"), "--out", str(tmp_path / "run"), "--seed", "3"]) == 0
+    assert read_run(tmp_path / "run").seed == 3
+    found = []
+    for path in (tmp_path / "log.csv", tmp_path / "run"):
+        how = ["--schedule", "slope", "--set", "schedule.window=50", "--figure", str(tmp_path / "a.png"), "--json"]
+        capsys.readouterr()
+        assert main(["replay", str(path), *how]) == 0
+        found.append(json.loads(capsys.readouterr().out)["decisions"])
+    assert found[0] == found[1] != []
+
+
+def test_charts_of_weights_and_biases_have_a_column_for_each_run(tmp_path: Path) -> None:
+    (tmp_path / "chart.csv").write_text(
+        '"Step","cosine-1 - train/loss","cosine-1 - train/loss__MIN","cosine-1 - train/loss__MAX","flat - train/loss"\n'
+        "1,2.5,2.5,2.5,\n2,2,2,2,3\n"
+    )
+    found = {one.name: one.series for one in read_recordings(tmp_path / "chart.csv")}
+    assert [values.tolist() for values in found["cosine-1"]["train/loss"]] == [[1, 2], [2.5, 2]]
+    assert [values.tolist() for values in found["flat"]["train/loss"]] == [[2], [3]]
+    assert set(found["cosine-1"]) == {"train/loss"}
+
+
+def test_a_table_of_mlflows_has_a_row_for_each_run(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(
+        "run_id,tags.mlflow.runName,params.lr,params.seed,metrics.val_acc,metrics.loss\n"
+        "a1,quick,0.1,0,0.5,1.5\na2,slow,0.01,0,0.6,1.25\n"
+    )
+    bring_in(tmp_path / "runs.csv", tmp_path / "out", arm="lr")
+    runs = find_runs(tmp_path / "out")
+    assert {run.arm: run.result["validation_accuracy"] for run in runs} == {"0.1": 0.5, "0.01": 0.6}
+    assert {run.arm: run.config["elsewhere"] for run in runs}["0.1"] == {
+        "run_id": "a1", "tags.mlflow.runName": "quick", "lr": "0.1"
+    }  # fmt: skip
+
+
+def test_of_parquet(tmp_path: Path) -> None:
+    rows = {"run_name": ["a", "a", "b"], "step": [1, 2, 1], "loss": [1.0, None, 3.0], "timestamp": ["x", "y", "z"]}
+    pq.write_table(pa.table(rows), tmp_path / "project.parquet")
+    found = {one.name: one.series["loss"] for one in read_recordings(tmp_path / "project.parquet")}
+    assert {name: [values.tolist() for values in curve] for name, curve in found.items()} == {
+        "a": [[1], [1.0]], "b": [[1], [3.0]]
+    }  # fmt: skip
+
+
+def test_folders_of_tensorboards_are_runs(tmp_path: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    for name in ("one", "two"):
+        with SummaryWriter(str(tmp_path / "logs" / name)) as writer:
+            writer.add_scalar("loss", 0.5, 1)
+            writer.add_text("about", "no number", 1)
+    assert [(one.name, list(one.series)) for one in read_recordings(tmp_path / "logs")] == [
+        ("one", ["loss"]), ("two", ["loss"])
+    ]  # fmt: skip
+
+
+def test_settings_in_which_the_runs_of_an_arm_differ_are_not_the_arms(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(
+        "arm,seed,params.lr,params.folder,step,val_acc\na,0,0.1,x,1,0.5\na,1,0.1,y,1,0.6\nb,0,0.2,x,1,0.5\nb,1,0.2,x,1,0.6\n"
+    )
+    bring_in(tmp_path / "log.csv", tmp_path / "out", arm="arm")
+    one, *_, last = find_runs(tmp_path / "out")
+    assert one.config["elsewhere"] == {"arm": "a", "lr": "0.1"}
+    assert one.info["elsewhere"]["settings_of_this_run"] == {"seed": "0", "folder": "x"}
+    assert last.config["elsewhere"] == {"arm": "b", "lr": "0.2", "folder": "x"}
+    compare_runs(find_runs(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("text", "how", "message"),
+    [
+        (LONG, {}, "its seed is not on record as 'seed'. Say --seed N"),
+        (LONG, {"seed": "0"}, "the steps of '.*' must rise. Is there more than one run"),
+        (LONG, {"arm": "schedul"}, "no setting 'schedul'. It has: "),
+        (LONG, {"arm": "schedule"}, "'val_acc' holds 40.5. Say --percent if it is in per cent"),
+        (LONG, {"arm": "schedule", "accuracy": "acc"}, "no quantity 'acc'. It has: train_loss, val_acc"),
+        ("run,loss\na,1\nb,2\n", {}, r"2 runs \(a, b\). Say --arm and the setting that tells arms apart, of: run"),
+        ("run,loss\na,1\nb,2\n", {"arm": "run"}, "run 'a': no setting 'seed'. It has: run"),
+        ("run,seed,loss\na,x,1\nb,y,2\n", {"arm": "run"}, "its seed must be a whole number, got 'x'"),
+        ("arm,seed,loss\na/b,0,1\na b,0,2\n", {"arm": "arm"}, "arms 'a/b' and 'a b' would have one folder, a-b"),
+        ("step,loss\n0.5,1\n1,2\n", {"seed": "0"}, "must be whole numbers from 0"),
+        ("loss,loss\n1,2\n", {"seed": "0"}, "two columns are called 'loss'"),
+    ],
+)
+def test_what_cannot_be_is_said_and_nothing_is_written(
+    text: str, how: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "log.csv").write_text(text)
+    with pytest.raises(RecordedError, match=message):
+        bring_in(tmp_path / "log.csv", tmp_path / "out", **how)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_of_one_arm_and_seed_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("run,arm,seed,loss\nfirst,a,0,1\nsecond,a,0,2\n")
+    with pytest.raises(RunError, match="'first' and 'second' would both be .*seed0: runs of one arm need different"):
+        bring_in(tmp_path / "log.csv", tmp_path / "out", arm="arm")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("loss\n1\n")
+    bring_in(tmp_path / "log.csv", tmp_path / "out", seed="0")
+    with pytest.raises(RunError, match="is not empty. Choose another folder with --out"):
+        bring_in(tmp_path / "log.csv", tmp_path / "out", seed="0")
+
+
+def test_names_do_not_leave_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("arm,seed,loss\n../../outside,0,1\n..,1,1\n")
+    bring_in(tmp_path / "log.csv", tmp_path / "out", arm="arm")
+    assert {run.arm for run in find_runs(tmp_path / "out")} == {"outside", "run"}
+
+
+@pytest.mark.parametrize("verb", ["resume", "sharpness", "generalisation", "refine"])
+def test_what_needs_more_than_rows_says_that_it_was_made_elsewhere(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log.csv").write_text("loss\n1\n")
+    bring_in(tmp_path / "log.csv", tmp_path / "run", seed="0")
+    assert main([verb, str(tmp_path / "run")]) == 2
+    assert "The run was made elsewhere and brought in" in capsys.readouterr().err
+
+
+def test_what_is_no_database_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "a.db").write_text("no database, whatever it is called: " + "x" * 1000)
+    with pytest.raises(RecordedError, match=r"a.db: cannot be read as a database \(file is not a database\)"):
+        read_recordings(tmp_path / "a.db")

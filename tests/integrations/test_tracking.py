@@ -1,0 +1,290 @@
+"""What a run recorded is what trackio, MLflow and Weights & Biases have of it, once each, in their offline modes."""
+
+import json
+import math
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lrlab.cli import main
+from lrlab.config import parse_config
+from lrlab.experiments import Experiment, Update
+from lrlab.integrations.recorded import read_recordings
+from lrlab.integrations.tracking import KINDS, Kind, Sender, TrackerError, send_runs
+from lrlab.runs import LockedError, Run, RunWriter, read_run
+from lrlab.runs.events import MAX_POINTS
+from lrlab.runs.lock import lock_file
+from lrlab.runs.storage import TRACKED
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of theirs
+
+for library in KINDS:
+    pytest.importorskip(library, reason="pip install 'lrlab[trackers]'")
+
+CONFIG = {
+    "model": {"width": 2},
+    "steps": 20,
+    "batch_size": 16,
+    "schedule": {"name": "constant"},
+    "evaluate": {"every": 10},
+    "telemetry": {"flush_every": 4},
+}
+
+History = dict[str, dict[int, list[float]]]
+"""Tag -> update -> what was logged there."""
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each tracker keeps what it is given in the test's folder."""
+    (tmp_path / "wandb-files").mkdir()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "wandb-files"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", tmp_path / "trackio")
+    monkeypatch.setattr("trackio.utils.TRACKIO_DIR", tmp_path / "trackio")
+    import wandb
+
+    yield
+    wandb.teardown()  # it reads its variables once a process
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of 20 updates."""
+    directory = tmp_path / "runs" / "first"
+    list(Experiment(parse_config(CONFIG)).run(directory))
+    return directory
+
+
+def kept(kind: Kind, folder: Path) -> History:
+    """What a tracker has of the one run that it knows."""
+    if kind == "wandb":
+        return kept_offline(folder)
+    path = folder / "mlflow.db" if kind == "mlflow" else folder / "trackio" / "lrlab.db"
+    (recording,) = read_recordings(path)
+    found: History = {}
+    for tag, (steps, values) in recording.series.items():
+        for step, value in zip(steps, values, strict=True):
+            found.setdefault(tag, {}).setdefault(int(step), []).append(value)
+    return found
+
+
+def kept_offline(folder: Path) -> History:
+    """The same of Weights & Biases' offline files: their records are in LevelDB's log format."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    found: History = {}
+    for file in sorted(folder.glob("wandb-files/wandb/offline-run-*/*.wandb")):
+        for content in level_db_records(file.read_bytes()[7:]):
+            record = Record()
+            record.ParseFromString(content)
+            row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            for tag, value in row.items():
+                if tag != "step" and not tag.startswith("_"):
+                    found.setdefault(tag, {}).setdefault(row["step"], []).append(float(value))
+    return found
+
+
+def level_db_records(content: bytes) -> Iterator[bytes]:
+    at, parts, before = 0, b"", 7  # the file's own header is part of the first block
+    while at + 7 <= len(content):
+        left = 32_768 - (at + before) % 32_768
+        if left < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack("<IHB", content[at : at + 7])
+        parts = (parts if kind in (3, 4) else b"") + content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            yield parts
+
+
+def expected(run: Run) -> History:
+    """What a run has recorded."""
+    found: History = {}
+    for column in run.columns:
+        steps, values = run.series(column)
+        if column != "step" and len(steps):
+            found[column] = {int(step): [float(value)] for step, value in zip(steps, values, strict=True)}
+    for record in run.evaluations():
+        for name in ("loss", "accuracy"):
+            found.setdefault(f"test/{name}", {})[record["step"]] = [record[name]]
+    return found
+
+
+def assert_same(found: History, wanted: History) -> None:
+    assert set(wanted) - set(found) == set()
+    for tag, values in wanted.items():
+        assert found[tag].keys() == values.keys(), tag
+        for step, there in values.items():
+            np.testing.assert_array_equal(found[tag][step], there, err_msg=f"{tag} at {step}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tracker_has_every_row_and_evaluation_as_it_was_recorded_once(
+    kind: Kind, run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    capfd.readouterr()
+    assert main(["track", str(run), "--to", kind, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == {"tracker": kind, "runs": [{"run": str(run), "sent": 22}]}
+    assert main(["track", str(run.parent), "--to", kind, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["runs"] == [{"run": str(run), "sent": 0}]
+    assert_same(kept(kind, tmp_path), expected(read_run(run)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_is_sent_while_it_goes_and_stopped_and_resumed_is_one_run_there(kind: Kind, tmp_path: Path) -> None:
+    directory = tmp_path / "runs" / "stopped"
+    (directory.parent).mkdir()
+    sent = []
+    for resumes, last in ((False, 13), (True, 20)):
+        config = parse_config({**CONFIG, "checkpoint": {"every": 5}})
+        for event in (events := Experiment(config).run(directory, resumes=resumes)):
+            if isinstance(event, Update) and event.step == last - 1:
+                with Closing(directory, kind) as sender:
+                    sent.append(sender.send()[1])
+            if isinstance(event, Update) and event.step == last and not resumes:
+                events.close()
+                break
+    with Closing(directory, kind) as sender:
+        ended, number = sender.send()
+    assert ended.status == "complete"
+    assert [*map(bool, sent), bool(number)] == [True, True, True]
+    assert_same(kept(kind, tmp_path), expected(ended))
+
+
+class Closing:
+    """A sender that is closed at the end."""
+
+    def __init__(self, directory: Path, kind: Kind) -> None:
+        self.sender = Sender(directory, kind)
+
+    def __enter__(self) -> Sender:
+        return self.sender
+
+    def __exit__(self, *exception: object) -> None:
+        self.sender.close()
+
+
+def test_followed_to_its_end(tmp_path: Path) -> None:
+    directory = tmp_path / "runs" / "followed"
+    command = [sys.executable, "-m", "lrlab", "train", "--width", "2", "--steps", "150", "--batch-size", "16"]
+    command += ["--schedule", "constant", "--set", "telemetry.flush_every=5", "--run", str(directory)]
+    training = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (directory / "run.json").exists() and training.poll() is None:
+        pass
+    looks = list(send_runs(directory.parent, "trackio", project=None, until_over=True, seconds=0.2))
+    _, said = training.communicate()
+    assert training.returncode == 0, said
+    assert looks[-1][0].status == "complete"
+    assert sum(number for _, number in looks) == 150 + len(read_run(directory).evaluations())
+    assert_same(kept("trackio", tmp_path), expected(read_run(directory)))
+
+
+def test_of_a_long_run_a_tracker_gets_the_points_that_tensorboard_gets(tmp_path: Path) -> None:
+    num_steps = 2 * MAX_POINTS + 500  # three updates a stretch
+    directory = tmp_path / "runs" / "long"
+    steps = np.arange(1, num_steps + 1)
+    rows = {"step": steps, "train/loss": np.sin(steps), "grad_l2/stem": np.ma.masked_array(steps / 2, steps % 25 != 0)}
+    halves = [{name: values[part] for name, values in rows.items()} for part in (slice(0, 10_003), slice(10_003, None))]
+    with (
+        RunWriter(directory, parse_config({"steps": num_steps}), num_steps=num_steps) as writer,
+        Closing(directory, "trackio") as sender,
+    ):
+        writer.describe(engine={"num_steps": num_steps})
+        for half in halves:
+            writer.write_rows(half)
+            writer.wait()
+            sender.send()
+        writer.finish("complete", {"steps": num_steps})
+        sender.send()
+    (events,) = read_recordings(directory)
+    found = kept("trackio", tmp_path)
+    for tag, (at, values) in events.series.items():
+        assert list(found[tag]) == at.tolist()
+        assert [found[tag][int(step)][0] for step in at] == pytest.approx(values.tolist(), rel=1e-6)  # events: float32
+    assert len(found["train/loss"]) == math.ceil(num_steps / 3)
+
+
+def test_numbers_that_are_not_finite_arrive(tmp_path: Path) -> None:
+    directory = tmp_path / "runs" / "strange"
+    with RunWriter(directory, parse_config({"steps": 3})) as writer:
+        writer.write_rows({"step": np.arange(1, 4), "train/loss": np.array([np.nan, np.inf, -np.inf])})
+        writer.finish("diverged", {"steps": 3, "test_accuracy": None})
+    for kind in KINDS:
+        assert main(["track", str(directory), "--to", kind]) == 0
+    for kind in ("trackio", "wandb"):
+        np.testing.assert_array_equal(
+            [values for (values,) in kept(kind, tmp_path)["train/loss"].values()], [np.nan, np.inf, -np.inf]
+        )
+    found = [value for (value,) in kept("mlflow", tmp_path)["train/loss"].values()]
+    np.testing.assert_array_equal(found, [np.nan, sys.float_info.max, -sys.float_info.max])  # as MLflow keeps them
+
+
+def test_a_run_that_began_anew_in_its_directory_is_another_run_there(run: Path) -> None:
+    assert main(["track", str(run), "--to", "trackio"]) == 0
+    first = json.loads((run / TRACKED).read_text())["trackio"]
+    (run / TRACKED).unlink()
+    assert main(["track", str(run), "--to", "trackio"]) == 0
+    second = json.loads((run / TRACKED).read_text())["trackio"]
+    assert first["key"] != second["key"]
+    assert {name: first[name] for name in ("step", "evaluated")} == {"step": 20, "evaluated": 20}
+
+
+def test_another_run_of_its_name_is_not_added_to(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    test_a_run_that_began_anew_in_its_directory_is_another_run_there(run)
+    sent = json.loads((run / TRACKED).read_text())
+    sent["trackio"] |= {"key": "another", "step": 10}
+    (run / TRACKED).write_text(json.dumps(sent))
+    assert main(["track", str(run), "--to", "trackio"]) == 2
+    assert "trackio has another run 'first' in project 'lrlab' by now" in capfd.readouterr().err
+
+
+def test_a_project_is_for_good(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["track", str(run), "--to", "trackio", "--project", "one"]) == 0
+    sent = json.loads((run / TRACKED).read_text())
+    sent["trackio"]["step"] = 10
+    (run / TRACKED).write_text(json.dumps(sent))
+    assert main(["track", str(run), "--to", "trackio", "--project", "two"]) == 2
+    assert "it is in project 'one' of trackio already, so it cannot go to 'two'" in capfd.readouterr().err
+    assert main(["track", str(run), "--to", "trackio"]) == 0
+
+
+def test_two_processes_do_not_send_one_run(run: Path) -> None:
+    with (
+        lock_file(run / ".trackio.lock", lambda: ""),
+        pytest.raises(LockedError, match="another process is sending it to trackio"),
+    ):
+        Sender(run, "trackio").send()
+
+
+def test_a_tracker_that_is_not_installed_is_said_to_be_missing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("lrlab.integrations.wandb", "wandb"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(TrackerError, match=r"wandb cannot be imported .*: pip install 'lrlab\[trackers\]'"):
+        Sender(run, "wandb").send()
+
+
+def test_what_a_tracker_complains_of_is_said_in_a_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{run / 'run.json' / 'mlflow.db'}")
+    with pytest.raises(TrackerError, match="mlflow does not take it: .*What was sent stays sent"):
+        Sender(run, "mlflow").send()
+
+
+def test_names_that_mlflow_does_not_take_are_written_otherwise(tmp_path: Path) -> None:
+    directory = tmp_path / "runs" / "named"
+    with RunWriter(directory, parse_config({"steps": 1})) as writer:
+        writer.write_rows({"step": np.array([1]), "grad_l2/layer[34]": np.array([0.5])})
+        writer.finish("complete", {"steps": 1})
+    assert main(["track", str(directory), "--to", "mlflow"]) == 0
+    found: Any = kept("mlflow", tmp_path)
+    assert found["grad_l2/layer_34_"] == {1: [0.5]}
