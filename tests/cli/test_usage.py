@@ -346,8 +346,8 @@ def test_a_replay_that_moves_nothing_tells_its_last_look(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("replay", "missing"), 3, "missing: no losses here. Name a run, a CSV file"),
-        (("replay", "losses.csv", "--column", "los"), 3, "no column 'los'. Say --column; there are: step, loss"),
+        (("replay", "missing"), 3, "missing: there is no such file or folder"),
+        (("replay", "losses.csv", "--column", "los"), 3, "no column 'los'. Say --column; there are: loss"),
         (
             ("replay", "losses.csv", "--schedule", "cosine"),
             2,
@@ -384,6 +384,34 @@ def test_calibrate_says_how_often_and_how_soon(capsys: pytest.CaptureFixture[str
     code, out, _ = said(capsys, "calibrate", *options, "--traces", "20", "--noise", "0.02", "--json")
     document = json.loads(out)
     assert (document["schedule"], document["window"], document["never_share"]) == ("slope", 20, 0.0)
+
+
+def completed(script: Path, *words: str) -> set[str]:
+    """What bash offers for the last of some words."""
+    listed = " ".join(f"'{word}'" for word in words)
+    code = f"source {script}; COMP_WORDS=({listed}); COMP_CWORD={len(words) - 1}; "
+    code += r"$(complete -p lrlab | sed 's/.*-F \([^ ]*\).*/\1/') "
+    code += f"lrlab '{words[-1]}' '{words[-2]}'; echo ${{COMPREPLY[@]}}"
+    command = ["bash", "--norc", "-c", code]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_bash_completes_verbs_and_options_and_their_values(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["completion", "bash"]) == 0
+    script = tmp_path / "completion.bash"
+    script.write_text(capsys.readouterr().out)
+    assert completed(script, "lrlab", "re") == {"refine", "replay", "report", "resume"}
+    assert completed(script, "lrlab", "train", "--sch") == {"--schedule"}
+    assert completed(script, "lrlab", "train", "--precision", "") == {"auto", "fp32", "bf16"}
+    assert completed(script, "lrlab", "track", "runs/first", "--to", "m") == {"mlflow"}
+
+
+@pytest.mark.parametrize(("shell", "begins"), [("zsh", "#compdef lrlab"), ("fish", "# Fish completion for lrlab")])
+def test_other_shells_have_a_script_too(shell: str, begins: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(begins)
+    assert "generalisation" in out
 
 
 def test_a_bug_of_ours_keeps_its_traceback() -> None:

@@ -96,5 +96,5 @@ def test_what_holds_no_losses_is_told_so(
 def test_a_folder_without_anything_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(RecordedError, match="nothing was recorded here"):
         read_losses(tmp_path)
-    with pytest.raises(RecordedError, match="cannot be read as CSV"):
+    with pytest.raises(RecordedError, match="there is no such file or folder"):
         read_losses(tmp_path / "missing.csv")

@@ -12,7 +12,7 @@ from lrlab import __version__
 from lrlab.cli.afterwards import generalisation, sharpness
 from lrlab.cli.ask import calibrate, data_app, lr_find, preview, refine, replay
 from lrlab.cli.elsewhere import import_runs, track
-from lrlab.cli.look import doctor, runs
+from lrlab.cli.look import completion, doctor, runs
 from lrlab.cli.parameters import (
     CLUSTER,
     COMPARED,
@@ -40,12 +40,16 @@ RUNS = Path("runs")
 SOME_FAILED = 7
 
 TRAIN = Group.create_ordered("Train and compare")
-ASK = Group.create_ordered("Before and beside it")
+BEFORE = Group.create_ordered("Before training")
+AFTER = Group.create_ordered("Once it is trained")
+OTHERS = Group.create_ordered("To and from other programs")
+HERE = Group.create_ordered("This machine")
 OPTIONS = Group.create_ordered("Options")
 
 app = make_app(
     name="lrlab",
     help="A laboratory for learning rates: train, watch every layer, compare schedules honestly.",
+    help_epilogue="To begin with: lrlab train --width 16   (real 8x8 digits, nothing to download)",
     version=__version__,
 )
 app["--help"].group = app["--version"].group = OPTIONS
@@ -235,13 +239,16 @@ def compare(
 
 
 app.command(runs, group=TRAIN)
-app.command(predict, group=TRAIN)
-app.command(track, group=TRAIN)
-app.command(import_runs, name="import", group=TRAIN)
-for verb in (doctor, sharpness, generalisation, preview, lr_find, replay, calibrate, refine):
-    app.command(verb, group=ASK)
-data_app.group = (ASK,)
+for ask in (preview, lr_find, replay, calibrate, refine):
+    app.command(ask, group=BEFORE)
+for use in (predict, sharpness, generalisation):
+    app.command(use, group=AFTER)
+app.command(track, group=OTHERS)
+app.command(import_runs, name="import", group=OTHERS)
+app.command(doctor, group=HERE)
+data_app.group = (HERE,)
 app.command(data_app)
+app.command(completion, group=HERE)
 
 for order, name in enumerate((*app, *data_app)):
     (app if name in app else data_app)[name].sort_key = order  # help lists the verbs as they stand here

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -79,4 +80,14 @@ def doctor(*, json: Json = False) -> int:
         for name, text in lines.items():
             screen.say(f"  {name:<12} {text}")
     screen.document(found)
+    return 0
+
+
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="SHELL", help="bash, zsh or fish.")], /
+) -> int:
+    """Print what makes a shell complete verbs and options: eval "$(lrlab completion bash)"."""
+    from lrlab.cli.app import app
+
+    sys.stdout.write(app.generate_completion(shell=shell))
     return 0

@@ -36,7 +36,7 @@ class TwoColumns(PlainFormatter):
         rows = [
             (
                 "  " + ", ".join(entry.display_labels_with_metavar),
-                "".join(segment.text for segment in console.render(entry.description, options)).strip()
+                " ".join("".join(segment.text for segment in console.render(entry.description, options)).split())
                 + " (required)" * (entry.required and panel.title != "Arguments"),
             )
             for entry in panel.entries

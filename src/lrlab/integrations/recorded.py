@@ -83,6 +83,8 @@ def read_recordings(path: Path, *, keys: Sequence[str] = (), project: str | None
         project: of trackio's, or experiment of MLflow's, where there are several.
     Raises: RecordedError if there is nothing of the kind.
     """
+    if not path.exists():
+        raise RecordedError(f"{path}: there is no such file or folder.")
     if path.suffix.lower() in (".csv", ".parquet"):
         from lrlab.integrations.tables import read_table
 
@@ -114,7 +116,7 @@ def as_curve(points: Sequence[tuple[float, float]]) -> Curve:
 def _is_mlflow(path: Path) -> bool:
     if path.is_dir():
         return any(path.glob("*/meta.yaml"))
-    if path.suffix != ".db" or not path.exists():
+    if path.suffix != ".db":
         return False
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:

@@ -15,8 +15,6 @@ def read_events(path: Path) -> list[Recording]:
 
     Raises: RecordedError if there is nothing of the kind.
     """
-    if not path.exists():
-        raise RecordedError(f"{path}: there is no such file or folder.")
     if path.is_file():
         return [_read(path, "")]
     folders = sorted({file.parent for file in path.rglob("*tfevents*") if file.is_file()})
