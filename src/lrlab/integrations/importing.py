@@ -107,13 +107,13 @@ def _seed(one: Recording, reading: Reading, source: Path) -> int:
 
 
 def _shared(recordings: Sequence[Recording], reading: Reading, source: Path) -> Mapping[str | None, set[str]]:
-    """The settings that all runs of an arm have alike, but for the seed: those by which arms differ."""
+    """The settings that all runs of an arm have alike, besides its name and the seed: those by which arms differ."""
     kept: dict[str | None, dict[str, str]] = {}
     for one in recordings:
         arm = _arm(one, reading, source)
         known = kept.setdefault(arm, dict(one.settings))
         kept[arm] = {key: value for key, value in known.items() if one.settings.get(key) == value}
-    return {arm: {key for key in known if key != reading.seed} for arm, known in kept.items()}
+    return {arm: {key for key in known if key not in (reading.arm, reading.seed)} for arm, known in kept.items()}
 
 
 def _find(one: Recording, name: str | None, usual: Sequence[str], source: Path) -> str | None:
