@@ -1,0 +1,107 @@
+"""What is built installs into a fresh environment, and without extras does everything but what the extras are for."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, and the wheel built from it, not from the tree."""
+    folder = tmp_path_factory.mktemp("built")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fresh(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Programs of a fresh environment with the wheel in it, no extras."""
+    folder = tmp_path_factory.mktemp("fresh")
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--quiet"]
+    reach = subprocess.run([*pip, "download", "--no-deps", "--dest", str(folder / "reach"), "tomli-w"], check=False)
+    if reach.returncode:
+        pytest.skip("no package index can be reached from here")
+    (wheel,) = built.glob("*.whl")
+    subprocess.run([*pip, "install", "--constraint", str(ROOT / "constraints.txt"), str(wheel)], check=True)
+    return folder / "bin"
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    tracked = subprocess.run(["git", "ls-files", "src"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert names == {name.removeprefix("src/") for name in tracked.splitlines()}
+
+
+def test_the_source_distribution_holds_what_is_tracked(built: Path) -> None:
+    (archive,) = built.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert {name for name in tracked if name.startswith(("src/", "tests/", "docs/", "examples/"))} <= names
+    assert not {name for name in names if name.startswith(("data/", "runs/", ".venv"))}
+
+
+def test_a_fresh_environment_does_everything_but_what_the_extras_are_for(fresh: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for index in range(3):
+        Image.new("L", (20, 20), 80 * index).save(tmp_path / "photos" / f"{index}.png")
+    (tmp_path / "log.csv").write_text("step,loss\n" + "".join(f"{step},{2 / step}\n" for step in range(1, 101)))
+    (tmp_path / "study.toml").write_text(
+        'name = "two"\nseeds = [0, 1]\nbase = {steps = 4, model = {width = 2}}\n'
+        '[arms]\none.schedule.name = "constant"\nother.schedule.name = "cosine"\n'
+    )
+    small = ["--width", "2", "--steps", "20", "--batch-size", "16"]
+    for command in (
+        ["train", *small, "--schedule", "slope", "--set", "checkpoint.every=10", "--run", "runs/first"],
+        ["verify", "runs/first"],
+        ["study", "study.toml", "--workers", "2"],
+        ["compare", "runs/two"],
+        ["report", "runs/two"],
+        ["runs"],
+        ["predict", "runs/first", "photos"],
+        ["preview", "--schedule", "wsd", "--steps", "100"],
+        ["replay", "log.csv", "--schedule", "slope", "--set", "schedule.window=20"],
+        ["import", "log.csv", "--out", "runs/brought", "--seed", "0"],
+        ["sharpness", "runs/first", "--examples", "32", "--samples", "1"],
+        ["generalisation", "runs/first", "--images", "50"],
+        ["doctor"],
+        ["data", "check", "digits"],
+    ):
+        ended = lrlab(fresh, tmp_path, *command)
+        assert ended.returncode == 0, (command, ended.stderr)
+    assert json.loads((tmp_path / "runs" / "first" / "run.json").read_text())["status"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [(("track", "runs/first", "--to", "wandb"), "trackers"), (("study", "study.toml", "--ray", "local"), "ray")],
+)
+def test_what_an_extra_is_for_says_which(fresh: Path, tmp_path: Path, command: tuple[str, ...], extra: str) -> None:
+    (tmp_path / "study.toml").write_text('name = "one"\nseeds = [0]\nbase = {steps = 2}\narms.only = {}\n')
+    trained = lrlab(fresh, tmp_path, "train", "--width", "2", "--steps", "2", "--run", "runs/first")
+    assert trained.returncode == 0, trained.stderr
+    ended = lrlab(fresh, tmp_path, *command)
+    assert (ended.returncode, f"pip install 'lrlab[{extra}]'" in ended.stderr) == (2, True), ended.stderr
+
+
+def lrlab(programs: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the program in a folder, away from this tree and its environment."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    command = [str(programs / "lrlab"), *arguments]
+    return subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, check=False)
