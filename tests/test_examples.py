@@ -11,8 +11,8 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(name: str, *, warnings: str = "error") -> str:
-    command = [sys.executable, "-W", warnings, EXAMPLES / name]
+def run(name: str, *arguments: str, warnings: str = "error") -> str:
+    command = [sys.executable, "-W", warnings, str(EXAMPLES / name), *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr
     assert warnings != "error" or ended.stderr == ""
@@ -33,6 +33,13 @@ def test_a_loop_of_others(name: str, library: str) -> None:
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed: pip install lrlab[{library}]")
     assert re.search(r"\d{3} updates; the rate decayed after \d{3}", run(name, warnings="default"))
+
+
+def test_a_study_from_python(tmp_path: Path) -> None:
+    out = run("04_study.py", str(tmp_path))
+    assert re.findall(r"(\w+), seed (\d): complete", out) == [(a, s) for s in "012" for a in ("constant", "cosine")]
+    assert re.search(r"cosine.* constant.*n = 3 paired seeds", out)
+    assert (tmp_path / "two-schedules" / "report.html").exists()
 
 
 def test_a_rule_of_ones_own() -> None:
