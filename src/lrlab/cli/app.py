@@ -49,7 +49,7 @@ OPTIONS = Group.create_ordered("Options")
 app = make_app(
     name="lrlab",
     help="A laboratory for learning rates: train, watch every layer, compare schedules honestly.",
-    help_epilogue="To begin with: lrlab train --width 8 --batch-size 32 --schedule cosine   (real 8x8 digits, half a minute)",
+    help_epilogue="To begin with: lrlab train --width 8 --batch-size 32",
     version=__version__,
 )
 app["--help"].group = app["--version"].group = OPTIONS
