@@ -42,7 +42,10 @@ MAY_IMPORT = {
 """docs/decisions/0001 says where this differs from the first design."""
 
 NO_TORCH = ("config", "runs", "compare", "report", "studies", "cli")
-OPTIONAL = {"lightning", "pytorch_lightning", "transformers", "accelerate", "ray", "trackio", "mlflow", "wandb"}
+OPTIONAL = {
+    "lightning", "pytorch_lightning", "transformers", "accelerate", "ray", "onnx", "onnxruntime", "onnxscript",
+    "trackio", "mlflow", "wandb",
+}  # fmt: skip
 TORCH_ONLY = ("schedulers", "probes", "gradients", "schedules")
 
 
@@ -85,7 +88,8 @@ def test_schedulers_and_probes_need_torch_alone(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_an_optional_library_is_imported_by_the_module_named_after_it_alone(path: Path) -> None:
     theirs = {name.split(".")[0] for name in imported(path)} & OPTIONAL
-    assert theirs <= ({path.stem} if room(path) in ("integrations", "studies") else set())
+    named_after = {"onnx", "onnxruntime", "onnxscript"} if path.stem == "onnx" else {path.stem}
+    assert theirs <= (named_after if room(path) in ("integrations", "studies", "experiments") else set())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
@@ -115,6 +119,10 @@ def test_schedulers_and_probes_load_torch_and_nothing_heavy() -> None:
 
 def test_importing_the_integrations_loads_no_library() -> None:
     assert not {"torch", *OPTIONAL} & loaded_by("import lrlab.integrations")
+
+
+def test_importing_the_experiments_loads_no_library_of_onnx() -> None:
+    assert not {"onnx", "onnxruntime", "onnxscript"} & loaded_by("import lrlab.experiments")
 
 
 def test_help_loads_neither_torch_nor_pydantic() -> None:

@@ -34,7 +34,7 @@ from lrlab.cli.parameters import (
 )
 from lrlab.cli.parsing import at_least_one, make_app
 from lrlab.cli.resume import resume, verify
-from lrlab.cli.use import predict
+from lrlab.cli.use import export, predict
 
 RUNS = Path("runs")
 SOME_FAILED = 7
@@ -241,7 +241,7 @@ def compare(
 app.command(runs, group=TRAIN)
 for ask in (preview, lr_find, replay, calibrate, refine):
     app.command(ask, group=BEFORE)
-for use in (predict, sharpness, generalisation):
+for use in (predict, export, sharpness, generalisation):
     app.command(use, group=AFTER)
 app.command(track, group=OTHERS)
 app.command(import_runs, name="import", group=OTHERS)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from lrlab.cli.parameters import MACHINE, Device, Json
+from lrlab.cli.parameters import MACHINE, RECORDS, Device, Json
 from lrlab.cli.parsing import at_least_one
 
 SHOWN = Group.create_ordered("What to show")
 
 
 def predict(
-    path: Annotated[Path, Parameter(name="RUN", help="A run with a checkpoint.")],
+    path: Annotated[
+        Path, Parameter(name="RUN", help="A run with a checkpoint, or what lrlab export made of one as safetensors.")
+    ],
     /,
     *images: Annotated[Path, Parameter(name="IMAGE...", help="Files, or folders of files.")],
     top: Annotated[
@@ -24,7 +26,7 @@ def predict(
     device: Annotated[Device, Parameter(group=MACHINE)] = None,
     json: Json = False,
 ) -> int:
-    """Name the classes of images by the network that a run ended with."""
+    """Name the classes of images by a network that was trained."""
     from lrlab.cli.output import Output
     from lrlab.config import ConfigError
     from lrlab.experiments import load_trained
@@ -45,4 +47,48 @@ def predict(
         for found in predictions
     ]
     screen.document({"run": str(path), "predictions": documents})
+    return 0
+
+
+def export(
+    path: Annotated[Path, Parameter(name="RUN", help="A run with a checkpoint.")],
+    /,
+    *,
+    file_format: Annotated[
+        Literal["safetensors", "onnx"],
+        Parameter(
+            name="--format",
+            metavar="safetensors|onnx",
+            group=RECORDS,
+            help="Weights with a model card, or a graph that takes images as bytes.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, Parameter(metavar="DIR", group=RECORDS, help="Folder for the files [export, in the run].")
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        Parameter(
+            metavar="DIR",
+            group=MACHINE,
+            help="Folder with the images that a graph is checked on [where the run had them].",
+        ),
+    ] = None,
+    device: Annotated[Device, Parameter(group=MACHINE)] = None,
+    json: Json = False,
+) -> int:
+    """Write the network that a run ended with as files for others, once they are checked."""
+    from lrlab.cli.output import Output
+    from lrlab.config import ConfigError
+    from lrlab.experiments import export_run
+
+    if data_dir and file_format != "onnx":
+        raise ConfigError("--data-dir: images are for the check of --format onnx alone; leave it out.")
+    made = export_run(path, file_format, out=out, data_dir=data_dir, device=device or "auto")
+    screen = Output(json=json)
+    screen.say(f"{made.path}: {made.bytes:,} bytes, the network after update {made.step:,}")
+    screen.say(f"checked: {made.sentence}")
+    if made.removed:
+        screen.say(f"deleted, being of another network: {', '.join(made.removed)}")
+    screen.document({"run": str(path), **made.document()})
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -132,7 +133,7 @@ def check_classes(name: str, classes: Sequence[str]) -> None:
     if len(classes) < 2:
         found = f"only {classes[0]!r}" if classes else "none"
         raise DataError(f"{name}: a classifier needs at least two classes, got {found}.")
-    if repeated := sorted({repr(one) for one in classes if list(classes).count(one) > 1}):
+    if repeated := sorted(repr(one) for one, count in Counter(classes).items() if count > 1):
         raise DataError(f"{name}: class names must differ, these occur twice: {', '.join(repeated)}.")
     if odd := [ascii(one) for one in classes if not one or not one.isprintable()]:
         raise DataError(f"{name}: class names must be printable text, rename {', '.join(odd)}.")

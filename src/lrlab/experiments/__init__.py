@@ -4,6 +4,7 @@ from lrlab.experiments.build import build_data
 from lrlab.experiments.data_sets import check_data_set, fetch_data_set, list_data_sets
 from lrlab.experiments.doctor import diagnose
 from lrlab.experiments.events import Evaluated, Event
+from lrlab.experiments.export import Export, export_run
 from lrlab.experiments.generalisation import measure_generalisation
 from lrlab.experiments.preview import preview_rates
 from lrlab.experiments.range_test import RangeTestPlan, plan_range_test, run_range_test
@@ -22,6 +23,7 @@ __all__ = [
     "Evaluated",
     "Event",
     "Experiment",
+    "Export",
     "RangeTest",
     "RangeTestPlan",
     "Sharpness",
@@ -34,6 +36,7 @@ __all__ = [
     "calibrate_rule",
     "check_data_set",
     "diagnose",
+    "export_run",
     "fetch_data_set",
     "joined",
     "list_data_sets",

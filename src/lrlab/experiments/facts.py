@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lrlab.data import DataError
+from lrlab.data import DataError, ImageData
 
 if TYPE_CHECKING:
     from lrlab.experiments.run import Experiment
@@ -19,18 +19,19 @@ _EXACT = ("threads", "device", "precision", "network", "ranks")
 
 def describe(experiment: Experiment) -> dict[str, Any]:
     """Return the facts of an experiment: its data, and how its steps are computed."""
-    return {"data": _describe_data(experiment), "engine": _describe_engine(experiment)}
+    return {"data": _describe_data(experiment.data), "engine": _describe_engine(experiment)}
 
 
-def check_same_data(experiment: Experiment, info: Mapping[str, Any]) -> None:
+def check_same_data(data: ImageData, info: Mapping[str, Any]) -> None:
     """Check that the images are those that a run began with, by their number, classes, mean and deviation.
 
     Args:
-        experiment: that is to go on with the run.
+        data: as it was loaded now.
         info: the run's run.json.
     Raises: DataError that says what differs.
     """
-    made, found = info["data"], _describe_data(experiment)
+    made, found = info["data"], _describe_data(data)
+    del found["name"]  # of a folder it is the path, and the folder may have moved
     if changed := [
         f"{name}: {made[name]} -> {found[name]}" for name in found if name in made and made[name] != found[name]
     ]:
@@ -64,8 +65,7 @@ def evaluation_figures(experiment: Experiment, found: Evaluation | None) -> dict
     return figures
 
 
-def _describe_data(experiment: Experiment) -> dict[str, Any]:
-    data = experiment.data
+def _describe_data(data: ImageData) -> dict[str, Any]:
     return {
         "name": data.name,
         "classes": list(data.classes),

@@ -69,7 +69,7 @@ def measure_generalisation(
         experiment = Experiment(config)
         for probe in experiment.probes:
             probe.detach()
-        check_same_data(experiment, run.info)
+        check_same_data(experiment.data, run.info)
         load_model(experiment.model, checkpoint.files[MODEL])
         with memory_errors("the images do not fit. Lower --images, or free memory."):
             finding = {"step": checkpoint.step, **_Measured(experiment, num_images).finding(others)}

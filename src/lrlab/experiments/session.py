@@ -59,7 +59,7 @@ class Session:
     def _go_on(self, checkpoint: Checkpoint, info: Mapping[str, Any]) -> None:
         """Put the experiment where a checkpoint left it; warn of what keeps it from going on exactly so."""
         experiment = self._experiment
-        check_same_data(experiment, info)
+        check_same_data(experiment.data, info)
         state = restore(experiment, checkpoint.files)
         self._step = self._saved_at = checkpoint.step
         self._evaluated_at = state["evaluated_at"]

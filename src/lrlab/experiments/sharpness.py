@@ -131,7 +131,7 @@ def measure_sharpness(run: Run, plan: SharpnessPlan, *, at: Sequence[int] | None
         experiment = Experiment(config)
         for probe in experiment.probes:
             probe.detach()
-        check_same_data(experiment, run.info)
+        check_same_data(experiment.data, run.info)
         batch_size = config.batch_size if plan.batchnorm == "training" else config.evaluate.batch_size
         samples = _samples(experiment, plan.num_samples, size, batch_size=batch_size)
         for path in left:

@@ -1,4 +1,4 @@
-"""The network that a run ended with, put to use."""
+"""A network that was trained, put to use: that of a run, or one that was exported."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from lrlab.config import parse_config
 from lrlab.data import DataError, images_in, normalise, read_image
-from lrlab.experiments.build import build_model
+from lrlab.experiments.network_file import Description, build_network, describe_network, read_network
 from lrlab.experiments.state import MODEL
-from lrlab.runs import read_run
+from lrlab.runs import Run, RunError, read_run
 from lrlab.runs.checkpoints import last_network
+from lrlab.runs.storage import INFO
 from lrlab.training import Engine, choose_engine, predict
-from lrlab.training.checkpoint import load_model
+from lrlab.training.checkpoint import CheckpointError, load_weights
 
 BATCH = 256
 """Images that go through the network at once."""
@@ -42,30 +43,52 @@ class TrainedModel:
 
     model: nn.Module
     """On its device, in evaluation mode: normalised images (B, C, H, W) -> logits (B, number of classes)."""
-    classes: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    """Channels, height and width of the images that it was trained on."""
-    mean: tuple[float, ...]
-    """Of each channel of the training images, in units of full scale."""
-    std: tuple[float, ...]
+    description: Description
     engine: Engine
 
-    def probabilities(self, images: Tensor) -> Tensor:
-        """Return the probability of each class, by softmax of the logits: (N, number of classes), on the processor.
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names, in the order of the logits."""
+        return tuple(self.description.classes)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images that it was trained on."""
+        channels, height, width = self.description.image_shape
+        return channels, height, width
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Of each channel of the training images, in units of full scale."""
+        return tuple(self.description.mean)
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Likewise."""
+        return tuple(self.description.std)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the logits of images, (N, number of classes), float32, on the processor.
 
         Args:
             images: (N, C, H, W), uint8, of the shape that it was trained on.
-        Raises: ValueError for images of another shape or type.
+        Raises: ValueError for images of another shape or type; CheckpointError for weights that give no finite number.
         """
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(
                 f"images must be uint8 of shape (N, {', '.join(map(str, self.image_shape))}), got {images.dtype} "
                 f"{tuple(images.shape)}. predict_files reads files and fits them."
             )
-        logits = predict(self.model, self._batches(images), engine=self.engine)
-        return logits.softmax(1).cpu()
+        logits = predict(self.model, self._batches(images), engine=self.engine).cpu()
+        if not logits.isfinite().all():
+            raise CheckpointError("The network gives logits that are not finite, so no class can be named.")
+        return logits
 
-    def predict_files(self, paths: Sequence[Path]) -> list[Prediction]:
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Return the probability of each class, by softmax of `logits`: (N, number of classes), on the processor."""
+        return self.logits(images).softmax(1)
+
+    def predict_files(self, paths: Sequence[Path | str]) -> list[Prediction]:
         """Predict the classes of image files, in their order.
 
         An image of another size is cut to the network's proportions about its middle and resized; one in colour for a
@@ -75,7 +98,7 @@ class TrainedModel:
             paths: PNG, JPEG, WebP or BMP; a folder stands for the images in it.
         Raises: DataError that names all files which cannot be read.
         """
-        files = [file for path in paths for file in (images_in(path) if path.is_dir() else [path])]
+        files = [file for path in map(Path, paths) for file in (images_in(path) if path.is_dir() else [path])]
         fitted, problems = [], []
         for file in files:
             try:
@@ -95,31 +118,36 @@ class TrainedModel:
             yield normalise(batch.to(self.engine.device), mean=self.mean, std=self.std)
 
 
-def load_trained(directory: Path | str, *, device: Literal["auto", "cpu", "cuda"] = "auto") -> TrainedModel:
-    """Load the network of a run: the weights of its newest sound checkpoint, or their average where there is one.
+def load_trained(path: Path | str, *, device: Literal["auto", "cpu", "cuda"] = "auto") -> TrainedModel:
+    """Load a trained network. No data set is needed.
 
-    No data set is needed.
+    Of a run, it has the weights of the newest sound checkpoint, or their average where there is one.
 
     Args:
-        directory: of the run.
+        path: of a run, of a folder that `lrlab export --format safetensors` made, or of the model.safetensors in it.
         device: auto, cpu or cuda.
-    Raises: RunError without a checkpoint, DamagedError without a sound one, EngineError for a device that is not there.
+    Raises: RunError if it is none of these, or a run without a checkpoint; DamagedError without a sound one;
+        CheckpointError for a file that is not as it was exported; EngineError for a device that is not there.
     """
-    run = read_run(Path(directory))
-    checkpoint = last_network(run.directory)
-    config, data = parse_config(dict(run.config)), run.info["data"]
+    path = Path(path)
+    exported = path / MODEL if (path / MODEL).is_file() else path
+    if (path / INFO).exists():
+        description, network = _of_run(read_run(path))
+    elif exported.is_file():
+        description, weights = read_network(exported)
+        network = build_network(description, weights)
+    else:
+        raise RunError(f"{path}: neither a run nor an exported network. Name a run, or a {MODEL} of lrlab export.")
     engine = choose_engine(device=device)
-    channels, height, width = data["image_shape"]
-    model = build_model(config.model, num_classes=len(data["classes"]), in_channels=channels, seed=config.seed)
-    load_model(model, checkpoint.files[MODEL])
-    return TrainedModel(
-        engine.place(model).eval(),
-        tuple(data["classes"]),
-        (channels, height, width),
-        tuple(data["mean"]),
-        tuple(data["std"]),
-        engine,
-    )
+    return TrainedModel(engine.place(network).eval(), description, engine)
+
+
+def _of_run(run: Run) -> tuple[Description, nn.Module]:
+    checkpoint = last_network(run.directory)
+    model, data = parse_config(dict(run.config)).model, run.info["data"]
+    facts = {name: data[name] for name in ("classes", "image_shape", "mean", "std")}
+    description = describe_network({"model": model.model_dump(), "step": checkpoint.step, **facts})
+    return description, build_network(description, load_weights(checkpoint.files[MODEL]))
 
 
 def _fitted(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], shape: tuple[int, int, int]) -> tuple[Tensor, str]:

@@ -19,7 +19,7 @@ from lrlab.config import merge, parse_config, to_toml
 from lrlab.experiments.run import Experiment
 from lrlab.experiments.state import MODEL, STATE
 from lrlab.runs import Checkpoint, Run, RunError, read_run, sound_checkpoints
-from lrlab.runs.storage import CHECKPOINTS, CONFIG, INFO, write_json, write_whole
+from lrlab.runs.storage import CHECKPOINTS, CONFIG, EXPORT, INFO, write_json, write_whole
 from lrlab.training.checkpoint import load_state
 
 _CLOCK = ("seconds", "evaluation_seconds")
@@ -73,7 +73,9 @@ def verify_run(directory: Path) -> Verification:
     last, first = checkpoints[:2]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "run"
-        shutil.copytree(directory, copy, ignore=shutil.ignore_patterns(last.path.name, ".lock", "*.png", "*.html"))
+        shutil.copytree(
+            directory, copy, ignore=shutil.ignore_patterns(last.path.name, ".lock", "*.png", "*.html", EXPORT)
+        )
         # saved at that very update; computed with as many threads, on which the last bits depend
         changed = {"checkpoint": {"every": last.step}, "engine": {"threads": made.info["engine"]["threads"]}}
         config = merge(dict(made.config), changed)

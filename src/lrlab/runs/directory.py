@@ -76,11 +76,11 @@ def _names(directory: Path) -> set[str]:
 
 
 def clear(directory: Path) -> None:
-    """Delete what a directory holds, but not its lock, which this process has.
+    """Delete what a directory holds, but not its lock, which this process has, nor what was exported.
 
     run.json goes last: should this be cut short as well, the directory is still known for a run.
     """
     with storage.storage_errors(directory):
         for path in sorted(directory.iterdir(), key=lambda path: path.name == storage.INFO):
-            if path.name != storage.LOCK:
+            if path.name not in (storage.LOCK, storage.EXPORT):
                 storage.delete(path)

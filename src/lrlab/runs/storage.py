@@ -8,7 +8,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,6 +31,8 @@ FIGURES = "figures"
 CONFUSION = "confusion"
 CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
+EXPORT = "export"
+"""What somebody asked for, and perhaps the only copy of that network: nothing that goes on with a run touches it."""
 STUDY = "study.toml"
 TUNING_RESULT = "tuning.json"
 TRACKED = "trackers.json"
@@ -66,8 +68,14 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"{error.filename or path}: {error.strerror or error}.{advice}") from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
+def write_whole(path: Path, content: bytes, *, check: Callable[[Path], None] = lambda written: None) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    Args:
+        path: of the file.
+        content: of it.
+        check: is given the file, under another name, before it takes its place; what it raises keeps it from that.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two processes that share a study may meet here
     with storage_errors(path):
         try:
@@ -75,8 +83,9 @@ def write_whole(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            check(aside)
             aside.replace(path)
-        except OSError:
+        except Exception:
             with contextlib.suppress(OSError):
                 aside.unlink()  # the space is better used by what may still fit
             raise

@@ -23,14 +23,25 @@ def model_bytes(model: nn.Module) -> bytes:
     return save({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()})
 
 
+def load_weights(content: bytes) -> dict[str, Tensor]:
+    """Return the weights and buffers in what `model_bytes` gave, by name.
+
+    Raises: CheckpointError if the bytes are no safetensors file.
+    """
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise CheckpointError(f"The weights are those of another model: {error}") from error
+
+
 def load_model(model: nn.Module, content: bytes) -> None:
     """Put weights and buffers into a model, which keeps its tensors.
 
     Raises: CheckpointError if they are those of another model.
     """
     try:
-        model.load_state_dict(load(content))
-    except (RuntimeError, SafetensorError) as error:
+        model.load_state_dict(load_weights(content))
+    except RuntimeError as error:
         raise CheckpointError(f"The weights are those of another model: {error}") from error
 
 
