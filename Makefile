@@ -17,7 +17,7 @@ BROWSER := $(shell command -v chromium || command -v chromium-browser || command
 # curvlinops, which the tests hold curvature against, without what it lists beside it: torchvision may not fit this torch
 REFERENCE := curvlinops-for-pytorch backpack-for-pytorch einconv einops linear_operator opt_einsum unfoldNd
 
-.PHONY: demo test check format bench long clean browser
+.PHONY: demo test check docs format bench long clean browser
 
 demo: $(READY)  ## the article's experiment in small: two decay multipliers on real 8x8 digits, a few minutes
 	$(BIN)/lrlab study studies/demo.toml
@@ -29,6 +29,10 @@ check: $(READY)  ## lint and types alone
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: $(READY)  ## the pages as a site, in docs/_build/html
+	$(BIN)/sphinx-build -q -W --keep-going -n docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 browser:  ## a Chromium for the tests of the report, where there is none and this is root; without one they are skipped
 ifeq ($(BROWSER),)

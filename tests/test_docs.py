@@ -1,0 +1,136 @@
+"""Every command and every code block of every page is run, in small; and the pages make a site without a warning."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from blocks import Block, Command, blocks, commands
+from given import ROOT, Given, given_names
+from lrlab.cli import main
+from lrlab.cli.app import app
+from lrlab.config import parse_config, read_study
+from lrlab.experiments import build
+from small import PARSED, small_command, small_study
+
+PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
+DRAWN = "docs/start.md"
+WRITES_TO = ("--run", "--out", "--csv", "--figure")
+NOT_RUN = ("text", "")
+"""Languages of blocks that show what something printed."""
+
+
+@pytest.fixture(scope="session")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
+    return Given(tmp_path_factory.mktemp("given"))
+
+
+@pytest.fixture
+def small_cifar(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LRLAB_DATA_DIR", str(given.cifar))
+    for name, archive in given.archives.items():
+        monkeypatch.setitem(build.ARCHIVES, name, archive)
+
+
+@pytest.fixture
+def blank_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave pictures white, but on one page: to draw those of every run takes minutes, and tests/report draws all."""
+    if request.node.callspec.params["page"] != DRAWN:
+        monkeypatch.setattr(Figure, "draw", lambda *_: None)
+        monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
+
+
+@pytest.mark.usefixtures("blank_pictures", "small_cifar")
+@pytest.mark.filterwarnings("default")  # a run in small has much to warn of
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(ROOT / page, name=page)])
+def test_what_a_page_shows_works(page: str, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks(ROOT / page, name=page):
+        run_block(block, names, given)
+
+
+def run_block(block: Block, names: dict[str, Any], given: Given) -> None:
+    if block.language.startswith("{") or block.language in NOT_RUN:  # a directive is Sphinx's
+        assert not re.search(r"^\$ ", block.text, re.M), f"{block.place}: a console block, by its first letters"
+        return
+    if block.language == "console":
+        for command in commands(block):
+            run_command(command, block.place, given)
+    elif block.language == "python":
+        for name in re.findall(r'"([^"\n]+)"', block.text):
+            given.provide(name)
+        names = names or names.update(given_names()) or names
+        exec(compile(block.text, block.place, "exec"), names)
+    elif block.language == "toml":
+        read_table(block)
+    else:
+        pytest.fail(f"{block.place}: nobody runs blocks of {block.language!r}. Teach run_block to, or call it text.")
+
+
+def run_command(command: Command, place: str, given: Given) -> None:
+    words = command.words
+    while re.fullmatch(r"[A-Z_]+=.*", words[0]):  # a setting for this command
+        words = words[1:]
+    if words[0] == "torchrun":  # tests/training/test_distributed.py starts ranks; what each of them does is run here
+        words = words[words.index("--") + 1 :]
+    if words[0] != "lrlab":
+        check_parsed(words, place)
+        return
+    app.parse_args(words[1:], print_error=False, exit_on_error=False)  # as it stands
+    words = [word.replace("/shared/", "shared/") for word in words[1:]]
+    for before, word in zip(["", *words], words, strict=False):
+        if before not in WRITES_TO:
+            given.provide(word.removeprefix("folder:"))
+    code = main(small_command(words))
+    assert code == command.exit_code, f"{place}: {shlex.join(command.words)} ended with exit code {code}"
+
+
+def check_parsed(words: list[str], place: str) -> None:
+    """See to it that a command which is not run is listed, and names something that is there."""
+    first = " ".join(words[:2]).split("/")[0] if words[0] == "python" else words[0]
+    assert first in PARSED, f"{place}: nobody runs {shlex.join(words)}. Run it, or say in PARSED why not."
+    if words[0] == "make":
+        assert set(words[1:]) <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)), place
+    if words[0] == "python" and words[1] != "-m":
+        assert (ROOT / words[1]).is_file(), f"{place}: there is no {words[1]}"
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for named in re.findall(r"lrlab\[([\w,]+)\]", " ".join(words)):
+        assert set(named.split(",")) <= set(extras), place
+
+
+def read_table(block: Block) -> None:
+    """Read a study, and save it, small, under its name; or read a configuration."""
+    table = tomllib.loads(block.text)
+    if "arms" in table:
+        file = Path(f"{table['name']}.toml")
+        file.write_text(block.text)
+        read_study(file)
+        file.write_text(small_study(block.text))
+        read_study(file)
+    else:
+        parse_config(table)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_a_page_lead_somewhere(page: str) -> None:
+    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.M | re.S)
+    targets = {target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if ":" not in target}
+    assert {target for target in targets if not (ROOT / page).parent.joinpath(target).exists()} == set()
+
+
+def test_the_pages_make_a_site_without_a_warning(tmp_path: Path) -> None:
+    build_it = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", "docs", tmp_path / "html"]
+    ended = subprocess.run(build_it, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ})
+    assert (ended.returncode, ended.stderr) == (0, "")
+    reference = (tmp_path / "html" / "reference" / "command-line.html").read_text()
+    assert all(f">lrlab {verb}<" in reference for verb in app if not verb.startswith("-") and verb != "data")
+    assert not re.search(r'(src|href)="(https?:)?//[^"]*\.(js|css|woff2?)', reference)  # nothing from a network
