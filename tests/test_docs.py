@@ -1,5 +1,6 @@
 """Every command and every code block of every page is run, in small; and the pages make a site without a warning."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -48,7 +49,15 @@ def blank_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
 
 
-@pytest.mark.usefixtures("blank_pictures", "small_cifar")
+@pytest.fixture
+def local_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have trackio keep its runs in the test's folder: its variable is read once a process."""
+    if importlib.util.find_spec("trackio"):
+        for module in ("trackio.sqlite_storage", "trackio.utils"):
+            monkeypatch.setattr(f"{module}.TRACKIO_DIR", tmp_path / "trackio")
+
+
+@pytest.mark.usefixtures("blank_pictures", "local_tracker", "small_cifar")
 @pytest.mark.filterwarnings("default")  # a run in small has much to warn of
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(ROOT / page, name=page)])
 def test_what_a_page_shows_works(page: str, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
-"""What the README and the pages on schedules, studies and comparing show works as it stands there."""
+"""What comes out of the code that the README and the page on schedules show; tests/test_docs.py runs all of it."""
 
 import re
-import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ from PIL import Image
 from torch import nn
 
 from lrlab.cli import main
-from lrlab.cli.app import app
-from lrlab.config import parse_config, read_study
+from lrlab.config import parse_config
 from lrlab.experiments.build_scheduler import build_scheduler
 from lrlab.models import resnet18
 from lrlab.schedulers import LayerwiseLR
@@ -21,9 +19,6 @@ from lrlab.schedulers import LayerwiseLR
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SCHEDULES = (ROOT / "docs" / "schedules.md").read_text()
-COMPARING = (ROOT / "docs" / "comparing.md").read_text()
-SCALE = (ROOT / "docs" / "scale.md").read_text()
-STUDIES = (ROOT / "docs" / "studies.md").read_text()
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -58,39 +53,6 @@ def test_what_was_trained_is_loaded_as_shown(tmp_path: Path, monkeypatch: pytest
     assert sum(prediction.probabilities.values()) == pytest.approx(1)
 
 
-def test_the_range_test_of_the_page_on_schedules_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = blocks("python", SCHEDULES)
-    torch.manual_seed(0)
-    model = nn.Linear(4, 3)
-    inputs, labels = torch.randn(64, 4), torch.randint(3, (64,))  # nothing fits them, so the loss rises at high rates
-    names = {
-        "model": model,
-        "optimizer": torch.optim.Adam(model.parameters()),
-        "criterion": nn.CrossEntropyLoss(),
-        "loader": [(inputs, labels)] * 3,
-    }
-    exec(compile(code, "schedules.md", "exec"), names)
-    suggestion, *_ = capsys.readouterr().out.split()
-    assert 1e-5 < float(suggestion) < 1.0
-
-
-COMMANDS = [
-    line.removeprefix("$ ")
-    for text in (README, SCHEDULES, STUDIES, COMPARING)
-    for block in blocks("console", text)
-    for line in block.splitlines()
-]
-# by a launcher, or after another command
-COMMANDS += [
-    found[0].strip() for block in blocks("console", SCALE) for found in re.findall(r"(lrlab \w+[^#\n]*)(#|\n)", block)
-]
-
-
-@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("lrlab")])
-def test_every_command_is_one_that_the_program_takes(command: str) -> None:
-    app.parse_args(shlex.split(command, comments=True)[1:], print_error=False, exit_on_error=False)
-
-
 def test_the_tables_of_the_page_on_schedules_are_a_configuration() -> None:
     phases, layers = (tomllib.loads(block) for block in blocks("toml", SCHEDULES))
     config = parse_config({**phases, **layers})
@@ -98,13 +60,6 @@ def test_the_tables_of_the_page_on_schedules_are_a_configuration() -> None:
     assert set(config.layer_rates) == {"stem", "layer[34]", "linear"}
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "name": name} for name in ("stem", "layer3", "linear")]
     assert isinstance(build_scheduler(config, torch.optim.Adam(groups), num_steps=1000), LayerwiseLR)
-
-
-def test_the_study_of_the_page_on_studies_is_one(tmp_path: Path) -> None:
-    (text,) = blocks("toml", STUDIES)
-    (tmp_path / "schedules.toml").write_text(text)
-    study = read_study(tmp_path / "schedules.toml")
-    assert (len(study.tuning_configs()), len(study.seeds) * len(study.arms)) == (9, 15)
 
 
 def test_the_tree_names_every_folder_of_the_package() -> None:

@@ -5,7 +5,7 @@ What is indented is shown as it stands. Nothing else is markup, so |g| and x_i m
 
 import re
 from collections.abc import Iterator
-from itertools import groupby, pairwise
+from itertools import groupby
 
 from sphinx.application import Sphinx
 

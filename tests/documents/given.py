@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
+from blocks import blocks
 from lrlab.config import parse_config, read_study
 from lrlab.data import CIFAR10, CIFAR100, CifarArchive, RecordFile
 from lrlab.experiments import Experiment
@@ -157,6 +158,12 @@ def _make_losses(path: Path) -> None:
     path.write_text("step,loss\n" + "\n".join(f"{step},{1 / step + 0.1 * (step % 3)}" for step in range(1, 101)))
 
 
+def _table_of(page: str, number: int) -> Callable[[Path], Any]:
+    """What writes one of the tables that a page shows as text."""
+    tables = [block.text for block in blocks(ROOT / page, name=page) if block.language == "text"]
+    return lambda path: path.write_text(tables[number])
+
+
 CIFAR_FOLDERS = ("DIR", "data", "shared/cifar10")
 MAKERS: dict[str, Callable[[Path], Any]] = {
     "runs/first": _make_run,
@@ -168,6 +175,8 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
     "more-photos": _make_more_photos,
     "photo.jpg": lambda path: Image.new("L", (30, 30), 200).save(path, "JPEG"),
     "losses.csv": _make_losses,
+    "log.csv": _table_of("docs/trackers.md", 0),
+    "all.csv": _table_of("docs/trackers.md", 1),
     "study.toml": lambda path: path.write_text(small_study((ROOT / "studies" / "demo.toml").read_text())),
 }
 """Name -> what makes it. Studies of the repository, and their runs, are there by themselves."""
