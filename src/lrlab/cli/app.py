@@ -251,4 +251,6 @@ app.command(data_app)
 app.command(completion, group=HERE)
 
 for order, name in enumerate((*app, *data_app)):
-    (app if name in app else data_app)[name].sort_key = order  # help lists the verbs as they stand here
+    verb = (app if name in app else data_app)[name]
+    verb.sort_key = order  # help lists the verbs as they stand here
+    verb.help_epilogue = ""  # that of the program is for who has not chosen one
