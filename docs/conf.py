@@ -3,6 +3,9 @@
 import sys
 from pathlib import Path
 
+from pygments.lexers.special import TextLexer
+from sphinx.application import Sphinx
+
 import lrlab
 
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
@@ -28,3 +31,8 @@ nitpick_ignore_regex = [("py:.*", r"(?!lrlab\.).*"), ("py:class", r"lrlab\..*")]
 html_theme = "furo"
 html_title = f"lrlab {version}"
 html_copy_source = False
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx calls this."""
+    app.add_lexer("csv", TextLexer)  # GitHub has a table for it, Pygments nothing

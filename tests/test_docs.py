@@ -1,12 +1,17 @@
 """Every command and every code block of every page is run, in small; and the pages make a site without a warning."""
 
+import contextlib
 import importlib.util
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import threading
+import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +21,17 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from blocks import Block, Command, blocks, commands
 from given import ROOT, Given, given_names
-from lrlab.cli import main
-from lrlab.cli.app import app
+from lrlab.cli import CLOSED_PIPE, USAGE, main
+from lrlab.cli.app import SOME_FAILED, app
+from lrlab.cli.resume import DIFFERS
+from lrlab.cli.signals import INTERRUPTED
 from lrlab.config import parse_config, read_study
 from lrlab.experiments import build
 from small import PARSED, small_command, small_study
 
 PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
 DRAWN = "docs/start.md"
+EXIT_CODES = ROOT / "docs" / "reference" / "command-line.md"
 WRITES_TO = ("--run", "--out", "--csv", "--figure")
 NOT_RUN = ("text", "")
 """Languages of blocks that show what something printed."""
@@ -35,7 +43,13 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
 
 
 @pytest.fixture
-def small_cifar(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+def surroundings(given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data that is small, and trackers that keep what they get in the test's folder."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    if importlib.util.find_spec("trackio"):
+        for module in ("trackio.sqlite_storage", "trackio.utils"):
+            monkeypatch.setattr(f"{module}.TRACKIO_DIR", tmp_path / "trackio")
     monkeypatch.setenv("LRLAB_DATA_DIR", str(given.cifar))
     for name, archive in given.archives.items():
         monkeypatch.setitem(build.ARCHIVES, name, archive)
@@ -49,22 +63,18 @@ def blank_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
 
 
-@pytest.fixture
-def local_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have trackio keep its runs in the test's folder: its variable is read once a process."""
-    if importlib.util.find_spec("trackio"):
-        for module in ("trackio.sqlite_storage", "trackio.utils"):
-            monkeypatch.setattr(f"{module}.TRACKIO_DIR", tmp_path / "trackio")
-
-
-@pytest.mark.usefixtures("blank_pictures", "local_tracker", "small_cifar")
+@pytest.mark.usefixtures("blank_pictures", "surroundings")
 @pytest.mark.filterwarnings("default")  # a run in small has much to warn of
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(ROOT / page, name=page)])
 def test_what_a_page_shows_works(page: str, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
+    files = re.findall(r"[\w-]+\.csv", (ROOT / page).read_text())
     for block in blocks(ROOT / page, name=page):
-        run_block(block, names, given)
+        if block.language == "csv":  # it is the next file that the page speaks of
+            Path(next(name for name in files if not Path(name).exists())).write_text(block.text)
+        else:
+            run_block(block, names, given)
 
 
 def run_block(block: Block, names: dict[str, Any], given: Given) -> None:
@@ -77,7 +87,8 @@ def run_block(block: Block, names: dict[str, Any], given: Given) -> None:
     elif block.language == "python":
         for name in re.findall(r'"([^"\n]+)"', block.text):
             given.provide(name)
-        names = names or names.update(given_names()) or names
+        if not names:
+            names.update(given_names())
         exec(compile(block.text, block.place, "exec"), names)
     elif block.language == "toml":
         read_table(block)
@@ -99,8 +110,25 @@ def run_command(command: Command, place: str, given: Given) -> None:
     for before, word in zip(["", *words], words, strict=False):
         if before not in WRITES_TO:
             given.provide(word.removeprefix("folder:"))
-    code = main(small_command(words))
+    with interrupted(words) if command.is_interrupted else contextlib.nullcontext():
+        code = main(small_command(words, is_interrupted=command.is_interrupted))
     assert code == command.exit_code, f"{place}: {shlex.join(command.words)} ended with exit code {code}"
+
+
+@contextlib.contextmanager
+def interrupted(words: list[str]) -> Iterator[None]:
+    """Press Ctrl-C once the run is under way."""
+    info, deadline = Path(words[words.index("--run") + 1]) / "run.json", time.monotonic() + 60
+
+    def press() -> None:
+        while not info.exists() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    yield
+    thread.join()
 
 
 def check_parsed(words: list[str], place: str) -> None:
@@ -134,6 +162,15 @@ def test_links_of_a_page_lead_somewhere(page: str) -> None:
     text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.M | re.S)
     targets = {target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if ":" not in target}
     assert {target for target in targets if not (ROOT / page).parent.joinpath(target).exists()} == set()
+
+
+def test_every_exit_code_is_in_the_reference() -> None:
+    listed = {
+        int(code) for row in re.findall(r"^\| ([\d, ]+) \|", EXIT_CODES.read_text(), re.M) for code in row.split(",")
+    }
+    source = "\n".join(path.read_text() for path in (ROOT / "src" / "lrlab").rglob("*.py"))
+    carried = {int(code) for code in re.findall(r"exit_code: ClassVar\[int\] = (\d+)", source)}
+    assert carried | {0, 1, USAGE, SOME_FAILED, DIFFERS, INTERRUPTED, CLOSED_PIPE, 143} == listed
 
 
 def test_the_pages_make_a_site_without_a_warning(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ class Command:
     words: list[str]
     exit_code: int
     """0 unless the comment says `exit code N`."""
+    is_interrupted: bool
+    """Whether the comment says that Ctrl-C ends it."""
 
 
 def blocks(page: Path, *, name: str) -> list[Block]:
@@ -51,6 +53,6 @@ def commands(block: Block) -> list[Command]:
             if word not in ("&&", ";"):
                 words.append(word)
             elif words:
-                found.append(Command(words, int(said[1]) if said else 0))
+                found.append(Command(words, int(said[1]) if said else 0, "Ctrl-C" in line))
                 words = []
     return found

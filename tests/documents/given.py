@@ -174,6 +174,7 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
     "faces": _make_faces,
     "more-photos": _make_more_photos,
     "photo.jpg": lambda path: Image.new("L", (30, 30), 200).save(path, "JPEG"),
+    "image.png": lambda path: Image.new("L", (30, 30), 200).save(path, "PNG"),
     "losses.csv": _make_losses,
     "log.csv": _table_of("docs/trackers.md", 0),
     "all.csv": _table_of("docs/trackers.md", 1),

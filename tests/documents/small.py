@@ -8,11 +8,13 @@ from typing import Any
 import tomli_w
 
 STEPS = 4
+MANY_STEPS = 100
+"""So many that a run is still under way when it is interrupted."""
 TINY = ["--width", "2", "--batch-size", "8"]
 
 SMALL: dict[str, dict[str, list[str]]] = {
     "train": {"--epochs": [], "--steps": [], "--width": [], "--batch-size": [], "": [*TINY, "--steps", str(STEPS)]},
-    "resume": {"--epochs": [], "--steps": [], "": ["--steps"]},  # STEPS more than the run has
+    "resume": {"--epochs": [], "--steps": []},
     "study": {"--workers": [], "--ray": [], "--cpus": [], "--gpus": []},  # tests/studies has workers and clusters
     "lr-find": {"--width": [], "--batch-size": [], "--steps": [], "": [*TINY, "--steps", "20", "--seeds", "2"]},
     "calibrate": {"": ["--traces", "20"]},
@@ -38,8 +40,8 @@ PARSED = {
 MOST_SEEDS, MOST_RATES = 2, 2
 
 
-def small_command(words: list[str]) -> list[str]:
-    """The words after lrlab, made small."""
+def small_command(words: list[str], *, is_interrupted: bool) -> list[str]:
+    """The words after lrlab, made small. A run that is complete and resumed gets more updates."""
     changes = SMALL.get(words[0], {})
     kept, rest = [words[0]], list(words[1:])
     while rest:
@@ -49,14 +51,13 @@ def small_command(words: list[str]) -> list[str]:
             rest.pop(0)
         else:
             kept.append(word)
-    kept += changes.get("", [])
+    kept += changes.get("", [])[: -2 if is_interrupted else None]  # all but --steps
+    if is_interrupted:
+        kept += ["--set", f"steps={MANY_STEPS}"]
     if words[0] == "resume":
-        kept.append(str(_num_made(Path(words[1])) + STEPS))
+        info = json.loads((Path(words[1]) / "run.json").read_text())
+        kept += ["--steps", str(info["result"]["steps"] + STEPS)] if info["status"] == "complete" else []
     return kept
-
-
-def _num_made(run: Path) -> int:
-    return int(json.loads((run / "run.json").read_text())["result"]["steps"])
 
 
 def small_study(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from lrlab.config import parse_config
@@ -191,6 +192,21 @@ def test_other_images_are_refused(tmp_path: Path, digits: ImageData) -> None:
         DataError, match=r"not those that the run began with \(num_train: 1438 -> 719; num_validation: 0 -> 719"
     ):
         next(build(set_aside(digits, 0.5)).run(tmp_path / "run", resumes=True))
+
+
+def test_a_run_of_a_folder_goes_on_where_the_folder_has_moved(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in ("train/dark", "train/light", "test/dark", "test/light"):
+        (tmp_path / "here" / name).mkdir(parents=True)
+        for index in range(16):
+            pixels = random.integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "here" / name / f"{index}.png")
+    settings = {**SMALL, "steps": 20, "batch_size": 8}
+    here, there = ({**settings, "data": {"name": "folder", "dir": str(tmp_path / name)}} for name in ("here", "there"))
+    stop_at(tmp_path / "run", Experiment(parse_config(here)), 15)
+    (tmp_path / "here").rename(tmp_path / "there")
+    list(Experiment(parse_config(there)).run(tmp_path / "run", resumes=True))
+    assert read_run(tmp_path / "run").status == "complete"
 
 
 def test_another_number_of_threads_is_said_to_cost_exactness(tmp_path: Path, digits: ImageData) -> None:
