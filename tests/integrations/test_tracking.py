@@ -5,6 +5,7 @@ import math
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,9 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("trackio.utils.TRACKIO_DIR", tmp_path / "trackio")
     import wandb
 
+    wandb.teardown()  # it reads its variables once a process, in which other tests may have used it
     yield
-    wandb.teardown()  # it reads its variables once a process
+    wandb.teardown()
 
 
 @pytest.fixture
@@ -79,18 +81,26 @@ def kept(kind: Kind, folder: Path) -> History:
 
 def kept_offline(folder: Path) -> History:
     """The same of Weights & Biases' offline files: their records are in LevelDB's log format."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
     found: History = {}
     for file in sorted(folder.glob("wandb-files/wandb/offline-run-*/*.wandb")):
-        for content in level_db_records(file.read_bytes()[7:]):
-            record = Record()
-            record.ParseFromString(content)
+        for record in records_of(file):
             row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
             for tag, value in row.items():
                 if tag != "step" and not tag.startswith("_"):
                     found.setdefault(tag, {}).setdefault(row["step"], []).append(float(value))
     return found
+
+
+def records_of(file: Path, *, patience: float = 60.0) -> list[Any]:
+    """All records of an offline run, once its last one is there: another process writes them."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    until = time.monotonic() + patience
+    while True:
+        records = [Record.FromString(content) for content in level_db_records(file.read_bytes()[7:])]
+        if any(record.HasField("exit") for record in records) or time.monotonic() > until:
+            return records
+        time.sleep(0.1)
 
 
 def level_db_records(content: bytes) -> Iterator[bytes]:
