@@ -228,3 +228,22 @@ def test_what_is_no_database_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_text("no database, whatever it is called: " + "x" * 1000)
     with pytest.raises(RecordedError, match=r"a.db: cannot be read as a database \(file is not a database\)"):
         read_recordings(tmp_path / "a.db")
+
+
+@pytest.mark.filterwarnings("ignore")  # of MLflow's
+def test_of_a_folder_of_mlflows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="pip install 'lrlab[trackers]'")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    client = mlflow.MlflowClient(tracking_uri=(tmp_path / "mlruns").as_uri())
+    for experiment in ("first", "second"):
+        number = client.create_experiment(experiment)
+        run = client.create_run(number, run_name="only").info.run_id
+        client.log_param(run, "lr", 0.1)
+        for step in (1, 2):
+            client.log_metric(run, "loss", step / 4, step=step)
+    with pytest.raises(RecordedError, match="name one experiment with --project. Those with runs: "):
+        read_recordings(tmp_path / "mlruns")
+    (found,) = read_recordings(tmp_path / "mlruns", project="second")
+    assert (found.name, found.settings) == ("only", {"lr": "0.1"})
+    assert [values.tolist() for values in found.series["loss"]] == [[1, 2], [0.25, 0.5]]

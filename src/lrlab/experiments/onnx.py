@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import torch
@@ -187,11 +185,10 @@ def _silence() -> Iterator[None]:
     """Keep back what the exporter says of itself: that torchvision is not there, what Python will deprecate."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
-    with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logger.setLevel(logging.ERROR)
         try:
-            with contextlib.redirect_stdout(nowhere):
-                yield
+            yield
         finally:
             logger.setLevel(level)
