@@ -203,12 +203,13 @@ def test_colour_images_of_a_folder_that_has_moved_are_checked_on_its_validation_
 def test_the_snippet_of_the_page_runs(made: Path, trained: TrainedModel, tmp_path: Path, monkeypatch: Any) -> None:
     page = (ROOT / "docs" / "trained.md").read_text()
     [code] = [block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "onnxruntime" in block]
-    shutil.copy(made / "export" / "model.onnx", tmp_path)
-    Image.fromarray(DIGITS.test.images[3, 0].numpy()).save(tmp_path / "image.png")
+    (tmp_path / "runs" / "first" / "export").mkdir(parents=True)
+    shutil.copy(made / "export" / "model.onnx", tmp_path / "runs" / "first" / "export")
+    Image.fromarray(DIGITS.test.images[3, 0].numpy()).save(tmp_path / "photo.jpg", "PNG")  # told by its content
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(compile(code, "trained.md", "exec"), names)
-    [expected] = trained.predict_files([tmp_path / "image.png"])
+    [expected] = trained.predict_files([tmp_path / "photo.jpg"])
     assert names["name"] == next(iter(expected.probabilities))
 
 

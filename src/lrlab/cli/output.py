@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-_LEAST_NAME: Final = 24
+_LEAST_NAME: Final = 16
 """Characters of a name that stay on one line, though the table may be wider than the terminal then."""
 _WIDEST: Final = 1_000
 
