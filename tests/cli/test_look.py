@@ -61,4 +61,6 @@ def test_the_doctor_names_the_line_that_installs_what_is_missing(monkeypatch: py
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr("lrlab.experiments.doctor.version", of_nothing)
-    assert diagnose()["extras"]["ray"] == "not installed: pip install 'lrlab[ray]'"
+    extras = diagnose()["extras"]
+    assert extras["ray"] == "not installed: pip install 'lrlab[ray]'"
+    assert extras["wandb"] == "not installed: pip install 'lrlab[trackers]'"

@@ -13,8 +13,16 @@ from lrlab.runs.environment import describe_environment, num_usable_cpus
 from lrlab.training import choose_engine
 from lrlab.training.compiling import has_compiler
 
-EXTRAS: Final = {"ray": "ray", "lightning": "lightning", "transformers": "transformers"}
-"""Extra -> the package that it is for."""
+EXTRAS: Final = {
+    "ray": "ray",
+    "lightning": "lightning",
+    "transformers": "transformers",
+    "onnxruntime": "onnx",
+    "trackio": "trackers",
+    "mlflow": "trackers",
+    "wandb": "trackers",
+}
+"""Package -> the extra that installs it."""
 
 
 def diagnose() -> dict[str, dict[str, str]]:
@@ -32,7 +40,7 @@ def diagnose() -> dict[str, dict[str, str]]:
         "machine": {"system": facts["platform"], "processor": facts["processor"], **_devices()},
         "a run will use": _used(),
         "more than one process": _processes(),
-        "extras": {extra: _installed(extra, package) for extra, package in EXTRAS.items()},
+        "extras": {package: _installed(package, extra) for package, extra in EXTRAS.items()},
     }
 
 
@@ -71,7 +79,7 @@ def _processes() -> dict[str, str]:
     return {"torchrun": f"one run by several ranks, through {' and '.join(backends)}"}
 
 
-def _installed(extra: str, package: str) -> str:
+def _installed(package: str, extra: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
