@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from lrlab.integrations.recorded import LOSSES, Curve, RecordedError, Recording
-from lrlab.runs.elsewhere import MadeElsewhere, folder_name
+from lrlab.integrations.recorded import LOSSES, RecordedError, Recording
+from lrlab.runs.elsewhere import Curve, MadeElsewhere, folder_name
 
 ACCURACIES: Final = (
     "test/accuracy", "test_accuracy", "test_acc", "test/acc", "result/test_accuracy", "validation/accuracy",

@@ -13,14 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lrlab.runs import read_run
+from lrlab.runs.elsewhere import Curve
 from lrlab.runs.storage import INFO
 
 LOSSES = ("train/loss", "loss", "train_loss", "training_loss", "loss/train", "Loss/train", "Value")
 """Names that a training loss goes by; Value is what TensorBoard calls it when it exports one curve."""
-
-
-Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
-"""Steps, (n,), and the values there, (n,)."""
 
 
 class RecordedError(ValueError):

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from lrlab.integrations.recorded import Curve, RecordedError, Recording
+from lrlab.integrations.recorded import RecordedError, Recording
+from lrlab.runs.elsewhere import Curve
 
 STEPS: Final = ("step", "global_step", "Step", "_step", "iteration")
 RUNS: Final = ("run_name", "run", "Name", "tags.mlflow.runName", "Run", "run_id", "ID")
