@@ -9,6 +9,7 @@ import torch
 
 from lrlab.cli import main
 from lrlab.experiments.doctor import diagnose
+from lrlab.runs import lock_run
 
 TINY = ["train", "--width", "2", "--batch-size", "16", "--schedule", "constant"]
 
@@ -36,6 +37,28 @@ def test_runs_are_listed_by_path_with_what_came_of_them(
     [only] = json.loads(capsys.readouterr().out)["runs"]
     assert (only["run"], only["model"], only["status"]) == ("runs/one", "resnet18", "complete")
     assert only["result"]["test_accuracy"] == accuracy
+
+
+def test_a_run_that_says_running_and_that_nobody_writes_is_abandoned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "killed"
+    assert main([*TINY, "--steps", "2", "--run", str(directory)]) == 0
+    info = json.loads((directory / "run.json").read_text())
+    (directory / "run.json").write_text(json.dumps(info | {"status": "running"}))
+    capsys.readouterr()
+
+    def said() -> tuple[bool, bool]:
+        assert main(["runs", str(directory), "--json"]) == 0
+        out, err = capsys.readouterr()
+        return json.loads(out)["runs"][0]["abandoned"], "lrlab resume RUN goes on" in err
+
+    with lock_run(directory):  # as its writer has it
+        assert said() == (False, False)
+    assert said() == (True, True)
+    (directory / ".lock").unlink()
+    assert said() == (True, True)
+    assert not (directory / ".lock").exists()  # to look leaves nothing behind
 
 
 def test_a_folder_without_runs_is_said_to_have_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

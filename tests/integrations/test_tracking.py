@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import struct
 import subprocess
 import sys
@@ -197,6 +198,17 @@ def test_followed_to_its_end(tmp_path: Path) -> None:
     assert looks[-1][0].status == "complete"
     assert sum(number for _, number in looks) == 150 + len(read_run(directory).evaluations())
     assert_same(kept("trackio", tmp_path), expected(read_run(directory)))
+
+
+def test_a_run_that_was_killed_is_not_followed_for_ever(tmp_path: Path) -> None:
+    directory, copy = tmp_path / "runs" / "killed", tmp_path / "copies" / "killed"
+    with RunWriter(directory, parse_config({"steps": 9})) as writer:
+        writer.write_rows({"step": np.arange(1, 4), "train/loss": np.ones(3)})
+        writer.wait()
+        shutil.copytree(directory, copy)  # as a kill leaves it
+        writer.finish("complete", {"steps": 3})
+    looks = list(send_runs(copy, "trackio", project=None, until_over=True, seconds=0.1))
+    assert [(run.status, number) for run, number in looks] == [("running", 3)]
 
 
 def test_of_a_long_run_a_tracker_gets_the_points_that_tensorboard_gets(tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ def runs(
     found, screen = list_runs(path), Output(json=json)
     header = ("run", "data", "schedule", "seed", "status", "updates", "accuracy, %", "written")
     screen.table(header, [_row(run, path) for run in found])
+    if any(run.is_abandoned for run in found):
+        screen.say(
+            "abandoned: run.json says running, and no process writes it: its own was killed, or the folder is a copy. "
+            "lrlab resume RUN goes on from its last checkpoint."
+        )
     screen.document({"runs": [_plain(run) for run in found]})
     return 0
 
@@ -45,7 +50,7 @@ def _row(run: Run, folder: Path) -> tuple[str, ...]:
         str(run.config["data"]["name"]),
         str(run.config["schedule"]["name"]),
         str(run.seed),
-        run.status,
+        "abandoned" if run.is_abandoned else run.status,
         "-" if steps is None else f"{steps:,}",
         "-" if accuracy is None else f"{100 * accuracy:.2f}",
         f"{written:%m-%d %H:%M}",
@@ -60,6 +65,7 @@ def _plain(run: Run) -> dict[str, Any]:
         "schedule": run.config["schedule"]["name"],
         "seed": run.seed,
         "status": run.status,
+        "abandoned": run.is_abandoned,
         "result": dict(run.result),
     }
 

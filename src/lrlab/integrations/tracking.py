@@ -147,7 +147,7 @@ def send_runs(
                 if directory not in senders:
                     senders[directory] = stack.enter_context(closing(Sender(directory, kind, project=project)))
                 run, number = senders[directory].send()
-                if run.status == "running":
+                if run.status == "running" and not run.is_abandoned:
                     is_over = is_over and not until_over
                 else:
                     senders[directory].close()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import ClassVar
 
 from filelock import FileLock, Timeout
 
-from lrlab.runs.storage import INFO, LOCK, storage_errors
+from lrlab.runs.storage import INFO, LOCK, StorageError, storage_errors
 
 
 class LockedError(RuntimeError):
@@ -27,6 +27,15 @@ def lock_run(directory: Path) -> Iterator[None]:
     """
     with lock_file(directory / LOCK, lambda: f"{directory}: another process is writing this run{_owner(directory)}."):
         yield
+
+
+def is_written(directory: Path) -> bool:
+    """Whether a process writes this run now; True too where that cannot be found out, in a folder that is read-only."""
+    try:
+        with lock_run(directory) if (directory / LOCK).exists() else nullcontext():
+            return False
+    except (LockedError, StorageError):
+        return True
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from lrlab.config import ConfigError, read_toml
 from lrlab.runs import storage
+from lrlab.runs.lock import is_written
 
 NUM_TRIES = 10
 """Times that rows are read again when their files change under the reader."""
@@ -42,6 +43,13 @@ class Run:
     def status(self) -> str:
         """One of running, complete, preempted, diverged, failed."""
         return str(self.info["status"])
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether it says running and no process writes it: its own was killed, or this is a copy of the directory."""
+        if self.status != "running" or is_written(self.directory):
+            return False
+        return bool(read_info(self.directory)["status"] == "running")  # it may have ended since it was read
 
     @property
     def result(self) -> Mapping[str, Any]:
