@@ -97,11 +97,11 @@ def compare(one: Path, other: Path) -> list[str]:
     """List what is not the same in two directories of runs that are complete, times left out."""
     runs = read_run(one), read_run(other)
     found = [f"status: {run.status}" for run in runs if run.status != "complete"]
-    saved = [sound_checkpoints(directory) for directory in (one, other)]
-    if [checkpoint.step for checkpoint in saved[0]] != [checkpoint.step for checkpoint in saved[1]] or found:
+    saved = [{checkpoint.step: checkpoint for checkpoint in sound_checkpoints(directory)} for directory in (one, other)]
+    if len(saved[0]) != len(saved[1]) or max(saved[0], default=0) != max(saved[1], default=0) or found:
         return [*found, "checkpoints"]
-    for first, second in zip(*saved, strict=True):
-        found += differences(runs[0], first, runs[1], second)
+    for step in saved[0].keys() & saved[1].keys():  # the older one may be where a signal came
+        found += differences(runs[0], saved[0][step], runs[1], saved[1][step])
     for what in (_steps, _events, _pictures, _result, _left_over):
         if what(one) != what(other):
             found.append(what.__name__.removeprefix("_").replace("_", " "))

@@ -46,7 +46,7 @@ flat,1,20,1.5,33,b
 
 def bring_in(path: Path, out: Path, **how: Any) -> None:
     reading = Reading(**how)
-    recordings = read_recordings(path, keys=() if reading.arm is None else (reading.arm, reading.seed))
+    recordings = read_recordings(path, keys=reading.keys)
     write_elsewhere(plan_import(recordings, reading, source=path, out=out), study=None if reading.arm is None else out)
 
 
@@ -110,6 +110,16 @@ def test_one_run_is_replayed_as_its_table_is(tmp_path: Path, capsys: pytest.Capt
         assert main(["replay", str(path), *how]) == 0
         found.append(json.loads(capsys.readouterr().out)["decisions"])
     assert found[0] == found[1] != []
+
+
+def test_one_run_whose_table_says_the_seed(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("seed,step,loss\n3,1,2.0\n3,2,1.5\n")
+    bring_in(tmp_path / "log.csv", tmp_path / "run")
+    run = read_run(tmp_path / "run")
+    assert (run.seed, run.series("train/loss")[1].tolist()) == (3, [2.0, 1.5])
+    (tmp_path / "two.csv").write_text("seed,step,loss\n3,1,2.0\n4,1,1.5\n")
+    with pytest.raises(RecordedError, match=r"2 runs \(3, 4\). Say --arm"):
+        bring_in(tmp_path / "two.csv", tmp_path / "runs")
 
 
 def test_charts_of_weights_and_biases_have_a_column_for_each_run(tmp_path: Path) -> None:

@@ -86,9 +86,8 @@ def import_runs(
     from lrlab.integrations.recorded import read_recordings
     from lrlab.runs.elsewhere import write_elsewhere
 
-    keys = () if arm is None else (arm, seed)
     reading = Reading(arm=arm, seed=seed, accuracy=accuracy, loss=loss, split=split, in_percent=percent)
-    runs = plan_import(read_recordings(path, keys=keys, project=project), reading, source=path, out=out)
+    runs = plan_import(read_recordings(path, keys=reading.keys, project=project), reading, source=path, out=out)
     write_elsewhere(runs, study=None if arm is None else out)
     screen = Output(json=json)
     for run in runs:

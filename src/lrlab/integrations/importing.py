@@ -37,6 +37,11 @@ class Reading:
     in_percent: bool = False
     """Whether accuracies are given in per cent."""
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Settings that tell runs apart, where they are columns of a table."""
+        return (self.seed,) if self.arm is None else (self.arm, self.seed)
+
 
 def plan_import(recordings: Sequence[Recording], reading: Reading, *, source: Path, out: Path) -> list[MadeElsewhere]:
     """Say which runs of ours recordings become.
