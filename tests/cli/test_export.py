@@ -91,7 +91,7 @@ def test_what_is_wrong_is_said_in_a_line(run: Path, tmp_path: Path, capsys: pyte
     (tmp_path / "file").write_text("mine")
     shutil.copytree(run, tmp_path / "bare", ignore=shutil.ignore_patterns("step-*"))
     for code, arguments, said in (
-        (2, (str(run),), "--format is missing"),
+        (2, (str(run),), "--format safetensors|onnx is missing"),
         (2, (str(run), "--format", "pickle"), 'Choose from: "safetensors", "onnx"'),
         (2, (str(run), "--format", "safetensors", "--data-dir", "x"), "--data-dir: images are for the check of"),
         (2, (str(run), "--format", "onnx", "--data-dir", "x"), "digits come with scikit-learn"),

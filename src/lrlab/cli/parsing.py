@@ -100,9 +100,9 @@ def explain(error: CycloptsError, app: App) -> str:
             text = f"Unexpected argument {token!r}."
         case ValidationError(exception_message=str(message)) if error.group:
             text = message
-        case MissingArgumentError(argument=Argument(tokens=[], name=name), keyword=None):
+        case MissingArgumentError(argument=Argument(tokens=[], name=name, parameter=parameter), keyword=None):
             hint = str(error).partition(" Did you mean")
-            text = f"{name} is missing." + hint[1] + hint[2]
+            text = f"{' '.join(filter(None, (name, parameter.metavar)))} is missing." + hint[1] + hint[2]
         case _:
             text = str(error)
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
