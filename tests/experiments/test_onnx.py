@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -25,6 +23,9 @@ from lrlab.data import DataError, load_digits_data
 from lrlab.experiments import Experiment, TrainedModel, export_run
 from lrlab.experiments.onnx import TOLERANCE, OnnxDiffersError, check_onnx, to_onnx
 from lrlab.runs import read_run
+
+onnx = pytest.importorskip("onnx", reason="pip install 'lrlab[onnx]'")
+onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'lrlab[onnx]'")
 
 ROOT = Path(__file__).parents[2]
 SPRITES = ROOT.parent / "shared" / "cifar10"

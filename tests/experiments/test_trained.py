@@ -1,6 +1,8 @@
 """The network of a run, put to use: the same predictions as in the run's own evaluation, from files alone."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +86,16 @@ def test_files_that_cannot_be_read_are_all_named(run: Path, tmp_path: Path) -> N
         load_trained(run).predict_files([tmp_path / "empty"])
     with pytest.raises(ValueError, match=r"uint8 of shape \(N, 1, 8, 8\), got torch.float32 \(2, 1, 8, 8\)"):
         load_trained(run).probabilities(torch.zeros(2, 1, 8, 8))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_the_verb_takes_a_file_whose_name_no_encoding_has(
+    run: Path, pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    picture = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    picture.write_bytes((pictures / "0000.png").read_bytes())
+    assert main(["predict", str(run), str(picture)]) == 0
+    assert "caf\N{REPLACEMENT CHARACTER}.png: " in capfd.readouterr().out
 
 
 def test_the_verb_names_the_most_probable_classes(

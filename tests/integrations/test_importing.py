@@ -131,6 +131,12 @@ def test_charts_of_weights_and_biases_have_a_column_for_each_run(tmp_path: Path)
     assert [values.tolist() for values in found["cosine-1"]["train/loss"]] == [[1, 2], [2.5, 2]]
     assert [values.tolist() for values in found["flat"]["train/loss"]] == [[2], [3]]
     assert set(found["cosine-1"]) == {"train/loss"}
+    (tmp_path / "top.csv").write_text('"Step","a-1 - top-1","b - top-1"\n1,0.5,0.25\n')
+    bring_in(tmp_path / "top.csv", tmp_path / "out", arm="run", seed="0", accuracy="top-1")
+    assert [(run.arm, run.result["test_accuracy"]) for run in find_runs(tmp_path / "out")] == [
+        ("a-1", 0.5),
+        ("b", 0.25),
+    ]
 
 
 def test_a_table_of_mlflows_has_a_row_for_each_run(tmp_path: Path) -> None:
@@ -182,7 +188,8 @@ def test_settings_in_which_the_runs_of_an_arm_differ_are_not_the_arms(tmp_path: 
 @pytest.mark.parametrize(
     ("text", "how", "message"),
     [
-        (LONG, {}, "its seed is not on record as 'seed'. Say --seed N"),
+        ("loss\n1\n", {}, "its seed is not on record as 'seed'. Say --seed N"),
+        (LONG, {}, r"2 runs \(0, 1\). Say --arm"),
         (LONG, {"seed": "0"}, "the steps of '.*' must rise. Is there more than one run"),
         (LONG, {"arm": "schedul"}, "no setting 'schedul'. It has: "),
         (LONG, {"arm": "schedule"}, "'val_acc' holds 40.5. Say --percent if it is in per cent"),
@@ -193,6 +200,10 @@ def test_settings_in_which_the_runs_of_an_arm_differ_are_not_the_arms(tmp_path: 
         ("arm,seed,loss\na/b,0,1\na b,0,2\n", {"arm": "arm"}, "arms 'a/b' and 'a b' would have one folder, a-b"),
         ("step,loss\n0.5,1\n1,2\n", {"seed": "0"}, "must be whole numbers from 0"),
         ("loss,loss\n1,2\n", {"seed": "0"}, "two columns are called 'loss'"),
+        ("loss,metrics.loss\n1,2\n", {"seed": "0"}, "two columns are called 'loss'"),
+        ("step,loss,train/loss\n1,5,9\n", {"seed": "0", "loss": "loss"}, "'loss' would become 'train/loss'"),
+        ("run,step,loss\n", {"seed": "0"}, "there is no row under the header"),
+        ("step;loss\n1;2\n", {"seed": "0"}, "no numbers were recorded here. .* parted by commas"),
     ],
 )
 def test_what_cannot_be_is_said_and_nothing_is_written(
@@ -216,6 +227,37 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     bring_in(tmp_path / "log.csv", tmp_path / "out", seed="0")
     with pytest.raises(RunError, match="is not empty. Choose another folder with --out"):
         bring_in(tmp_path / "log.csv", tmp_path / "out", seed="0")
+
+
+def test_a_study_that_is_there_keeps_its_plan(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "study.toml").write_text("mine")
+    (tmp_path / "log.csv").write_text("arm,seed,loss\na,0,1\n")
+    with pytest.raises(RunError, match="is a study already. Choose another folder with --out"):
+        bring_in(tmp_path / "log.csv", tmp_path / "runs", arm="arm")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["study.toml"]
+
+
+def test_columns_without_a_value_are_not_taken_for_what_they_are_called(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("run,test_acc,val_acc,loss,train_loss\na,0.5,,1,\nb,,0.25,,3\n")
+    bring_in(tmp_path / "log.csv", tmp_path / "out", arm="run", seed="0")
+    a, b = find_runs(tmp_path / "out")
+    assert (a.result["test_accuracy"], b.result["validation_accuracy"]) == (0.5, 0.25)
+    assert [run.series("train/loss")[1].tolist() for run in (a, b)] == [[1], [3]]
+
+
+def test_a_quantity_called_step_is_no_update(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("params.lr,metrics.lr,metrics.step,metrics.loss\n1,0.5,1.5,2\n")
+    bring_in(tmp_path / "log.csv", tmp_path / "run", seed="0")
+    run = read_run(tmp_path / "run")
+    assert [values.tolist() for values in run.series("train/loss")] == [[1], [2]]
+    assert run.series("recorded/step")[1].tolist() == [1.5]
+
+
+def test_a_table_in_another_encoding_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_bytes("step,loss,é\n1,2,3\n".encode("latin-1"))
+    with pytest.raises(RecordedError, match="cannot be read as CSV"):
+        bring_in(tmp_path / "log.csv", tmp_path / "run", seed="0")
 
 
 def test_names_do_not_leave_the_folder(tmp_path: Path) -> None:

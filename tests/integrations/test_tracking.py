@@ -3,11 +3,13 @@
 import json
 import math
 import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +73,29 @@ def kept(kind: Kind, folder: Path) -> History:
     """What a tracker has of the one run that it knows."""
     if kind == "wandb":
         return kept_offline(folder)
-    path = folder / "mlflow.db" if kind == "mlflow" else folder / "trackio" / "lrlab.db"
-    (recording,) = read_recordings(path)
     found: History = {}
-    for tag, (steps, values) in recording.series.items():
-        for step, value in zip(steps, values, strict=True):
-            found.setdefault(tag, {}).setdefault(int(step), []).append(value)
+    for tag, step, value in of_mlflow(folder) if kind == "mlflow" else of_trackio(folder):
+        found.setdefault(tag, {}).setdefault(step, []).append(value)
     return found
+
+
+def of_mlflow(folder: Path) -> Iterator[tuple[str, int, float]]:
+    """Every value of the one run, as often as MLflow has it."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    [run] = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    for tag in run.data.metrics:
+        yield from ((tag, one.step, one.value) for one in client.get_metric_history(run.info.run_id, tag))
+
+
+def of_trackio(folder: Path) -> Iterator[tuple[str, int, float]]:
+    """The same of trackio, which writes a word for what is not finite."""
+    with closing(sqlite3.connect(folder / "trackio" / "lrlab.db")) as database:
+        rows = database.execute("SELECT run_id, step, metrics FROM metrics").fetchall()
+    assert len({key for key, _, _ in rows}) == 1
+    for _, step, metrics in rows:
+        yield from ((tag, step, float(value)) for tag, value in json.loads(metrics).items())
 
 
 def kept_offline(folder: Path) -> History:
@@ -253,31 +271,113 @@ def test_numbers_that_are_not_finite_arrive(tmp_path: Path) -> None:
 
 def test_a_run_that_began_anew_in_its_directory_is_another_run_there(run: Path) -> None:
     assert main(["track", str(run), "--to", "trackio"]) == 0
-    first = json.loads((run / TRACKED).read_text())["trackio"]
-    (run / TRACKED).unlink()
+    note = run / TRACKED.format("trackio")
+    first = json.loads(note.read_text())
+    note.unlink()
     assert main(["track", str(run), "--to", "trackio"]) == 0
-    second = json.loads((run / TRACKED).read_text())["trackio"]
+    second = json.loads(note.read_text())
     assert first["key"] != second["key"]
     assert {name: first[name] for name in ("step", "evaluated")} == {"step": 20, "evaluated": 20}
 
 
 def test_another_run_of_its_name_is_not_added_to(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     test_a_run_that_began_anew_in_its_directory_is_another_run_there(run)
-    sent = json.loads((run / TRACKED).read_text())
-    sent["trackio"] |= {"key": "another", "step": 10}
-    (run / TRACKED).write_text(json.dumps(sent))
+    note = run / TRACKED.format("trackio")
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"key": "another", "step": 10}))
     assert main(["track", str(run), "--to", "trackio"]) == 2
     assert "trackio has another run 'first' in project 'lrlab' by now" in capfd.readouterr().err
 
 
 def test_a_project_is_for_good(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["track", str(run), "--to", "trackio", "--project", "one"]) == 0
-    sent = json.loads((run / TRACKED).read_text())
-    sent["trackio"]["step"] = 10
-    (run / TRACKED).write_text(json.dumps(sent))
+    note = run / TRACKED.format("trackio")
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"step": 10}))
     assert main(["track", str(run), "--to", "trackio", "--project", "two"]) == 2
     assert "it is in project 'one' of trackio already, so it cannot go to 'two'" in capfd.readouterr().err
     assert main(["track", str(run), "--to", "trackio"]) == 0
+
+
+def test_two_trackers_at_once_keep_apart_how_far_they_got(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import wandb
+
+    begin = wandb.init
+
+    def slow(**options: Any) -> Any:
+        assert main(["track", str(run), "--to", "trackio"]) == 0  # meanwhile, in another terminal
+        return begin(**options)
+
+    monkeypatch.setattr(wandb, "init", slow)
+    assert main(["track", str(run), "--to", "wandb"]) == 0
+    assert [json.loads((run / TRACKED.format(kind)).read_text())["step"] for kind in ("wandb", "trackio")] == [20, 20]
+    capsys.readouterr()
+    for kind in ("wandb", "trackio"):
+        assert main(["track", str(run), "--to", kind]) == 0
+        assert "nothing new" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["trackio", "mlflow"])
+def test_a_run_that_was_sent_and_went_further_has_its_new_result(kind: Kind, run: Path, tmp_path: Path) -> None:
+    assert main(["track", str(run), "--to", kind]) == 0
+    assert kept(kind, tmp_path)["result/steps"] == {20: [20.0]}
+    assert main(["resume", str(run), "--steps", "30"]) == 0
+    assert main(["track", str(run), "--to", kind]) == 0
+    found, result = kept(kind, tmp_path), read_run(run).result
+    assert found["result/steps"] == {20: [20.0], 30: [30.0]}
+    assert found["result/test_accuracy"][30] == [result["test_accuracy"]]
+
+
+def test_mlflow_is_told_how_a_run_ended(run: Path, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    assert main(["track", str(run), "--to", "mlflow"]) == 0
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    [there] = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    assert (there.info.status, there.data.tags["lrlab.status"]) == ("FINISHED", "complete")
+
+
+def test_where_sending_breaks_off_the_same_run_gets_the_rest(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lrlab.integrations.mlflow import MlflowRun
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MlflowRun, "finish", lambda *_: (_ for _ in ()).throw(OSError("no network")))
+        assert main(["track", str(run), "--to", "mlflow"]) == 2
+    assert main(["track", str(run), "--to", "mlflow"]) == 0
+    found = kept("mlflow", tmp_path)  # of one run
+    assert {len(values) for values in found["train/loss"].values()} == {2}
+    assert found["result/steps"] == {20: [20.0]}
+
+
+def test_a_study_is_followed_over_its_pauses_with_the_runs_that_tune_it(tmp_path: Path) -> None:
+    study = tmp_path / "runs" / "tuned"
+    first, second = study / "tuning" / "cosine" / "lr0.1" / "seed1000", study / "cosine" / "seed0"
+    for directory, seed in ((first, 1000), (second, 0)):
+        with RunWriter(directory, parse_config({"steps": 2, "seed": seed})) as writer:
+            writer.write_rows({"step": np.arange(1, 3), "train/loss": np.ones(2)})
+            writer.finish("complete", {"steps": 2})
+    (study / "study.toml").write_text("")
+    second.rename(tmp_path / "later")
+    names = []
+    for run, number in send_runs(study, "trackio", project=None, until_over=True, seconds=0.05):
+        if number:
+            names.append(run.directory)
+        if len(names) == 1 and (tmp_path / "later").exists():
+            (tmp_path / "later").rename(second)  # between two looks
+    assert names == [first, second]
+    with closing(sqlite3.connect(tmp_path / "trackio" / "tuned.db")) as database:
+        there = {name for (name,) in database.execute("SELECT DISTINCT run_name FROM metrics")}
+    assert there == {"tuning-cosine-lr0.1-seed1000", "cosine-seed0"}
+
+
+def test_update_0_of_a_run_made_elsewhere_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("step,loss,test_accuracy\n0,2.0,0.1\n10,1.0,0.5\n")
+    out = tmp_path / "runs" / "brought"
+    assert main(["import", str(tmp_path / "log.csv"), "--out", str(out), "--seed", "0"]) == 0
+    assert main(["track", str(out), "--to", "trackio"]) == 0
+    assert kept("trackio", tmp_path)["train/loss"] == {0: [2.0], 10: [1.0]}
 
 
 def test_two_processes_do_not_send_one_run(run: Path) -> None:
@@ -298,7 +398,7 @@ def test_a_tracker_that_is_not_installed_is_said_to_be_missing(run: Path, monkey
 
 def test_what_a_tracker_complains_of_is_said_in_a_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{run / 'run.json' / 'mlflow.db'}")
-    with pytest.raises(TrackerError, match="mlflow does not take it: .*What was sent stays sent"):
+    with pytest.raises(TrackerError, match="mlflow does not take it: .*The same command goes on; what it took"):
         Sender(run, "mlflow").send()
 
 

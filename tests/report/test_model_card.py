@@ -223,6 +223,16 @@ def test_a_card_that_was_edited_is_known(tmp_path: Path) -> None:
         assert not is_sealed(edited)
 
 
+def test_a_run_from_before_ranks_were_counted_and_whose_loss_is_not_finite_has_a_card(tmp_path: Path) -> None:
+    run = write(tmp_path / "run")
+    lines = (run.directory / "evaluations.jsonl").read_text()
+    (run.directory / "evaluations.jsonl").write_text(lines.replace('"loss": 0.5', '"loss": null'))
+    engine = {name: value for name, value in run.info["engine"].items() if name != "ranks"}
+    card = model_card(Run(run.directory, {**run.info, "engine": engine}, run.config), step=10)
+    assert "mean cross-entropy not finite." in card
+    assert "| batch | 8 images |" in card
+
+
 @pytest.mark.parametrize(
     ("ranks", "command"), [(1, "lrlab train --config config.toml`"), (2, "torchrun --nproc-per-node 2")]
 )

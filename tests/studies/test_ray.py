@@ -157,6 +157,19 @@ def test_what_is_wrong_is_said_before_any_run(file: Path, capfd: pytest.CaptureF
     assert not Path("runs").exists()
 
 
+def test_warnings_of_tasks_are_said_and_an_arm_that_cannot_be_built_is_refused(
+    file: Path,
+) -> None:
+    others = {f"other{number}": {"schedule": {"name": "constant"}} for number in range(8)}  # still being checked
+    arms = {"warns": {"schedule": {"name": "article"}}, "wrong": {"batch_size": 5000}, **others}
+    file.write_text(tomli_w.dumps(STUDY | {"arms": arms}))
+    command = [sys.executable, "-m", "lrlab", "study", str(file), "--ray", "local"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (ended.returncode, "lrlab: arm 'wrong': batch_size" in ended.stderr) == (2, True), ended.stderr
+    assert "warning: warns seed 0: schedule 'article' decides after 1000 updates at the earliest" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_run_that_no_node_has_room_for_is_refused(file: Path) -> None:
     command = [sys.executable, "-m", "lrlab", "study", str(file), "--ray", "local", "--cpus", "4096"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)

@@ -152,6 +152,18 @@ def test_a_changed_plan_is_refused_with_the_difference(tmp_path: Path, old: str,
         play(write(tmp_path, PLAN.replace(old, new)))
 
 
+def test_a_run_that_another_process_made_by_another_plan_meanwhile_has_failed(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    happenings = run_study(read_study(path), path, root=tmp_path / "runs")
+    ends = [next(one for _, one in happenings if isinstance(one, Ended))]  # of the first; the others are not begun
+    (tmp_path / "other").mkdir()
+    play(write(tmp_path / "other", PLAN.replace("1e-9", "1e-8")))
+    (tmp_path / "other" / "runs" / "plan" / "narrow").rename(tmp_path / "runs" / "plan" / "narrow")
+    ends += [one for _, one in happenings if isinstance(one, Ended)]
+    assert [ended.outcome for ended in ends] == ["complete", "failed", "complete", "failed"]
+    assert "was made with another configuration (schedule.multiplier: 1e-08 -> 1e-09)" in ends[1].message
+
+
 def test_more_seeds_add_to_a_study(tmp_path: Path) -> None:
     play(write(tmp_path))
     played: dict[str, Any] = outcomes(play(write(tmp_path, PLAN.replace("[0, 1]", "[0, 1, 2]"))))

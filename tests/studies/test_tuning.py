@@ -116,6 +116,16 @@ def test_the_page_of_a_tuned_study_says_how_the_rates_were_found(tuned: Tuned) -
     assert "[tune]" in page
 
 
+def test_a_plan_that_is_edited_while_rates_are_tuned_is_kept_as_it_is_run(tmp_path: Path) -> None:
+    path = write(tmp_path, PLAN.replace("rates = [1e-9, 3e-2, 1e30]", "rates = [3e-2, 1e-1]"))
+    text = path.read_text()
+    for happening in run_study(read_study(path), path, root=tmp_path / "runs"):
+        if isinstance(happening, Choice):
+            path.unlink(missing_ok=True)
+    for folder in (tmp_path / "runs" / "tuned", tmp_path / "runs" / "tuned" / "tuning" / "adam"):
+        assert (folder / "study.toml").read_text() == text
+
+
 def test_an_arm_whose_tuning_is_elsewhere_is_passed_over_and_the_others_are_run(tmp_path: Path) -> None:
     path = write(tmp_path, PLAN.replace("rates = [1e-9, 3e-2, 1e30]", "rates = [1e-3, 3e-2]"))
     member = tuning_members(read_study(path), tmp_path / "runs")[0]

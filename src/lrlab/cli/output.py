@@ -39,8 +39,9 @@ class Output:
         self._wants_document = json and not quiet
 
     def say(self, text: str) -> None:
-        """Print a line as it is: names in it are not markup."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        """Print a line as it is: names in it are not markup, and what no encoding has in a file's name is a mark."""
+        shown = text.encode(errors="surrogateescape").decode(errors="replace")
+        self.console.print(shown, markup=False, highlight=False, soft_wrap=True)
 
     def say_wrapped(self, text: str) -> None:
         """Print a paragraph, broken between words at the width of the terminal."""

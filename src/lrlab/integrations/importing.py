@@ -18,6 +18,10 @@ ACCURACIES: Final = (
     "accuracy",
 )  # fmt: skip
 """Names that the accuracy on images not trained on goes by."""
+RENAMED: Final = {"step": "recorded/step"}
+"""Quantities whose names mean something else in a run of ours."""
+RUN: Final = "run"
+"""What tells any two runs apart: their names."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Reading:
     """How recordings are to be read."""
 
     arm: str | None = None
-    """Setting that says which arm a run is of; None for one run by itself."""
+    """Setting that says which arm a run is of, or run for its name; None for one run by itself."""
     seed: str = "seed"
     """Setting that says its seed, or the seed itself."""
     accuracy: str | None = None
@@ -55,7 +59,7 @@ def plan_import(recordings: Sequence[Recording], reading: Reading, *, source: Pa
     """
     if reading.arm is None and len(recordings) > 1:
         names = ", ".join(one.name for one in recordings[:10])
-        keys = ", ".join(sorted({key for one in recordings for key in one.settings})[:20]) or "none"
+        keys = ", ".join([RUN, *sorted({key for one in recordings for key in one.settings} - {RUN})[:20]])
         raise RecordedError(
             f"{source}: {len(recordings)} runs ({names}). Say --arm and the setting that tells arms apart, of: {keys}."
         )
@@ -66,14 +70,14 @@ def plan_import(recordings: Sequence[Recording], reading: Reading, *, source: Pa
         directory = out if arm is None else out / folder_name(arm) / f"seed{seed}"
         accuracy_name = _find(one, reading.accuracy, ACCURACIES, source)
         loss_name = _find(one, reading.loss, LOSSES, source)
-        named = {("train/loss" if name == loss_name else name): curve for name, curve in one.series.items()}
+        series = _named(one, loss_name, source)
         split = reading.split or ("validation" if (accuracy_name or "").startswith(("val", "eval")) else "test")
         kept = shared[arm]
         made.append(
             MadeElsewhere(
                 directory,
                 seed,
-                {name: _checked(name, curve, one, source) for name, curve in named.items() if len(curve[0])},
+                {name: _checked(name, curve, one, source) for name, curve in series.items()},
                 _accuracy(one, accuracy_name, reading, source),
                 split,
                 {key: value for key, value in one.settings.items() if key in kept},
@@ -96,6 +100,8 @@ def _arm(one: Recording, reading: Reading, source: Path) -> str | None:
 
 
 def _setting(one: Recording, key: str, source: Path) -> str:
+    if key == RUN and one.name:
+        return one.settings.get(key, one.name)
     if key not in one.settings:
         there = ", ".join(sorted(one.settings)[:20]) or "none"
         raise RecordedError(f"{_place(one, source)}: no setting '{key}'. It has: {there}.")
@@ -106,6 +112,7 @@ def _seed(one: Recording, reading: Reading, source: Path) -> int:
     if not reading.seed.isdecimal() and reading.seed not in one.settings and reading.arm is None:
         raise RecordedError(f"{_place(one, source)}: its seed is not on record as '{reading.seed}'. Say --seed N.")
     text = reading.seed if reading.seed.isdecimal() else _setting(one, reading.seed, source)
+    text = text.removesuffix(".0")  # pandas makes such numbers of a column with gaps
     if not text.isdecimal():
         raise RecordedError(f"{_place(one, source)}: its seed must be a whole number, got '{text}'.")
     return int(text)
@@ -121,12 +128,34 @@ def _shared(recordings: Sequence[Recording], reading: Reading, source: Path) -> 
     return {arm: {key for key in known if key not in (reading.arm, reading.seed)} for arm, known in kept.items()}
 
 
-def _find(one: Recording, name: str | None, usual: Sequence[str], source: Path) -> str | None:
-    if name is not None and name not in one.series:
+def _named(one: Recording, loss: str | None, source: Path) -> dict[str, Curve]:
+    """The quantities of a recording that hold something, by the names that they have with us."""
+    named: dict[str, Curve] = {}
+    for name, curve in one.series.items():
+        ours = "train/loss" if name == loss else RENAMED.get(name, name)
+        if ours in named or (ours != name and ours in one.series):
+            raise RecordedError(
+                f"{_place(one, source)}: '{name}' would become '{ours}', and there is one. Rename one of them, or "
+                f"name the training loss by --loss."
+            )
+        if len(curve[0]):
+            named[ours] = curve
+    if not named:
         raise RecordedError(
-            f"{_place(one, source)}: no quantity '{name}'. It has: {', '.join(sorted(one.series)[:20]) or 'none'}."
+            f"{_place(one, source)}: no numbers were recorded here. Its settings, or text: "
+            f"{', '.join(sorted(one.settings)[:20]) or 'none'}. Columns of a CSV are parted by commas."
         )
-    return name or next((known for known in usual if known in one.series), None)
+    return named
+
+
+def _find(one: Recording, name: str | None, usual: Sequence[str], source: Path) -> str | None:
+    """The quantity that was asked for, or the first that goes by a usual name; either must have been measured."""
+    there = [known for known, (steps, _) in one.series.items() if len(steps)]
+    if name is not None and name not in there:
+        raise RecordedError(
+            f"{_place(one, source)}: no quantity '{name}'. It has: {', '.join(sorted(there)[:20]) or 'none'}."
+        )
+    return name or next((known for known in usual if known in there), None)
 
 
 def _accuracy(one: Recording, name: str | None, reading: Reading, source: Path) -> Curve | None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from mlflow import MlflowClient
@@ -78,9 +81,19 @@ def read_mlflow(path: Path, *, experiment: str | None) -> list[Recording]:
     Raises: RecordedError if there is no such experiment, or there are several.
     """
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # to read the folder, which they no longer write
-    place = path.resolve()
+    if path.is_dir():
+        return _read(path.resolve().as_uri(), path, experiment)
+    with TemporaryDirectory() as folder:  # MLflow brings a database up to date that it opens, and this is not ours
+        copy = Path(folder) / "mlflow.db"
+        uri = f"{path.resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as theirs, closing(sqlite3.connect(copy)) as ours:
+            theirs.backup(ours)
+        return _read(f"sqlite:///{copy}", path, experiment)
+
+
+def _read(uri: str, path: Path, experiment: str | None) -> list[Recording]:
     try:
-        client = MlflowClient(tracking_uri=place.as_uri() if place.is_dir() else f"sqlite:///{place}")
+        client = MlflowClient(tracking_uri=uri)
         runs = {
             one.name: client.search_runs([one.experiment_id], max_results=MOST_RUNS)
             for one in client.search_experiments()

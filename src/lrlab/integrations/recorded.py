@@ -77,7 +77,7 @@ def read_recordings(path: Path, *, keys: Sequence[str] = (), project: str | None
         path: a CSV or Parquet file, a file or folder of TensorBoard's events, a database of MLflow's or trackio's, or
             a folder of MLflow's.
         keys: further columns of a table that tell its runs apart, and are settings of theirs.
-        project: of trackio's, or experiment of MLflow's, where there are several.
+        project: experiment of MLflow's, where there are several.
     Raises: RecordedError if there is nothing of the kind.
     """
     if not path.exists():
@@ -87,9 +87,13 @@ def read_recordings(path: Path, *, keys: Sequence[str] = (), project: str | None
 
         return read_table(path, keys=keys)
     if _is_mlflow(path):
-        from lrlab.integrations.mlflow import read_mlflow
-
+        try:
+            from lrlab.integrations.mlflow import read_mlflow
+        except ImportError as error:
+            raise RecordedError(f"{path}: to read it takes MLflow ({error}): pip install 'lrlab[trackers]'.") from error
         return read_mlflow(path, experiment=project)
+    if project is not None:
+        raise RecordedError(f"{path}: --project is for what MLflow keeps, and this is none of it. Leave it out.")
     if path.suffix == ".db":
         from lrlab.integrations.trackio import read_trackio
 

@@ -19,7 +19,7 @@ from lrlab.runs.elsewhere import Curve
 STEPS: Final = ("step", "global_step", "Step", "_step", "iteration")
 RUNS: Final = ("run_name", "run", "Name", "tags.mlflow.runName", "Run", "run_id", "ID")
 """Columns that tell runs apart."""
-_OF_A_RUN: Final = re.compile(r"(?P<run>.+?) - (?P<quantity>[^-]+?)(?P<edge>__MIN|__MAX)?")
+_OF_A_RUN: Final = re.compile(r"(?P<run>.+?) - (?P<quantity>(?:(?! - ).)+?)(?P<edge>__MIN|__MAX)?")
 """A column of Weights & Biases' charts."""
 _SETTING: Final = ("params.", "config.", "config/")
 _QUANTITY: Final = ("metrics.",)
@@ -47,7 +47,7 @@ def read_table(path: Path, *, keys: Sequence[str] = ()) -> list[Recording]:
     if not apart:
         return [_recording("", table, step, (), path)]
     labels = table.select(apart)
-    runs = labels.group_by(apart).aggregate([]).to_pylist()  # in the order in which they come
+    runs = labels.group_by(apart, use_threads=False).aggregate([]).to_pylist()  # in the order in which they come
     found = []
     for run in runs:
         mask = pa.array(np.ones(table.num_rows, dtype=bool))
@@ -70,12 +70,16 @@ def _read(path: Path) -> pa.Table:
             # nan is a loss that is not finite, not one that is missing
             missing = csv.ConvertOptions(null_values=["", "null", "NULL", "NA", "N/A"], strings_can_be_null=True)
             table = csv.read_csv(path, convert_options=missing)
-    except (pa.ArrowInvalid, OSError) as error:
+        names = table.column_names
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         name = {"parquet": "Parquet"}.get(kind, "CSV")
         raise RecordedError(f"{path}: cannot be read as {name} ({str(error).splitlines()[0]}).") from error
-    if len(set(table.column_names)) != table.num_columns:
-        twice = next(name for name in table.column_names if table.column_names.count(name) > 1)
+    kinds = [(_bare(name, _SETTING + _QUANTITY), name.startswith(_SETTING)) for name in names]
+    twice = next((name for (name, _), kind in zip(kinds, kinds, strict=True) if kinds.count(kind) > 1), None)
+    if twice is not None:
         raise RecordedError(f"{path}: two columns are called '{twice}'.")
+    if not table.num_rows:
+        raise RecordedError(f"{path}: there is no row under the header.")
     return table
 
 

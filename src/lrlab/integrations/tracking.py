@@ -11,16 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Protocol, get_args
 
+from lrlab.config import TUNING
 from lrlab.runs import Run, list_runs, read_run
 from lrlab.runs.events import MAX_POINTS
 from lrlab.runs.lock import lock_file
-from lrlab.runs.storage import TRACKED, read_json, write_json
+from lrlab.runs.storage import INFO, STUDY, TRACKED, read_json, write_json
 
 Kind = Literal["trackio", "mlflow", "wandb"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 Row = tuple[int, Mapping[str, float]]
 """Update, and tag -> value."""
+
+
+LOOKS_IN_VAIN: Final = 6
+"""After so many looks at a folder in which no run was under way, none is waited for: half a minute."""
 
 
 class TrackerError(RuntimeError):
@@ -62,8 +67,8 @@ class Sender:
     """Sends what is new of one run to one tracker, and keeps in the run's directory how far it got.
 
     Rows are those that TensorBoard gets (`lrlab.runs.events`): at most 10,000 points of a curve, none averaged. A run
-    that goes on from a checkpoint makes its last rows again; what was sent stays as it is. A process that is killed
-    while it sends has its last rows sent once more.
+    that goes on from a checkpoint makes its last rows again; what was sent stays as it is. Where sending is broken off,
+    the rows of that time are sent once more.
     """
 
     def __init__(self, directory: Path, kind: Kind, *, project: str | None = None) -> None:
@@ -80,26 +85,28 @@ class Sender:
         lock = self._directory / f".{self._kind}.lock"
         with lock_file(lock, lambda: f"{self._directory}: another process is sending it to {self._kind}."):
             run = read_run(self._directory)
-            all_sent = read_json(self._directory / TRACKED) or {}
-            sent = all_sent.get(self._kind, {"step": 0, "evaluated": 0, "status": None})
+            sent = {"step": -1, "evaluated": -1, "ended": None} | (read_json(self._note) or {})
             rows, reached = _new_rows(run, sent["step"])
             records = [record for record in run.evaluations() if record["step"] > sent["evaluated"]]
-            has_ended = run.status not in ("running", sent["status"])
+            ended = None if run.status == "running" else {"status": run.status, "steps": run.result.get("steps")}
+            has_ended = ended not in (None, sent["ended"])
             if rows or records or has_ended:
                 tracker = self._open(run, sent.get("key"), sent.get("project"))
+                sent |= {"key": tracker.key, "project": self._card(run, sent.get("project")).project}
+                write_json(self._note, sent)  # from now on the run is there, whatever becomes of its rows
                 with _their_errors(self._kind):
                     tracker.log([*rows, *map(_evaluation_row, records)])
                     if has_ended:
                         tracker.finish(run.status, _numbers(run.result))
-                evaluated = max((record["step"] for record in records), default=sent["evaluated"])
-                now: dict[str, Any] = {
-                    "key": tracker.key,
-                    "project": self._card(run, sent.get("project")).project,
-                    "status": run.status,
-                }
-                now |= {"step": reached, "evaluated": evaluated}
-                write_json(self._directory / TRACKED, {**all_sent, self._kind: now})
+                sent["step"] = reached
+                sent["evaluated"] = max((record["step"] for record in records), default=sent["evaluated"])
+                write_json(self._note, sent | ({"ended": ended} if has_ended else {}))
         return run, len(rows) + len(records)
+
+    @property
+    def _note(self) -> Path:
+        """Where it is kept how far this went; one file for each tracker, so that two do not write the same."""
+        return self._directory / TRACKED.format(self._kind)
 
     def close(self) -> None:
         """Let the tracker bring everything to where it is kept."""
@@ -109,14 +116,17 @@ class Sender:
             self._tracker = None
 
     def _card(self, run: Run, project: str | None) -> Card:
-        name = run.directory.resolve().name if run.study is None else f"{run.arm}-seed{run.seed}"
-        return Card(project or self._project or run.study or "lrlab", name, run.arm, run.config)
+        study, arm = run.study, run.arm
+        if (tuned := _tuned(run)) is not None:
+            study, arm = tuned
+        name = run.directory.resolve().name if study is None else f"{arm}-seed{run.seed}"
+        return Card(project or self._project or study or "lrlab", name, arm, run.config)
 
     def _open(self, run: Run, key: str | None, project: str | None) -> Tracker:
         if project is not None and self._project not in (None, project):
             raise TrackerError(
                 f"{self._directory}: it is in project '{project}' of {self._kind} already, so it cannot go to "
-                f"'{self._project}'. Leave --project out, or delete {self._directory / TRACKED} to send it anew."
+                f"'{self._project}'. Leave --project out, or delete {self._note} to send it anew."
             )
         if self._tracker is None:
             with _their_errors(self._kind):
@@ -133,27 +143,36 @@ def send_runs(
         path: a run, a study, or any folder with runs.
         kind: of tracker.
         project: name there; None: the study's, or lrlab.
-        until_over: look again, at new runs too, until no run is under way; otherwise send what there is, once.
+        until_over: look again, at new runs too, until a run is over, or in a folder none has been under way for some
+            looks, since a study has pauses; otherwise send what there is, once.
         seconds: between two looks.
     Raises: TrackerError; RunError if there is no run; LockedError, StorageError.
     """
     with ExitStack() as stack:
         senders: dict[Path, Sender] = {}
-        is_over = False
-        while not is_over:
-            directories = [run.directory for run in list_runs(path)]
-            is_over = True
-            for directory in directories:
+        looks_left = 1 if not until_over or (path / INFO).exists() else LOOKS_IN_VAIN
+        num_in_vain = 0
+        while num_in_vain < looks_left:
+            if num_in_vain or senders:
+                time.sleep(seconds)
+            num_in_vain += 1
+            for directory in [run.directory for run in list_runs(path)]:
                 if directory not in senders:
                     senders[directory] = stack.enter_context(closing(Sender(directory, kind, project=project)))
                 run, number = senders[directory].send()
-                if run.status == "running" and not run.is_abandoned:
-                    is_over = is_over and not until_over
-                else:
+                if run.status != "running" or run.is_abandoned:
                     senders[directory].close()
+                elif until_over:
+                    num_in_vain = 0
                 yield run, number
-            if not is_over:
-                time.sleep(seconds)
+
+
+def _tuned(run: Run) -> tuple[str, str] | None:
+    """Return study and arm of a run by which a rate is tuned, in <study>/tuning/<arm>/lr<rate>/seed<k>."""
+    parents = run.place.parents
+    if len(parents) < 4 or parents[2].name != TUNING or not (parents[3] / STUDY).exists():
+        return None
+    return parents[3].name, f"{TUNING}-{parents[1].name}-{parents[0].name}"
 
 
 def _new_rows(run: Run, after: int) -> tuple[list[Row], int]:
@@ -229,5 +248,5 @@ def _their_errors(kind: Kind) -> Iterator[None]:
         except Exception as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise TrackerError(
-                f"{kind} does not take it: {first} What was sent stays sent; the same command goes on from there."
+                f"{kind} does not take it: {first} The same command goes on; what it took this time may be there twice."
             ) from error

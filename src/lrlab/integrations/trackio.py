@@ -70,18 +70,18 @@ def read_trackio(path: Path) -> list[Recording]:
             configs = dict(database.execute("SELECT run_id, config FROM configs").fetchall())
     except sqlite3.Error as error:
         raise RecordedError(f"{path}: cannot be read as a project of trackio's ({error}).") from error
-    points: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = {}
+    points: dict[tuple[str, str], dict[str, dict[float, float]]] = {}  # a row may have been sent twice
     for key, name, step, metrics in rows:
         series = points.setdefault((key, name), {})
         for quantity, value in json.loads(metrics).items():
             if (number := _number(value)) is not None:
-                series.setdefault(quantity, []).append((step, number))
+                series.setdefault(quantity, {})[step] = number
     if not points:
         raise RecordedError(f"{path}: no numbers were recorded here.")
     return [
         Recording(
             name,
-            {quantity: as_curve(found) for quantity, found in series.items()},
+            {quantity: as_curve([*found.items()]) for quantity, found in series.items()},
             {k: v for k, v in flat_settings(json.loads(configs.get(key, "{}"))) if not k.startswith("_")},
         )
         for (key, name), series in points.items()

@@ -90,7 +90,7 @@ def model_card(run: Run, *, step: int) -> str:
         step=step,
         epochs=step / (info["data"]["num_train"] // config["batch_size"]),
         data=info["data"],
-        engine=info["engine"],
+        engine={**info["engine"], "ranks": run.num_ranks},
         environment=info["environment"],
         packages={name: version for name, version in info["environment"]["packages"].items() if version},
         measured=_measured(run, step),

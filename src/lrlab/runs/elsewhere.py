@@ -40,7 +40,7 @@ class MadeElsewhere:
 
 
 def write_elsewhere(runs: Sequence[MadeElsewhere], *, study: Path | None) -> None:
-    """Write runs that were made elsewhere; none is written if one cannot be.
+    """Write runs that were made elsewhere; none is written if the place of one is taken.
 
     Args:
         runs: each with a directory of its own.
@@ -57,6 +57,8 @@ def write_elsewhere(runs: Sequence[MadeElsewhere], *, study: Path | None) -> Non
             raise storage.RunError(f"{names} would both be {run.directory}: runs of one arm need different seeds.")
         taken[run.directory] = run
     if study is not None:
+        if (study / storage.STUDY).exists():
+            raise storage.RunError(f"{study} is a study already. Choose another folder with --out.")
         with storage.storage_errors(study):
             study.mkdir(parents=True, exist_ok=True)
         storage.write_whole(study / storage.STUDY, tomli_w.dumps({"name": study.resolve().name}).encode())

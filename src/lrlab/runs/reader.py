@@ -67,21 +67,21 @@ class Run:
         return int(self.info.get("engine", {}).get("ranks", 1))  # runs of an older lrlab do not say
 
     @property
-    def _place(self) -> Path:
+    def place(self) -> Path:
         """Whole path, in which links stay what they are called."""
         return Path(os.path.abspath(self.directory))  # noqa: PTH100, since resolve() follows links
 
     @property
     def study(self) -> str | None:
         """Name of the study that it is a member of, None for a run by itself."""
-        folder = self._place.parent.parent
-        is_member = self._place.name == f"seed{self.seed}" and (folder / storage.STUDY).exists()
+        folder = self.place.parent.parent
+        is_member = self.place.name == f"seed{self.seed}" and (folder / storage.STUDY).exists()
         return folder.name if is_member else None
 
     @property
     def arm(self) -> str:
         """What the run is called beside others: the arm of its study, or its directory's name."""
-        return self._place.name if self.study is None else self._place.parent.name
+        return self.place.name if self.study is None else self.place.parent.name
 
     @property
     def evaluated_split(self) -> str:

@@ -35,7 +35,7 @@ EXPORT = "export"
 """What somebody asked for, and perhaps the only copy of that network: nothing that goes on with a run touches it."""
 STUDY = "study.toml"
 TUNING_RESULT = "tuning.json"
-TRACKED = "trackers.json"
+TRACKED = "sent-to-{}.json"
 """How far a run was sent to which tracker."""
 
 PROMOTION = "permissive"

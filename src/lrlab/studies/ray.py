@@ -77,6 +77,7 @@ class Cluster(Elsewhere):
         """Have what is under way saved, wait for it, and leave the cluster."""
         try:
             if self._under_way:
+                self._stop.parent.mkdir(parents=True, exist_ok=True)  # there is none before the arms are checked
                 self._stop.touch()
                 for task in self._silent & self._under_way.keys():
                     self._ray.cancel(task)

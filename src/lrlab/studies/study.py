@@ -59,15 +59,17 @@ def run_study(
             ClusterError.
     """
     folder = root / study.name
+    with storage_errors(source):
+        plan = source.read_bytes()  # once: it may be edited while the rates are tuned
     executor = _executor(workers) if ray is None else Cluster(ray, resources=resources, folder=folder)
     with closing(executor):
         rates, untuned = None, dict[str, Ended]()
         if study.tune is not None:
             tuning = tuning_members(study, root)
-            ended = yield from _complete(tuning, executor, folder=folder, source=source)
+            ended = yield from _complete(tuning, executor, folder=folder, plan=plan)
             untuned = {arm: problem for arm in study.arms if (problem := lacks(arm, ended)) is not None}
             choices = [choose(arm, ended) for arm in study.arms if arm not in untuned]
-            mark_tuning(study, folder, source)
+            mark_tuning(study, folder, plan)
             write_choices(study.tune, choices, folder)
             yield from choices
             # an arm without a choice is not run; its configuration is that of any rate
@@ -75,7 +77,7 @@ def run_study(
         members = study_members(study, root, rates)
         yield from ((member, untuned[member.arm]) for member in members if member.arm in untuned)
         tuned = [member for member in members if member.arm not in untuned]
-        yield from _complete(tuned, executor, folder=folder, source=source)
+        yield from _complete(tuned, executor, folder=folder, plan=plan)
 
 
 def _executor(workers: int | None) -> Executor:
@@ -87,7 +89,7 @@ def _executor(workers: int | None) -> Executor:
 
 
 def _complete(
-    members: Sequence[Member], executor: Executor, *, folder: Path, source: Path
+    members: Sequence[Member], executor: Executor, *, folder: Path, plan: bytes
 ) -> Generator[tuple[Member, StudyEvent], None, list[tuple[Member, Ended]]]:
     """Run those members that have not ended; return how each of all of them ended."""
     for member in members:
@@ -99,7 +101,7 @@ def _complete(
         executor.check([*reversed(first_of_arm.values())], num_to_come=len(missing))
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / STUDY, source.read_bytes())
+    write_whole(folder / STUDY, plan)
     ends = [(member, ended) for member, ended in found if ended is not None]
     yield from ends
     locked: list[Member] = []

@@ -45,10 +45,11 @@ def do(job: Job, place: Place) -> Iterator[Message]:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: said.append(Warned(str(message)))
         for message in _done(job, place):
-            yield from said
-            said.clear()
+            while said:  # no `yield from`: Ray sends a value into the generator, which no list takes
+                yield said.pop(0)
             yield message
-        yield from said
+        while said:
+            yield said.pop(0)
 
 
 def _done(job: Job, place: Place) -> Iterator[Message]:

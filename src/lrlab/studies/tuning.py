@@ -102,11 +102,11 @@ def _remark(best: Tried, tried: Sequence[Tried]) -> str:
     return ""
 
 
-def mark_tuning(study: StudyConfig, folder: Path, source: Path) -> None:
+def mark_tuning(study: StudyConfig, folder: Path, plan: bytes) -> None:
     """Put a copy of the plan beside the rates of each arm, so that a report can be made of them."""
     for arm in study.arms:
         if (folder / TUNING / arm).exists():
-            write_whole(folder / TUNING / arm / STUDY, source.read_bytes())
+            write_whole(folder / TUNING / arm / STUDY, plan)
 
 
 def write_choices(tune: TuneConfig, choices: Sequence[Choice], folder: Path) -> None:

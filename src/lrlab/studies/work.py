@@ -12,7 +12,15 @@ from lrlab.data import ImageData
 from lrlab.experiments import Evaluated, Experiment, build_data
 from lrlab.experiments.pace import Pace
 from lrlab.runs import LockedError, RunError
-from lrlab.studies.members import Ended, Member, Progress, StudyEvent, ended_before, final_accuracy
+from lrlab.studies.members import (
+    Ended,
+    Member,
+    Progress,
+    StudyEvent,
+    check_same_config,
+    ended_before,
+    final_accuracy,
+)
 from lrlab.studies.messages import Checked, Job, Message
 from lrlab.training import DivergedError
 
@@ -61,6 +69,11 @@ def run_member(member: Member, data_sets: DataSets) -> Generator[StudyEvent, Non
     What goes wrong with this run alone is how it ended; what is our mistake is raised.
     """
     evaluated: Evaluated | None = None
+    try:
+        check_same_config(member)  # once more: another process may have made it since, by another plan
+    except RunError as error:
+        yield Ended("failed", str(error))
+        return
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # said already, when the arms were checked
