@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Protocol, get_args
 
-from lrlab.config import TUNING
 from lrlab.runs import Run, list_runs, read_run
 from lrlab.runs.events import MAX_POINTS
 from lrlab.runs.lock import lock_file
-from lrlab.runs.storage import INFO, STUDY, TRACKED, read_json, write_json
+from lrlab.runs.storage import INFO, STUDY, TRACKED, TUNING, read_json, write_json
 
 Kind = Literal["trackio", "mlflow", "wandb"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)

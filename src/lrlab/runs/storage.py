@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lrlab.config.parse import ELSEWHERE as ELSEWHERE
+from lrlab.config.study import TUNING as TUNING
 
 FORMAT_VERSION = 1
 """Version of the run directory's layout, in run.json; a reader refuses another one."""
