@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from lrlab.cli import main
+from lrlab.cli.display import Display
+from lrlab.cli.options import run_name
+from lrlab.config import parse_config
 from lrlab.experiments.doctor import diagnose
 from lrlab.runs import lock_run
 
@@ -59,6 +62,25 @@ def test_a_run_that_says_running_and_that_nobody_writes_is_abandoned(
     (directory / ".lock").unlink()
     assert said() == (True, True)
     assert not (directory / ".lock").exists()  # to look leaves nothing behind
+
+
+def test_a_name_says_what_a_run_is_whatever_its_data_are_called() -> None:
+    data = {"name": "folder", "dir": f"/somewhere/{'of a long name ' * 9}"}
+    names = {run_name(parse_config({"data": data, "seed": seed})) for seed in (1, 2)}
+    assert len(names) == 2
+    assert all(name.endswith(("-resnet18-article-seed1", "-resnet18-article-seed2")) for name in names)
+
+
+def test_a_run_whose_end_could_not_be_written_is_not_concluded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "run"
+    assert main([*TINY, "--steps", "2", "--run", str(directory)]) == 0
+    info = json.loads((directory / "run.json").read_text())
+    (directory / "run.json").write_text(json.dumps({**info, "status": "running", "result": None}))
+    capsys.readouterr()
+    Display(json=True).conclude(directory)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_folder_without_runs_is_said_to_have_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,6 +148,13 @@ def test_the_linear_probe_is_a_logistic_regression_on_what_the_last_layer_is_giv
     assert expected > 0.5  # dark and light are told apart
 
 
+def test_a_test_split_may_be_larger_than_the_training_split(tmp_path: Path) -> None:
+    list(Experiment(parse_config({**TABLE, "steps": 2, "data": {"test_fraction": 0.6}})).run(tmp_path / "run"))
+    finding = measure_generalisation(read_run(tmp_path / "run"))
+    assert finding["train_images"] < finding["images"]
+    assert finding["train_images"] + finding["images"] == 1797
+
+
 def test_what_cannot_be_measured_is_refused(run: Path) -> None:
     with pytest.raises(ConfigError, match="at least, got 0"):
         measure_generalisation(read_run(run), num_images=0)

@@ -66,6 +66,12 @@ def test_what_cannot_be_replayed_is_refused(schedule: dict[str, Any], message: s
         calibrate_rule(config, std=0.3, correlation=0.0, num_traces=10)
 
 
+def test_phases_that_leave_nothing_to_hear_are_refused() -> None:
+    config = parse_config({"schedule": {"name": "slope"}, "phases": {"warmup_steps": 10, "cooldown_steps": 1500}})
+    with pytest.raises(ConfigError, match="10 updates of warm-up and 1500 of cooldown leave nothing .* of 1000 losses"):
+        replay_rule(config, np.ones(1000))
+
+
 def test_impossible_noise_is_refused() -> None:
     config = parse_config({"schedule": {"name": "slope"}})
     with pytest.raises(ConfigError, match="Noise: std must be >= 0"):

@@ -15,7 +15,7 @@ from lrlab.config import parse_config
 from lrlab.data import DataError, ImageData, load_digits_data, set_aside
 from lrlab.experiments import Evaluated, Experiment, Update, verify_run
 from lrlab.runs import RunError, read_run, sound_checkpoints
-from lrlab.training.checkpoint import load_state
+from lrlab.training.checkpoint import CheckpointError, load_state
 
 SMALL: dict[str, Any] = {
     "model": {"width": 2},
@@ -192,6 +192,38 @@ def test_other_images_are_refused(tmp_path: Path, digits: ImageData) -> None:
         DataError, match=r"not those that the run began with \(num_train: 1438 -> 719; num_validation: 0 -> 719"
     ):
         next(build(set_aside(digits, 0.5)).run(tmp_path / "run", resumes=True))
+
+
+def test_a_complete_run_that_cannot_go_on_stays_what_it_was(tmp_path: Path, digits: ImageData) -> None:
+    run = tmp_path / "run"
+    list(build(digits).run(run))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    longer = {"steps": 60}
+    with pytest.raises(DataError, match="not those that the run began with"):
+        next(build(set_aside(digits, 0.5), **longer).run(run, resumes=True))
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+    (weights,) = run.glob("checkpoints/step-000040/state.pt")
+    state = load_state(weights.read_bytes())
+    assert state["session"]["evaluated_at"] == 40
+    experiment = build(digits, **longer)
+    experiment.optimizer.param_groups[0]["params"] = []  # of another network, as far as the checkpoint is concerned
+    with pytest.raises(CheckpointError):
+        next(experiment.run(run, resumes=True))
+    info = json.loads(before[run / "run.json"])
+    after = read_run(run)
+    assert (after.status, after.result) == (info["status"], info["result"])
+
+
+def test_a_run_that_was_stopped_and_whose_checkpoints_are_gone_is_not_begun_anew(
+    tmp_path: Path, digits: ImageData
+) -> None:
+    stop_at(tmp_path / "run", build(digits), 15)
+    for path in (tmp_path / "run" / "checkpoints").glob("step-*"):
+        shutil.rmtree(path)
+    with pytest.raises(RunError, match="the run is preempted and its checkpoints are gone. Copy one back"):
+        next(build(digits).run(tmp_path / "run", resumes=True))
+    assert read_run(tmp_path / "run").last_step == 15
 
 
 def test_a_run_of_a_folder_goes_on_where_the_folder_has_moved(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What TensorBoard itself reads in an event file is what was written."""
 
+import json
 import math
+import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from lrlab.config import parse_config
-from lrlab.runs import RunWriter
+from lrlab.runs import RunWriter, sound_checkpoints
+from lrlab.runs.checkpoints import write_checkpoint
 from lrlab.runs.events import MAX_POINTS, EventWriter
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x02\x00\x00\x00\x03" + b"\x00" * 8
@@ -104,6 +107,33 @@ def test_each_stretch_of_a_long_run_has_the_first_update_that_was_measured(tmp_p
     write(tmp_path, *parts, num_steps=4 * MAX_POINTS)
     by_hand = [3, 6, 9, 15, 18, 21, 27, 30, 33]  # stretches 1-4, 5-8, 9-12, 13-16, ...; 12 is second to 9, 24 to 21
     assert [step for step, _ in curve(tmp_path, "grad_l2/stem")][:9] == by_hand
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+def test_the_curves_of_a_run_that_gets_more_updates_go_on(tmp_path: Path, says_so: bool) -> None:
+    config, num_steps = parse_config({"steps": MAX_POINTS}), MAX_POINTS
+    directory = tmp_path / "run"
+    with RunWriter(directory, config, num_steps=num_steps) as writer:
+        writer.describe(engine={"num_steps": num_steps})
+        writer.write_rows(rows(1, num_steps))
+        writer.wait()
+        writer.write_checkpoint(num_steps, {}, keep=2)
+        writer.wait()
+        writer.finish("preempted", {"steps": num_steps})
+    [checkpoint] = sound_checkpoints(directory)
+    if not says_so:  # as an older lrlab wrote it
+        position = json.loads(checkpoint.files["position.json"])
+        del position["stretch"]
+        files = {name: content for name, content in checkpoint.files.items() if name != "manifest.json"}
+        shutil.rmtree(checkpoint.path)
+        write_checkpoint(directory, num_steps, {**files, "position.json": json.dumps(position).encode()}, keep=2)
+    longer = parse_config({"steps": 3 * num_steps})
+    with RunWriter(directory, longer, resumes=True, num_steps=3 * num_steps) as writer:
+        writer.write_rows(rows(num_steps + 1, num_steps + 300))
+        writer.wait()
+    steps = [step for step, _ in curve(directory, "train/loss")]
+    assert steps[:num_steps] == list(range(1, num_steps + 1))
+    assert steps[num_steps:] == list(range(num_steps + 3, num_steps + 301, 3))  # the first of each stretch of three
 
 
 def test_rows_that_are_given_again_after_an_error_are_there_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -168,7 +169,7 @@ def refine(
     multipliers = refine_run(read_run(path), target, smoothing=smoothing)
     display = Display(json=json)
     display.say(rate_chart(multipliers, of=f"of {len(multipliers)}"))
-    display.say(f"schedule: lrlab train --config {target}")
+    display.say(f"schedule: lrlab train --config {shlex.quote(str(target))}")
     display.document({"file": str(target), "multipliers": multipliers})
     return 0
 

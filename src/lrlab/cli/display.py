@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -23,13 +24,15 @@ class Display(Output):
         """Write the report of a run that is over, however it ended, and say where to look."""
         ended = read_run(directory)
         result, split = ended.result, ended.evaluated_split
+        if not result:  # not even its end could be written, which is said by what is raised
+            return
         accuracy, mirrored = result[f"{split}_accuracy"], result.get(f"{split}_accuracy_mirror")
         found = "" if accuracy is None else f"{split} accuracy {accuracy:.2%}, "
         found += "" if mirrored is None else f"with mirror images {mirrored:.2%}, "
         self.say(f"{ended.status}: {found}{result['steps']:,} updates, {result['train_seconds']:.1f} s of training")
         self.say(f"figures and page: {write_report(directory)}")
         if ended.status in ("preempted", "failed"):
-            self.say(f"go on with: lrlab resume {directory}")
+            self.say(f"go on with: lrlab resume {shlex.quote(str(directory))}")
         self.document({"run": str(directory), "status": ended.status, "result": dict(result)})
 
     def follow(self, experiment: Experiment, directory: Path, *, resumes: bool) -> None:

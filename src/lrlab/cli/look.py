@@ -42,7 +42,7 @@ def runs(
 def _row(run: Run, folder: Path) -> tuple[str, ...]:
     from lrlab.runs.storage import INFO
 
-    name = run.directory.name if run.directory == folder else str(run.directory.relative_to(folder))
+    name = run.place.name if run.directory == folder else str(run.directory.relative_to(folder))
     written = datetime.fromtimestamp((run.directory / INFO).stat().st_mtime)
     steps, accuracy = run.result.get("steps"), _accuracy(run)
     return (

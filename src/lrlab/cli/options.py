@@ -73,11 +73,11 @@ def cluster_resources(ray: str | None, *, workers: int | None, cpus: int | None,
 def run_name(config: RunConfig) -> str:
     """Return a name that says what a run is: data, model, schedule and seed."""
     data = config.data.dir.resolve().name if config.data.name == "folder" and config.data.dir else config.data.name
-    words = [data, config.model.name, config.schedule.name, f"seed{config.seed}"]
+    words = [data[:40], config.model.name, config.schedule.name[:20], f"seed{config.seed}"]
     name = "-".join(
         "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in word) for word in words
     )
-    return name.strip("-")[:80]
+    return name.strip("-")
 
 
 def free_directory(root: Path, name: str) -> Path:

@@ -39,13 +39,12 @@ class Output:
         self._wants_document = json and not quiet
 
     def say(self, text: str) -> None:
-        """Print a line as it is: names in it are not markup, and what no encoding has in a file's name is a mark."""
-        shown = text.encode(errors="surrogateescape").decode(errors="replace")
-        self.console.print(shown, markup=False, highlight=False, soft_wrap=True)
+        """Print a line as it is: names in it are not markup."""
+        self.console.print(_printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def say_wrapped(self, text: str) -> None:
         """Print a paragraph, broken between words at the width of the terminal."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(_printable(text), markup=False, highlight=False)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, num_names: int = 1) -> None:
         """Print rows of text under a header.
@@ -64,7 +63,7 @@ class Output:
             justify: Any = "left" if is_name else "right"
             shown.add_column(Text(name), justify=justify, overflow="fold", no_wrap=not is_name, min_width=least)
         for row in rows:
-            shown.add_row(*map(Text, row))
+            shown.add_row(*(Text(_printable(cell)) for cell in row))
         narrowest = Measurement.get(self.console, self.console.options.update(width=_WIDEST), shown).minimum
         self.console.print(shown, width=max(self.console.width, narrowest), soft_wrap=True)
 
@@ -72,6 +71,11 @@ class Output:
         """Print a JSON document on stdout, where one is wanted."""
         if self._wants_document:
             sys.stdout.write(json_module.dumps(document, allow_nan=False) + "\n")
+
+
+def _printable(text: str) -> str:
+    """Put a mark where a file's name has a byte that is no character."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def class_rows(accuracies: Iterable[tuple[str, float | None]], *, num_columns: int = 5) -> list[str]:

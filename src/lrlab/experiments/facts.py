@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lrlab.data import DataError, ImageData
+from lrlab.runs import RunError, read_info
+from lrlab.runs.checkpoints import checkpoint_paths
 
 if TYPE_CHECKING:
     from lrlab.experiments.run import Experiment
@@ -36,6 +40,17 @@ def check_same_data(data: ImageData, info: Mapping[str, Any]) -> None:
         f"{name}: {made[name]} -> {found[name]}" for name in found if name in made and made[name] != found[name]
     ]:
         raise DataError(f"the images are not those that the run began with ({'; '.join(changed)}). Bring those back.")
+
+
+def check_images_of_run(data: ImageData, directory: Path) -> None:
+    """Refuse to go on with a run of other images, before anything of it is touched.
+
+    Raises: DataError.
+    """
+    with contextlib.suppress(RunError):  # there is none, or none that can be read: said by whoever takes it up
+        info = read_info(directory)
+        if "data" in info and checkpoint_paths(directory):
+            check_same_data(data, info)
 
 
 def reasons_against_exactness(experiment: Experiment, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

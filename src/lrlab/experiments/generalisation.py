@@ -88,7 +88,7 @@ class _Measured:
         data = experiment.data
         self._name, split = data.evaluated
         self._split = _some(split, num_images or len(split))
-        self._train = _some(data.train, len(self._split))
+        self._train = _some(data.train, min(len(self._split), len(data.train)))
 
     def finding(self, other: ImageData | None) -> dict[str, Any]:
         labels, split = self._split.labels, self._name

@@ -25,10 +25,15 @@ def replay_rule(config: RunConfig, losses: npt.NDArray[np.float64]) -> list[Deci
     Args:
         config: its schedule, its phases and its rate.
         losses: oldest first, (N,).
-    Raises: ConfigError if the schedule does not decide from the loss alone.
+    Raises: ConfigError if the schedule does not decide from the loss alone, or the phases leave it nothing to hear.
     """
     warmup_steps, cooldown_steps = config.phases.lengths(len(losses))
     rule = _rule(config)
+    if warmup_steps + cooldown_steps >= len(losses) > 0:
+        raise ConfigError(
+            f"phases: {warmup_steps} updates of warm-up and {cooldown_steps} of cooldown leave nothing for the rule to "
+            f"hear of {len(losses)} losses. Shorten them."
+        )
     found: list[Decision] = []
     heard = torch.from_numpy(np.ascontiguousarray(losses[warmup_steps : len(losses) - cooldown_steps]))
     for part in heard.split(1_000 * rule.check_every):  # a rule keeps no more than 10,000 decisions

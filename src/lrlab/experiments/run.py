@@ -23,6 +23,7 @@ from lrlab.experiments.build import (
 )
 from lrlab.experiments.build_scheduler import build_scheduler
 from lrlab.experiments.events import Event
+from lrlab.experiments.facts import check_images_of_run
 from lrlab.experiments.session import Session
 from lrlab.models import layer_groups
 from lrlab.probes import GradientProbe, OutputGradientProbe, Probe
@@ -143,12 +144,15 @@ class Experiment:
             writer: RunWriter | Onlooker = Onlooker()
             with self.ranks.together():
                 if self.ranks.rank == 0:
+                    if resumes:
+                        check_images_of_run(self.data, directory)
                     writer = RunWriter(directory, self.config, resumes=resumes, num_steps=self.num_steps)
                 stack.enter_context(writer)
             self.status = "running"
-            session = Session(self, writer)
+            session, has_begun = Session(self, writer), False
             try:
                 session.begin()
+                has_begun = True
                 with memory_errors(self._memory_advice()), self.ranks.watched():
                     yield from session.updates(stop)
             except BaseException as error:  # whatever it was, what was recorded so far is kept
@@ -164,7 +168,10 @@ class Experiment:
             finally:
                 for probe in self.probes:
                     probe.detach()
-                writer.finish(self.status, session.result())
+                if has_begun or not writer.before.get("result"):
+                    writer.finish(self.status, session.result())
+                else:  # it could not be gone on with, and stays what it was
+                    writer.finish(writer.before["status"], writer.before["result"])
 
     @property
     def evaluated_model(self) -> nn.Module:

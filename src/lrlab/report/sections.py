@@ -84,7 +84,7 @@ _STATUS: Final = {
     "running": "is not over: this page shows what was on disk when it was written",
     "complete": "came to its end",
     "preempted": "was stopped before its end",
-    "diverged": "ended when its loss was no longer a finite number",
+    "diverged": "ended when its loss, or a gradient, was no longer a finite number",
     "failed": "ended with an error",
 }
 _MOST_RUNS_WITH_DECISIONS: Final = 50

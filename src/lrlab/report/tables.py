@@ -176,7 +176,8 @@ def class_names(run: Run, num_classes: int) -> list[str]:
 def _explained(member: Member) -> str:
     if member.status == "complete":
         return "complete, never evaluated"
-    return f"{member.status} at update {member.run.last_step:,}"
+    at = member.run.info.get("diverged", {}).get("step", member.run.last_step)  # on a processor it has no row
+    return f"{member.status} at update {at:,}"
 
 
 def _settings(members: Sequence[Member], read: Callable[[Run], Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -48,9 +48,10 @@ def check_resumable(directory: Path, config: RunConfig) -> None:
     made = read_toml(directory / storage.CONFIG)
     if status == "complete" and (made.get("steps"), made.get("epochs")) == (config.steps, config.epochs):
         raise storage.RunError(f"{directory}: the run is complete. Give it more --epochs or --steps to go on.")
-    if status == "complete" and not checkpoint_paths(directory):  # it would begin anew, and what is there be lost
+    was_saved = status == "complete" or (status == "preempted" and any((directory / storage.METRICS).glob("*.parquet")))
+    if was_saved and not checkpoint_paths(directory):  # it would begin anew, and what is there be lost
         raise storage.RunError(
-            f"{directory}: the run is complete and its checkpoints are gone. Copy one back, or train anew in another "
+            f"{directory}: the run is {status} and its checkpoints are gone. Copy one back, or train anew in another "
             "directory."
         )
     if changed := changes_that_matter(_beside_the_weights(directory) or made, config):

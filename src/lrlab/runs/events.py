@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -28,6 +28,20 @@ EVENTS_PREFIX = "events.out.tfevents."
 Array = npt.NDArray[Any]
 
 
+class Written(NamedTuple):
+    """How far the curves are written."""
+
+    stretch: int
+    """Updates in each."""
+    last: Mapping[str, int]
+    """Quantity -> number of the stretch that it was written for last, from 0."""
+
+
+def stretch_of(num_steps: int | None) -> int:
+    """Return how many updates of a run share a point of a curve; 1 where it is not known how many there will be."""
+    return math.ceil((num_steps or 1) / MAX_POINTS)
+
+
 class EventWriter:
     """Writes a run's rows and pictures as TensorBoard events, all values of a step in one event.
 
@@ -39,12 +53,14 @@ class EventWriter:
     Args:
         directory: of the run.
         num_steps: updates that the run will have; without it, no curve is thinned.
-        last: what that of the last process was, where a run goes on.
+        written: what that of the last process was, where a run goes on, perhaps to more updates in longer stretches.
     """
 
-    def __init__(self, directory: Path, *, num_steps: int | None = None, last: Mapping[str, int] | None = None) -> None:
-        self._stretch = math.ceil((num_steps or 1) / MAX_POINTS)  # updates
-        self._last = dict(last or {})  # stretch that a quantity was written for last
+    def __init__(self, directory: Path, *, num_steps: int | None = None, written: Written | None = None) -> None:
+        self._stretch = stretch_of(num_steps)
+        before = written or Written(self._stretch, {})
+        # stretch that a quantity was written for last
+        self._last = {name: last * before.stretch // self._stretch for name, last in before.last.items()}
         now = time.time()
         began = max([int(now), *(_began(path) + 1 for path in directory.glob(f"{EVENTS_PREFIX}*"))])
         self._path = directory / f"{EVENTS_PREFIX}{began:010d}.{socket.gethostname()}.{os.getpid()}.0"
@@ -75,9 +91,9 @@ class EventWriter:
         self._write([Event(step=step, wall_time=at, summary=Summary(value=values))])
 
     @property
-    def last(self) -> dict[str, int]:
-        """For which stretch each quantity was written last: what a run that goes on must know."""
-        return dict(self._last)
+    def written(self) -> Written:
+        """How far this is: what a run that goes on must know."""
+        return Written(self._stretch, dict(self._last))
 
     def sync(self) -> None:
         """Bring what was written to the disk."""

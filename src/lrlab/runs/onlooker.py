@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Self
 
 from lrlab.runs.checkpoints import Checkpoint
@@ -16,6 +17,7 @@ class Onlooker:
     """
 
     checkpoint: Checkpoint | None = None
+    before: Mapping[str, Any] = MappingProxyType({})
     checkpoint_problem: StorageError | None = None
 
     def __enter__(self) -> Self:

@@ -24,7 +24,7 @@ from lrlab.runs.background import Background
 from lrlab.runs.checkpoints import Checkpoint, DamagedError, newest_sound, prune, write_checkpoint
 from lrlab.runs.directory import check_resumable, check_vacant, clear
 from lrlab.runs.environment import describe_environment
-from lrlab.runs.events import EVENTS_PREFIX, EventWriter
+from lrlab.runs.events import EVENTS_PREFIX, EventWriter, Written, stretch_of
 from lrlab.runs.lock import lock_run
 from lrlab.runs.reader import read_info
 from lrlab.runs.rewind import rewind
@@ -72,7 +72,7 @@ class RunWriter:
             with storage.storage_errors(directory):
                 directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(lock_run(directory))
-            last = None
+            written = None
             if resumes:  # only with the lock is nobody else at work in it
                 check_resumable(directory, config)
                 self.checkpoint = newest_sound(directory)
@@ -82,8 +82,8 @@ class RunWriter:
                 clear(directory)
                 self._begin(config)
             else:
-                last = self._take_up(config, self.checkpoint)
-            self._events = EventWriter(directory, num_steps=num_steps, last=last)
+                written = self._take_up(config, self.checkpoint)
+            self._events = EventWriter(directory, num_steps=num_steps, written=written)
             stack.callback(self._events.close)
             self._background = Background()
             stack.callback(self._background.close)
@@ -102,8 +102,8 @@ class RunWriter:
         self._write_info()
         self._make_folders()
 
-    def _take_up(self, config: RunConfig, checkpoint: Checkpoint) -> Mapping[str, int]:
-        """Go back to a checkpoint; return which curves of TensorBoard's are written how far."""
+    def _take_up(self, config: RunConfig, checkpoint: Checkpoint) -> Written:
+        """Go back to a checkpoint; return how far TensorBoard's curves are written."""
         try:
             position = json.loads(checkpoint.files[POSITION])
             sizes, last = position["sizes"], position["last"]
@@ -114,11 +114,13 @@ class RunWriter:
         # what was found out about the network that it ended with is not of the one that it comes to now
         before = self.before = {k: v for k, v in read_info(self.directory).items() if k != GENERALISATION}
         went_on = [*before.get("resumed", []), {"step": checkpoint.step, "status": before["status"]}]
+        # older checkpoints do not say how long the stretches were, but the run how many updates it was to have
+        stretch = position.get("stretch", stretch_of(before.get("engine", {}).get("num_steps")))
         self._info = {**before, **_begun(), "resumed": went_on}
         storage.write_whole(self.directory / storage.CONFIG, to_toml(config).encode())
         self._write_info()
         self._make_folders()
-        return dict(last)
+        return Written(stretch, dict(last))
 
     def _make_folders(self) -> None:
         with storage.storage_errors(self.directory):
@@ -190,7 +192,7 @@ class RunWriter:
             for folder in (self.directory, self.directory / storage.METRICS):
                 storage.sync_directory(folder)  # rows that the disk forgets would not be made again
             self._events.sync()
-            position = {"sizes": {**sizes, **self._sizes(f"{EVENTS_PREFIX}*")}, "last": self._events.last}
+            position = {"sizes": {**sizes, **self._sizes(f"{EVENTS_PREFIX}*")}, **self._events.written._asdict()}
             with storage.storage_errors(self.directory):
                 config = (self.directory / storage.CONFIG).read_bytes()
             files = {**files, storage.CONFIG: config, POSITION: json.dumps(position).encode()}
