@@ -419,3 +419,14 @@ def test_a_bug_of_ours_keeps_its_traceback() -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.returncode == 1
     assert "ZeroDivisionError" in ended.stderr
+
+
+def test_a_network_that_does_not_fit_is_said_to_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    code, out, err = said(capsys, "train", "--data", "digits", "--width", "100000", "--run", str(run))
+    assert (code, out) == (2, "")
+    assert err == (
+        "lrlab: out of memory: the images of digits and a network of width 100000 do not fit. Lower model.width, or "
+        "free memory.\n"
+    )
+    assert not run.exists()

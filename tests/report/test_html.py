@@ -190,7 +190,7 @@ def test_a_run_that_diverged_has_a_page(make_run, row) -> None:
 
     page = Page(write_report(run.directory))
 
-    assert "diverged: it ended when its loss was no longer a finite number." in page.text
+    assert "diverged: it ended when its loss, or a gradient, was no longer a finite number." in page.text
     assert "updates 2" in page.text
 
 

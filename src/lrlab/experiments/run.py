@@ -58,7 +58,7 @@ class Experiment:
             config: what to run.
             data: the data set that `config.data` names, where it is loaded already.
             ranks: that make the run together; each is given the same configuration.
-        Raises: ConfigError, DataError, EngineError.
+        Raises: ConfigError, DataError, EngineError, OutOfMemoryError.
         """
         self.config = config
         self.ranks = ranks
@@ -72,32 +72,36 @@ class Experiment:
                 keep_memory=engine_config.keep_memory,
                 flush_denormals=engine_config.flush_denormals,
             )
-        if data is None:
-            with ranks.first_here():
-                data = build_data(config.data)
-        self.data = data.to(self.engine.device)
-        self.batches = build_batches(config, self.data, ranks)
-        self.num_steps = config.steps or (config.epochs or 0) * self.batches.steps_per_epoch
-        model = build_model(
-            config.model, num_classes=len(self.data.classes), in_channels=self.data.num_channels, seed=config.seed
-        )
-        if config.model.batchnorm == "synchronised":
-            model = synchronise(model, ranks, device=self.engine.device)
-        self.model: nn.Module = self.engine.place(model)
-        self.network = Network(self.model, layer_groups(self.model), engine=self.engine, ranks=ranks)
-        self.average = build_average(config.averaging, self.model)  # before the probes, whose hooks it would copy
-        groups = self.network.groups
-        self.group_names = list(groups)
-        self.optimizer = build_optimizer(config.optimizer, groups)
-        self.scheduler: LRScheduler = build_scheduler(config, self.optimizer, num_steps=self.num_steps)
-        self.probes: list[Probe] = [
-            GradientProbe(groups, every=config.telemetry.every, sums=self.network.gradient_sums),
-            OutputGradientProbe(
-                dict(self.model.named_children()), every=config.telemetry.outputs_every, total=self.network.total
-            ),
-            *build_layer_probes(config.telemetry, self.network, self.optimizer),
-            *build_noise_probe(config, self.model, self.network.layers, self.batches.batch),
-        ]
+        with memory_errors(
+            f"the images of {config.data.name} and a network of width {config.model.width} do not fit. Lower "
+            "model.width, or free memory."
+        ):
+            if data is None:
+                with ranks.first_here():
+                    data = build_data(config.data)
+            self.data = data.to(self.engine.device)
+            self.batches = build_batches(config, self.data, ranks)
+            self.num_steps = config.steps or (config.epochs or 0) * self.batches.steps_per_epoch
+            model = build_model(
+                config.model, num_classes=len(self.data.classes), in_channels=self.data.num_channels, seed=config.seed
+            )
+            if config.model.batchnorm == "synchronised":
+                model = synchronise(model, ranks, device=self.engine.device)
+            self.model: nn.Module = self.engine.place(model)
+            self.network = Network(self.model, layer_groups(self.model), engine=self.engine, ranks=ranks)
+            self.average = build_average(config.averaging, self.model)  # before the probes, whose hooks it would copy
+            groups = self.network.groups
+            self.group_names = list(groups)
+            self.optimizer = build_optimizer(config.optimizer, groups)
+            self.scheduler: LRScheduler = build_scheduler(config, self.optimizer, num_steps=self.num_steps)
+            self.probes: list[Probe] = [
+                GradientProbe(groups, every=config.telemetry.every, sums=self.network.gradient_sums),
+                OutputGradientProbe(
+                    dict(self.model.named_children()), every=config.telemetry.outputs_every, total=self.network.total
+                ),
+                *build_layer_probes(config.telemetry, self.network, self.optimizer),
+                *build_noise_probe(config, self.model, self.network.layers, self.batches.batch),
+            ]
         self.status: Status | None = None
         """How the run stands in its directory; None until there is one."""
         self.stopped = 0

@@ -114,7 +114,7 @@ def _training_quantities(members: Sequence[Member]) -> list[Quantity]:
     split = split_name(members)
     return [
         Quantity(
-            "loss", "training", "Training loss", "mean cross-entropy of a batch", "train/loss", "from zero", "updates"
+            "loss", "training", "Training loss", "mean cross-entropy of a batch", "train/loss", "from zero", "values"
         ),
         Quantity("accuracy", "training", f"{split.capitalize()} accuracy", f"share of the {split} set", None, "share"),
     ]
