@@ -45,6 +45,13 @@ def test_a_run_cut_short_counts_as_long_as_it_went_kaplan_and_meier_by_hand() ->
     assert median_time(values, reached).value == 30
 
 
+def test_a_run_cut_short_before_any_gets_there_does_not_pull_the_interval_to_itself() -> None:
+    values, reached = np.array([50.0, 100.0, 110.0, 120.0, 130.0]), np.array([False, True, True, True, True])
+    found, without = median_time(values, reached), median_time(values[1:], reached[1:])
+    assert (found.value, found.low, found.high) == (without.value, without.low, without.high)
+    assert found.low is not None and found.low >= 100
+
+
 def test_a_diverged_run_never_gets_there_however_short_it_was() -> None:
     reached = np.array([True, True, False])
     assert median_time(np.array([10.0, 20.0, INF]), reached).value == 20

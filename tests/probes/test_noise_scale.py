@@ -3,6 +3,7 @@
 import copy
 import io
 import itertools
+import math
 from collections.abc import Callable
 
 import pytest
@@ -176,6 +177,45 @@ def test_saved_and_loaded_it_measures_what_it_would_have_measured() -> None:
     rows = probe.take_rows()
     assert list(rows) == [2, 4, 6, 8]
     assert repr(stopped.take_rows()) == repr(rows)  # in which a nan is one
+
+
+class Noisy(nn.Module):
+    """Says what it draws."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.drawn = nn.Linear(256, 10), list[float]()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.drawn.append(torch.rand(()).item())
+        logits: Tensor = self.linear(images.flatten(1))
+        return logits
+
+
+def test_parts_draw_noise_of_their_own_and_the_stream_is_as_before() -> None:
+    model = Noisy()
+    probe = NoiseScaleProbe({"linear": list(model.parameters())}, model, batch, num_parts=4, every=1)
+    before = torch.get_rng_state()
+    probe.observe()
+    assert len(set(model.drawn)) == 4
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_measurement_that_is_not_finite_is_left_out_of_the_mean() -> None:
+    model = Noisy()
+
+    def some(step: int) -> tuple[Tensor, Tensor]:
+        images, labels = batch(step)
+        return images * (torch.nan if step == 2 else 1.0), labels
+
+    def scales(every: tuple[int, ...]) -> list[float]:
+        probe = NoiseScaleProbe({"linear": list(model.parameters())}, model, some, num_parts=4, every=1)
+        for _ in range(max(every)):
+            probe.observe()
+        return [row["noise_scale/linear"] for step, row in probe.take_rows().items() if step in every]
+
+    first, third = scales((1, 3))
+    assert math.isfinite(first) and math.isfinite(third) and first != third
 
 
 def test_what_has_no_parts_is_refused() -> None:

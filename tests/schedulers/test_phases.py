@@ -7,7 +7,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
 from lrlab import schedules
-from lrlab.schedulers import ArticleLR, PhasesLR, SignalScheduler, SlopeLR, SnrLR
+from lrlab.schedulers import ArticleLR, LayerwiseLR, PhasesLR, SignalScheduler, SlopeLR, SnrLR
 
 
 def sgd(*rates: float) -> SGD:
@@ -63,6 +63,25 @@ def test_past_the_end_the_last_rate_stays() -> None:
     assert [row[0] for row in play(scheduler, [1.0] * 9)] == pytest.approx(
         [1, 1, 0.75, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25]
     )
+
+
+@pytest.mark.parametrize("is_multiplied", [False, True])
+@pytest.mark.parametrize("made", [8, 10])
+def test_a_run_that_gets_more_updates_takes_its_cooldown_back(made: int, is_multiplied: bool) -> None:
+    def build(total_steps: int) -> SignalScheduler:
+        optimizer = sgd(1.0)
+        optimizer.param_groups[0]["name"] = "all"
+        rule = ArticleLR(optimizer, check_every=1000)
+        phases = PhasesLR(rule, cooldown_steps=4, total_steps=total_steps, shape="linear")
+        return LayerwiseLR(phases, {"all": 0.5}) if is_multiplied else phases
+
+    short, longer = build(10), build(20)
+    play(short, [1.0] * made)
+    longer.optimizer.load_state_dict(short.optimizer.state_dict())
+    longer.load_state_dict(short.state_dict())
+    seen = [rate for (rate,) in play(longer, [1.0] * (20 - made))]
+    expected = [1.0] * (16 - made) + [0.75, 0.5, 0.25, 0.0]
+    assert seen == pytest.approx([(0.5 if is_multiplied else 1.0) * rate for rate in expected])
 
 
 def test_the_warmup_comes_to_the_very_rate_it_began_from() -> None:

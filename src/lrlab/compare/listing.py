@@ -89,7 +89,8 @@ def list_times(comparison: Comparison, task: str) -> Listing | None:
             time.arm,
             f"{time.num_reached} of {time.num_runs}",
             _median(time.updates, ",.0f"),
-            _median(time.seconds, ",.1f"),
+            # seconds that are not on record are no race that was lost
+            NOTHING if time.seconds.value is None and time.updates.value is not None else _median(time.seconds, ",.1f"),
         )
         for time in times
     ]

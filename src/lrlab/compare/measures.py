@@ -57,6 +57,10 @@ class Measure:
         value = run.result.get(self.name)
         return None if value is None else float(value)
 
+    def is_in(self, evaluation: Mapping[str, Any]) -> bool:
+        """Return whether an evaluation is of it: of its split, and with mirror images if they are asked for."""
+        return evaluation["split"] == self.split and (self.kind != "accuracy_mirror" or bool(evaluation.get("mirror")))
+
     def reaches(self, evaluation: Mapping[str, Any], target: float) -> bool:
         """Return whether an evaluation is at the target or better."""
         if evaluation["split"] != self.split:

@@ -91,9 +91,9 @@ def _doubts(found: Difference, num_tested: int) -> list[str]:
     flip = found.p_sign_flip_holm
     if flip is None or found.interval is None:
         return doubts
-    if found.verdict == "different" and flip > LEVEL >= sign_flip_floor(found.num_seeds):
+    if found.verdict == "different" and flip > LEVEL >= num_tested * sign_flip_floor(found.num_seeds):
         doubts.append(
-            f"The exact sign-flip test, which assumes no normal distribution, does not bear it out ({p_text(flip)})."
+            f"The sign-flip test, which assumes no normal distribution, does not bear it out ({p_text(flip)})."
         )
     if found.verdict == "no evidence" and flip <= LEVEL:
         doubts.append(

@@ -72,7 +72,9 @@ def time_to_target(run: Run, measure: Measure, target: float) -> Time:
             return Time(True, float(record["step"]), float(record.get("seconds", np.nan)))
     if run.status == "diverged":
         return Time(False, np.inf, np.inf)
-    last = evaluations[-1] if evaluations else {"step": 0, "seconds": 0.0}
+    if not any(measure.is_in(record) for record in evaluations):
+        return Time(False, 0.0, 0.0)  # nobody looked
+    last = evaluations[-1]
     return Time(False, float(last["step"]), float(last.get("seconds", np.nan)))
 
 
@@ -88,12 +90,14 @@ def median_time(times: Array, reached: npt.NDArray[np.bool_]) -> Median:
     beyond = 1.0 + 2.0 * times[np.isfinite(times)].max()
     finite = np.where(np.isfinite(times), times, beyond)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the band is not defined where all have got there
+        warnings.simplefilter("ignore", RuntimeWarning)  # of the band, where it is not defined
         survival = stats.ecdf(stats.CensoredData.right_censored(finite, ~reached)).sf
         band = survival.confidence_interval(CONFIDENCE, method="log-log")
 
     def crossing(probabilities: Array) -> float | None:
-        below = np.flatnonzero(np.nan_to_num(probabilities) <= 0.5)
+        # the band is not defined where none has got there yet, or all have: it is the estimate itself there
+        known = np.where(np.isnan(probabilities), survival.probabilities, probabilities)
+        below = np.flatnonzero(known <= 0.5)
         at = float(survival.quantiles[below[0]]) if below.size else np.inf
         return None if at >= beyond else at
 

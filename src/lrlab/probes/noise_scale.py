@@ -92,20 +92,21 @@ class NoiseScaleProbe(Probe):
         parameters = [parameter for group in self._groups for parameter in group]
         total = [torch.zeros_like(parameter) for parameter in parameters]
         squares = []
-        for part in range(num_parts):
-            rows = slice(part * size, (part + 1) * size)
-            with self._unnoticed() as model:
+        with self._unnoticed() as model:  # around all: parts with the same dropped units would share that noise
+            for part in range(num_parts):
+                rows = slice(part * size, (part + 1) * size)
                 loss = self._criterion(model(images[rows]), labels[rows])
                 gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-            squares.append(self._squares(gradients))
-            torch._foreach_add_(total, gradients)
+                squares.append(self._squares(gradients))
+                torch._foreach_add_(total, gradients)
         torch._foreach_div_(total, num_parts)
         of_mean, mean = self._squares(total), torch.stack(squares).mean(0)  # (G,) each
         square = (num_parts * of_mean - mean) / (num_parts - 1)
         variance = size * num_parts / (num_parts - 1) * (mean - of_mean)
         found = torch.stack([_with_whole(square), _with_whole(variance)])
         # the weights cancel in the quotient, so that sums will do for means
-        self._means = found if self._means is None else _DECAY * self._means + found
+        before = torch.zeros_like(found) if self._means is None else self._means
+        self._means = torch.where(found.isfinite().all(), _DECAY * before + found, before)
         scale = torch.where(self._means[0] > 0, self._means[1] / self._means[0], torch.nan)
         return torch.cat([found.flatten(), scale])
 
@@ -117,7 +118,6 @@ class NoiseScaleProbe(Probe):
     @contextmanager
     def _unnoticed(self) -> Iterator[Callable[[Tensor], Tensor]]:
         """Give a forward pass that leaves running statistics, random streams and other people's hooks alone."""
-        buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
         modules = list(self._model.modules())
         hooks = [(module, name, getattr(module, name)) for module in modules for name in _HOOKS]
         devices = {parameter.device for group in self._groups for parameter in group if parameter.is_cuda}
@@ -125,7 +125,9 @@ class NoiseScaleProbe(Probe):
             try:
                 for module, name, held in hooks:
                     setattr(module, name, type(held)())
-                yield lambda images: functional_call(self._model, buffers, (images,))
+                yield lambda images: functional_call(
+                    self._model, {name: buffer.clone() for name, buffer in self._model.named_buffers()}, (images,)
+                )
             finally:
                 for module, name, held in hooks:
                     setattr(module, name, held)

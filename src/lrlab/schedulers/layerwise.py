@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lrlab.schedulers.base import SignalScheduler
 from lrlab.schedules import Schedule
@@ -68,6 +68,8 @@ class LayerwiseLR(SignalScheduler):
     _STATE: ClassVar[tuple[str, ...]] = (*SignalScheduler._STATE, "_inner_rates", "_inner_state", "_highest", "_weak")
 
     def __init__(self, scheduler: LRScheduler, multipliers: Mapping[str, Multiplier]) -> None:
+        if isinstance(scheduler, ReduceLROnPlateau):
+            raise ValueError("LayerwiseLR: it does not tell ReduceLROnPlateau the loss. Take PlateauLR, which listens.")
         self.scheduler = scheduler
         self.multipliers = dict(multipliers)
         self._matched: list[Multiplier] = []
@@ -92,6 +94,15 @@ class LayerwiseLR(SignalScheduler):
     @_inner_state.setter
     def _inner_state(self, state: dict[str, Any]) -> None:
         self.scheduler.load_state_dict(state)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` returned, after the optimizer's."""
+        super().load_state_dict(state_dict)
+        if isinstance(self.scheduler, SignalScheduler):  # it may change its rates by that, which are not multiplied
+            self._set_rates([*self._inner_rates, *self._rates()[len(self._inner_rates) :]])
+            self._inner_state = state_dict["_inner_state"]
+            self._remember(self._rates())
+            self._set_rates(self._multiplied())
 
     def observe(self, loss: Tensor | float) -> None:
         """Take note of the loss of one batch of the coming update, and measure gradients where it is time to."""

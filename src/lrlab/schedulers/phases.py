@@ -81,6 +81,17 @@ class PhasesLR(SignalScheduler):
     def _rule_state(self, state: dict[str, Any]) -> None:
         self.rule.load_state_dict(state)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` returned, after the optimizer's.
+
+        Where this run is the longer one, a cooldown that had begun is taken back: the rate is again what the rule made
+        of it, and falls from there in time.
+        """
+        super().load_state_dict(state_dict)
+        if self._cooldown_from and not self._cools(self.last_epoch):
+            self._set_rates([*self._cooldown_from, *self._rates()[len(self._cooldown_from) :]])
+            self._cooldown_from = []
+
     def get_lr(self) -> list[float | Tensor]:
         """Rates of the groups for the coming update."""
         index, groups = self.last_epoch, self.optimizer.param_groups

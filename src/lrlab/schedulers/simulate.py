@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from lrlab.schedulers.base import Decision
 from lrlab.schedulers.rule import RuleLR
 
 FLAT_WINDOWS = 10
@@ -127,8 +128,11 @@ def _traces(mean: Tensor, noise: Noise, num_traces: int, generator: torch.Genera
 
 def _decays(rule: RuleLR, losses: Tensor) -> list[int]:
     """Updates after which a rule decayed, be it at its floor."""
-    rule.replay(losses)
-    return [decision["step"] for decision in rule.take_decisions() if decision["decision"] == "decay"]
+    decisions: list[Decision] = []
+    for part in losses.split(1_000 * rule.check_every):  # a rule keeps no more than 10,000 decisions
+        rule.replay(part)
+        decisions += rule.take_decisions()
+    return [decision["step"] for decision in decisions if decision["decision"] == "decay"]
 
 
 def _optimizer(lr: float) -> Optimizer:
