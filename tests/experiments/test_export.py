@@ -170,7 +170,7 @@ def test_a_run_that_begins_anew_leaves_what_was_exported(run: Path) -> None:
     export_run(run, "safetensors")
     exported = (run / "export" / "model.safetensors").read_bytes()
     shutil.rmtree(run / "checkpoints")
-    (run / "run.json").write_text((run / "run.json").read_text().replace('"complete"', '"preempted"'))
+    (run / "run.json").write_text((run / "run.json").read_text().replace('"complete"', '"running"'))
     for _ in Experiment(parse_config({**AVERAGED, "steps": 14}), data=GREY).run(run, resumes=True):
         pass
     assert (run / "export" / "model.safetensors").read_bytes() == exported
