@@ -2,4 +2,16 @@
 
 import os
 
+import pytest
+
 os.environ["OMP_NUM_THREADS"] = "1"  # for torch here, imported later, and for the programs that tests start
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave pictures white: to draw those of every run takes minutes, and tests/report draws all."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    monkeypatch.setattr(Figure, "draw", lambda *_: None)
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from blocks import Block, Command, blocks, commands
 from given import ROOT, Given, given_names
@@ -56,14 +54,12 @@ def surroundings(given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def blank_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave pictures white, but on one page: to draw those of every run takes minutes, and tests/report draws all."""
+def pictures_of_one_page(request: pytest.FixtureRequest) -> None:
     if request.node.callspec.params["page"] != DRAWN:
-        monkeypatch.setattr(Figure, "draw", lambda *_: None)
-        monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
+        request.getfixturevalue("blank_pictures")
 
 
-@pytest.mark.usefixtures("blank_pictures", "surroundings")
+@pytest.mark.usefixtures("pictures_of_one_page", "surroundings")
 @pytest.mark.filterwarnings("default")  # a run in small has much to warn of
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(ROOT / page, name=page)])
 def test_what_a_page_shows_works(page: str, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

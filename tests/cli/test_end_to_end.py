@@ -1,5 +1,7 @@
-"""The program as it is typed, in processes of its own, on real digits and on real CIFAR-10."""
+"""The program as it is typed, on real digits and on real CIFAR-10, where it matters in a process of its own."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -9,28 +11,50 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from lrlab.cli import main
 from lrlab.runs import find_runs, read_run
 
 TINY = ["--width", "2", "--batch-size", "8", "--set", "schedule.check_every=10", "--set", "telemetry.every=5"]
 CIFAR10 = Path(__file__).parents[3] / "shared" / "cifar10"
 
 
-def lrlab(folder: Path, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "lrlab", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**os.environ, "COLUMNS": "80"},
-    )
+@pytest.fixture(autouse=True)
+def narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+pytestmark = pytest.mark.usefixtures("blank_pictures")  # of `main`; those of processes are drawn
+
+
+class Ended(NamedTuple):
+    """What came of a command."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def lrlab(folder: Path, *arguments: str) -> Ended:
+    """Run a command here: a process of its own takes seconds to begin."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(arguments)
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+def lrlab_process(folder: Path, *arguments: str) -> Ended:
+    """Run a command in a process of its own."""
+    command = [sys.executable, "-W", "error", "-m", "lrlab", *arguments]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
 def test_train_makes_a_run_with_figures_and_a_page(tmp_path: Path) -> None:
-    ended = lrlab(tmp_path, "train", *TINY, "--steps", "30", "--set", "evaluate.every=20")
+    ended = lrlab_process(tmp_path, "train", *TINY, "--steps", "30", "--set", "evaluate.every=20")
     assert (ended.returncode, ended.stderr) == (0, "")
     folder = tmp_path / "runs" / "digits-resnet18-article-seed0"
     assert read_run(folder).status == "complete"
@@ -185,7 +209,7 @@ telemetry.every = 5
 
 def test_a_study_lays_its_arms_over_each_other_and_is_safe_to_repeat(tmp_path: Path) -> None:
     (tmp_path / "pair.toml").write_text(STUDY)
-    ended = lrlab(tmp_path, "study", "pair.toml")
+    ended = lrlab_process(tmp_path, "study", "pair.toml")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert re.search(r"\[4/4\] multiplier-0.2 seed 1: complete, test accuracy .*\n  0 +\d+%", ended.stdout)
     assert [run.status for run in find_runs(tmp_path / "runs" / "pair")] == ["complete"] * 4
@@ -200,7 +224,7 @@ def test_a_study_lays_its_arms_over_each_other_and_is_safe_to_repeat(tmp_path: P
 def test_a_study_is_tuned_and_run_by_workers(tmp_path: Path) -> None:
     tune = "[tune]\nrates = [1e-3, 1e-2]\nseeds = [1000]\n"
     (tmp_path / "pair.toml").write_text(STUDY.replace("seeds = [0, 1]", "seeds = [0]") + tune)
-    ended = lrlab(tmp_path, "study", "pair.toml", "--workers", "2", "--json")
+    ended = lrlab_process(tmp_path, "study", "pair.toml", "--workers", "2", "--json")
     assert ended.returncode == 0
     document = json.loads(ended.stdout)
     assert (document["study"], document["outcomes"]) == ("runs/pair", {"complete": 2})
@@ -231,7 +255,8 @@ def test_report_of_nothing_is_refused(tmp_path: Path) -> None:
     ended = lrlab(tmp_path, "report", "nothing")
     assert ended.returncode == 2
     assert ended.stderr == (
-        "lrlab: nothing: no run and no study here. Name a directory that lrlab train or study made.\n"
+        "lrlab: nothing: there is no such folder. Name a directory that lrlab train or study made; lrlab runs lists "
+        "them.\n"
     )
 
 
@@ -267,7 +292,7 @@ def test_a_rule_in_phases_with_rates_per_layer_leaves_its_trace(tmp_path: Path) 
 
 
 def test_a_reader_that_leaves_early_ends_the_program_quietly(tmp_path: Path) -> None:
-    command = f"{sys.executable} -m lrlab preview --schedule cosine --steps 200000 --json | head -c 10; echo"
+    command = f"{sys.executable} -m lrlab preview --schedule cosine --steps 20000 --json | head -c 10; echo"
     ended = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert ended.stdout == '{"schedule\n'
     assert "Traceback" not in ended.stderr

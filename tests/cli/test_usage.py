@@ -31,7 +31,9 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
         (["train", "--lr", "none"], "none"),
         (["train", "--lr"], "--lr"),
         (["train", "digits"], "lrlab train: Unexpected argument 'digits'."),
-        (["study"], "lrlab study: FILE.toml is missing."),
+        (["train", "a/config.toml"], "Unexpected argument 'a/config.toml'. A configuration is given by --config a/co"),
+        (["study"], "lrlab study: FILE.toml is missing: A study file: base, arms and seeds."),
+        (["completion"], "lrlab completion: SHELL is missing: bash, zsh or fish."),
         (["study", "a.toml", "--workers", "0"], "must be at least 1, got 0."),
         (["data", "chekc", "digits"], "lrlab data: Unknown command 'chekc'. Did you mean 'check'?"),
         (["verify", "a\x1b[31mb\n", "c"], "Unexpected argument 'c'"),
@@ -58,7 +60,7 @@ def test_a_wrong_command_line_gets_two_lines_and_exit_code_2(
         (["--epochs", "0"], "lrlab: epochs: must be greater than or equal to 1, got 0."),
         (["--batch-size", "0"], "lrlab: batch_size: must be greater than or equal to 1, got 0."),
         (["--data", "mnist"], "lrlab: data.name: must be 'cifar10', 'cifar100', 'digits' or 'folder', got 'mnist'."),
-        (["--config", "none.toml"], "lrlab: none.toml: cannot be read (No such file or directory)."),
+        (["--config", "none.toml"], "lrlab: none.toml: there is no such file. TOML files in .: none."),
         (["--set", "epochs"], "lrlab: --set epochs: must be KEY=VALUE"),
         (["--epochs", "5", "--set", "steps=7"], "Give epochs or steps, not both: got --epochs and --set steps."),
         (["--set", "engine.compile=maybe"], "lrlab: engine.compile: must be 'auto', True or False, got 'maybe'."),
@@ -339,8 +341,19 @@ def test_a_replay_that_moves_nothing_tells_its_last_look(
     (tmp_path / "losses.csv").write_text("loss\n" + "\n".join(str(2.0 - step / 40) for step in range(40)))
     _, out, _ = said(capsys, "replay", "losses.csv", "--schedule", "slope", "--set", "schedule.window=20")
     assert "the rate moves 0 times" in out and "the last look: num_losses = 20, slope = -0.025" in out
-    _, out, _ = said(capsys, "replay", "losses.csv", "--schedule", "article")
-    assert "there are too few losses for a single look" in out
+
+
+def test_a_replay_of_too_few_losses_says_how_many_it_takes_and_draws_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "losses.csv").write_text("loss\n" + "\n".join(str(2.0 - step / 40) for step in range(40)))
+    code, out, err = said(capsys, "replay", "losses.csv", "--schedule", "slope", "--set", "schedule.window=41")
+    assert (code, out) == (2, "")
+    assert "schedule 'slope' decides after 41 losses at the earliest, and there are 40. Lower schedule.window" in err
+    assert not list(tmp_path.glob("*.png"))
+    code, out, _ = said(capsys, "replay", "losses.csv", "--schedule", "slope", "--set", "schedule.window=40")
+    assert code == 0 and "1 looks" in out
 
 
 @pytest.mark.parametrize(

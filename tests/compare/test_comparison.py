@@ -287,7 +287,7 @@ def test_the_csv_has_a_row_for_each_pair(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"control": "costant"}, "Unknown arm 'costant'. Known: constant, cosine. Did you mean 'constant'?"),
-        ({"measure": "test_acuracy"}, "Unknown measure 'test_acuracy'. Known: test_accuracy, test_loss, "),
+        ({"measure": "test_acuracy"}, "Unknown measure 'test_acuracy'. There are: test_accuracy, test_loss"),
         ({"measure": "test_accuracy_mirror"}, "No complete run has a test_accuracy_mirror."),
         ({"targets": ["90"]}, "--target 90: an accuracy lies above 0 and up to 1, as in --target 0.9."),
         ({"targets": ["nan"]}, "--target nan: an accuracy lies above 0"),

@@ -38,7 +38,7 @@ def test_arms_and_seeds_make_the_runs_seed_by_seed(tmp_path: Path) -> None:
         ("seeds = [0, 1]", "seeds = [0, 0]", r"seeds: each must stand once, got \[0\]"),
         ("seeds = [0, 1]", "seds = [0, 1]", "(?s)seeds: must be given.*'seds'.*Did you mean 'seeds'?"),
         ("steps = 10", "seed = 10", "seed: write it into 'seeds'"),
-        ("steps = 10", "stps = 10", "arm 'a': Unknown key 'stps'"),
+        ("steps = 10", "stps = 10", "arm 'a', arm 'b': Unknown key 'stps'"),
         ("multiplier = 0.5", "multiplier = -1", "arm 'a': schedule.multiplier: must be greater than 0"),
         ("[arms]", "[arms", "not valid TOML"),
     ],
@@ -98,8 +98,36 @@ def test_a_tuning_that_cannot_be_is_refused(tmp_path: Path, old: str, new: str, 
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none.toml: cannot be read \(No such file or directory\)"):
+    with pytest.raises(ConfigError, match=r"none.toml: there is no such file. TOML files in .*: none."):
         read_study(tmp_path / "none.toml")
+    plan = write(tmp_path, PLAN)
+    with pytest.raises(ConfigError, match=f"is a folder, not a file. TOML files in .*: {plan}."):
+        read_study(tmp_path)
+
+
+def test_another_format_is_told_from_toml(tmp_path: Path) -> None:
+    plan = tmp_path / "study.yaml"
+    plan.write_text("name: plan\n")
+    with pytest.raises(ConfigError, match=r"not valid TOML .* It looks like YAML, and what is read here is TOML"):
+        read_study(plan)
+
+
+def test_all_that_is_wrong_with_the_arms_is_said_at_once(tmp_path: Path) -> None:
+    wrong = TUNED.replace("[arms]", "[arms]\nc = { batch_size = 0 }").replace(
+        "steps = 10", 'steps = 10\nmodel.width = "8"'
+    )
+    wrong = wrong.replace("rates = [1e-3, 1e-2]", "rates = [1e-3, 1e-7]").replace(
+        "a = {", "d = { schedule.min_lr = 1e-6, model.width = 4 }\na = {"
+    )
+    path = write(tmp_path, wrong)
+    with pytest.raises(ConfigError) as error:
+        read_study(path)
+    lines = str(error.value).splitlines()
+    assert lines == [
+        f"{path}: arm 'c', arm 'a', arm 'b': model.width: must be a valid integer, got '8'.",
+        f"{path}: arm 'c': batch_size: must be greater than or equal to 1, got 0.",
+        f"{path}: arm 'd' at optimizer.lr 1e-07: schedule.min_lr must be at most optimizer.lr, got 1e-06 and 1e-07.",
+    ]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".a", "-a", "a/b", "a b", "ä", "a" * 81, "a\\n"])

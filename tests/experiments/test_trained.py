@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def test_files_are_predicted_as_the_run_was_evaluated(run: Path, pictures: Path)
     assert np.mean(right) > 0.3
 
 
+def test_a_folder_stands_for_the_images_within_it_too(run: Path, pictures: Path, tmp_path: Path) -> None:
+    for folder, name in (("b", "0000.png"), ("a/deep", "0001.png"), ("", "0002.png")):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        shutil.copy(pictures / name, tmp_path / folder / name)
+    found = load_trained(run).predict_files([tmp_path])
+    assert [str(one.path.relative_to(tmp_path)) for one in found] == ["0002.png", "a/deep/0001.png", "b/0000.png"]
+
+
 def test_probabilities_are_those_of_the_logits_highest_first(run: Path, pictures: Path) -> None:
     trained = load_trained(run)
     probabilities = trained.probabilities(DIGITS.test.images[:5])
@@ -81,7 +90,8 @@ def test_files_that_cannot_be_read_are_all_named(run: Path, tmp_path: Path) -> N
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(DataError, match=r"text\.png: not a PNG.*\n.*gone\.png: cannot be read"):
         load_trained(run).predict_files([tmp_path / "text.png", tmp_path / "gone.png"])
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".hidden").mkdir(parents=True)
+    Image.new("L", (8, 8)).save(tmp_path / "empty" / ".hidden" / "0.png")
     with pytest.raises(DataError, match="no PNG, JPEG, WebP or BMP files lie in it"):
         load_trained(run).predict_files([tmp_path / "empty"])
     with pytest.raises(ValueError, match=r"uint8 of shape \(N, 1, 8, 8\), got torch.float32 \(2, 1, 8, 8\)"):

@@ -190,7 +190,13 @@ def test_settings_in_which_the_runs_of_an_arm_differ_are_not_the_arms(tmp_path: 
     [
         ("loss\n1\n", {}, "its seed is not on record as 'seed'. Say --seed N"),
         (LONG, {}, r"2 runs \(0, 1\). Say --arm"),
-        (LONG, {"seed": "0"}, "the steps of '.*' must rise. Is there more than one run"),
+        (LONG, {"seed": "0"}, "the steps of '.*' must rise. If there is more than one run in it, say --arm or --s"),
+        (
+            "opt,seed,step,loss\na,0,1,1\nb,0,1,2\na,1,1,1\nb,1,1,2\n",
+            {},
+            r"2 runs \(0, 1\). Say .* of: run, opt, seed.",
+        ),
+        ("opt,step,loss\na,1,1\nb,1,2\n", {"seed": "0"}, "tells them apart, of: run, opt."),
         (LONG, {"arm": "schedul"}, "no setting 'schedul'. It has: "),
         (LONG, {"arm": "schedule"}, "'val_acc' holds 40.5. Say --percent if it is in per cent"),
         (LONG, {"arm": "schedule", "accuracy": "acc"}, "no quantity 'acc'. It has: train_loss, val_acc"),

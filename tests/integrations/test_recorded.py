@@ -80,7 +80,12 @@ def test_of_a_csv_file(tmp_path: Path, text: str, name: str, steps: list[float],
         ("a.csv", "loss\nhigh\n", None, "no numbers were recorded here"),
         ("a.csv", "loss\n", None, "there is no row under the header"),
         ("a.csv", "", None, "cannot be read as CSV"),
-        ("a.csv", "step,loss\n1,2\n2,2\n1,2\n", None, "the steps of 'loss' must rise from row to row"),
+        (
+            "a.csv",
+            "step,loss\n1,2\n2,2\n1,2\n",
+            None,
+            "must rise from row to row. .* bring them in with lrlab import --arm",
+        ),
         ("a.txt", "loss\n1\n", None, "nothing that is known here. Name a CSV"),
     ],
 )

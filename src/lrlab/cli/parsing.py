@@ -98,11 +98,18 @@ def explain(error: CycloptsError, app: App) -> str:
             text += f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}."
         case UnusedCliTokensError(unused_tokens=[token, *_]):
             text = f"Unexpected argument {token!r}."
+            if token.endswith(".toml") and verb in ("lrlab train", "lrlab lr-find"):
+                text += f" A configuration is given by --config {token}."
         case ValidationError(exception_message=str(message)) if error.group:
             text = message
         case MissingArgumentError(argument=Argument(tokens=[], name=name, parameter=parameter), keyword=None):
             hint = str(error).partition(" Did you mean")
-            text = f"{' '.join(filter(None, (name, parameter.metavar)))} is missing." + hint[1] + hint[2]
+            what = (
+                f"{name} {parameter.metavar} is missing."
+                if parameter.metavar
+                else f"{name} is missing: {parameter.help}"
+            )
+            text = what + hint[1] + hint[2]
         case _:
             text = str(error)
     text = "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -40,10 +40,8 @@ def describe_replay(recorded: Recorded, decisions: Sequence[Mapping[str, Any]]) 
         lines.append(f"{at}  {decision['decision']:<6} {rates:<20} {_evidence(decision)}")
     if len(moved) > MOST_LINES:
         lines.append(f"... and {len(moved) - MOST_LINES:,} more; all are in --json")
-    if not moved and decisions:
+    if not moved:
         lines.append(f"the last look: {_evidence(decisions[-1])}")
-    if not decisions:
-        lines.append("there are too few losses for a single look")
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ def predict(
         Path, Parameter(name="RUN", help="A run with a checkpoint, or what lrlab export made of one as safetensors.")
     ],
     /,
-    *images: Annotated[Path, Parameter(name="IMAGE...", help="Files, or folders of files.")],
+    *images: Annotated[Path, Parameter(name="IMAGE...", help="Files, or folders of files, with those within.")],
     top: Annotated[
         int, Parameter(metavar="N", validator=at_least_one, group=SHOWN, help="Classes to name of each image [3].")
     ] = 3,

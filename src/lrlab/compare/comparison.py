@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lrlab.compare.differences import Difference, LeftOut, judge, measure_difference, spread_of, value_of
-from lrlab.compare.measures import CompareError, Measure, choose_measure, read_targets
+from lrlab.compare.measures import CompareError, Measure, choose_measure, list_measures, read_targets
 from lrlab.compare.statistics import holm
 from lrlab.compare.tasks import Task, group_runs
 from lrlab.compare.times import Median, Profile, Race, Time, median_time, profiles, race, time_to_target
@@ -94,7 +94,8 @@ def compare_runs(
     arms = [_arm(task, name, chosen) for task in tasks for name in task.arms]
     if not any(arm.values for arm in arms) and not any(run.status == "diverged" for run in runs):
         raise CompareError(
-            f"No complete run has a {chosen.name}. Finish the runs, or say --measure with a figure that they have."
+            f"No complete run has a {chosen.name}. Finish the runs, or say --measure with what they have: "
+            f"{list_measures([run for run in runs if run.status == 'complete'])}."
         )
     times = {task.name: _times(task, chosen, goals[task.name]) for task in tasks if task.name in goals}
     return Comparison(

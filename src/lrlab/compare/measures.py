@@ -10,11 +10,13 @@ from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 
-from lrlab.config.parts import unknown
+from lrlab.config.parts import did_you_mean, unknown
 from lrlab.runs import Run
 from lrlab.runs.afterwards import GENERALISATION, SHARPNESS, figures
 
 KINDS: Final = ("accuracy", "loss", "accuracy_mirror")
+MOST_COLUMNS: Final = 10
+"""Columns that an error names one by one."""
 
 
 class CompareError(ValueError):
@@ -153,21 +155,37 @@ def choose_measure(name: str | None, runs: Sequence[Run]) -> Measure:
     if name is not None and name not in known and ("/" in name or any(name in run.columns for run in runs)):
         return _measured_beside(name, runs)
     if name is not None and name not in known:
-        raise CompareError(unknown("measure", name, [*known, "<a column of the rows>"]))
+        alike = [*difflib.get_close_matches(name, known, n=1, cutoff=0.5), *_columns_called(name, runs)]
+        hint = f" Did you mean {' or '.join(map(repr, alike))}?" if alike else ""
+        raise CompareError(f"Unknown measure '{name}'. There are: {list_measures(runs)}.{hint}")
     return known[name or f"{splits[0]}_accuracy"]
+
+
+def list_measures(runs: Sequence[Run]) -> str:
+    """Name what the runs have: figures of their last evaluation, then the columns of their rows, or groups of many."""
+    measures = (Measure(split, kind) for split in sorted({run.evaluated_split for run in runs}) for kind in KINDS)
+    names = [measure.name for measure in measures if any(measure.final(run) is not None for run in runs)]
+    columns = sorted(_columns(runs))
+    if len(columns) > MOST_COLUMNS:
+        columns = sorted({name if "/" not in name else f"{name.split('/')[0]}/*" for name in columns})
+    return ", ".join([*names, *columns]) or "none"
+
+
+def _columns(runs: Sequence[Run]) -> set[str]:
+    beside = {f"{GENERALISATION}/{figure}" for run in runs for figure in figures(run.info.get(GENERALISATION) or {})}
+    return beside | {column for run in runs for column in run.columns} - {"step", "epoch"}
+
+
+def _columns_called(name: str, runs: Sequence[Run]) -> list[str]:
+    """The columns whose last word is a name: train/loss for loss."""
+    return [column for column in sorted(_columns(runs)) if column.rpartition("/")[2] == name]
 
 
 def _measured_beside(name: str, runs: Sequence[Run]) -> Measure:
     found = MeasuredBeside(column=name)
     if all(found.final(run) is None for run in runs):
-        columns = {column for run in runs for column in run.columns} - {"step", "epoch"}
-        beside = {
-            f"{GENERALISATION}/{figure}" for run in runs for figure in figures(run.info.get(GENERALISATION) or {})
-        }
-        nearest = difflib.get_close_matches(name, sorted(columns | beside), n=1, cutoff=0.5)
-        quantities = sorted({column.split("/")[0] for column in columns | beside})
-        hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
-        raise CompareError(f"No run has measured '{name}'. Measured, by group: {', '.join(quantities)}.{hint}")
+        hint = did_you_mean(name, sorted(_columns(runs)))
+        raise CompareError(f"No run has measured '{name}'. There are: {list_measures(runs)}.{hint}")
     hows = {json.dumps(_measured_how(name, run), sort_keys=True) for run in runs if found.final(run) is not None}
     if len(hows) > 1:
         raise CompareError(f"{name} was not measured alike in all runs: {' and '.join(sorted(hows))}. Measure again.")

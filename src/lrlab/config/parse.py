@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from lrlab.config.parts import ConfigError, unknown
+from lrlab.config.parts import ConfigError, did_you_mean
 from lrlab.config.rates import MeasuredRate, PlannedRate
 from lrlab.config.run import RunConfig
 from lrlab.config.schedules import SCHEDULES, schedule_tag
@@ -30,6 +31,9 @@ HARMLESS = (
 ELSEWHERE = "elsewhere"
 """Of a run that was made elsewhere: where from, in run.json; its settings, in config.toml; names that it has not."""
 
+_SYNONYMS = {"learning_rate": "lr", "wd": "weight_decay", "num_epochs": "epochs", "max_steps": "steps"}
+"""What other programs call a key -> its last word here."""
+
 PartT = TypeVar("PartT", bound=BaseModel)
 
 
@@ -40,10 +44,17 @@ def read_toml(path: Path) -> Table:
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        what = "is a folder, not a file" if path.is_dir() else "there is no such file"
+        folder = path if path.is_dir() else path.parent
+        files = ", ".join(map(str, sorted(folder.glob("*.toml"))[:5]))
+        raise ConfigError(f"{path}: {what}. TOML files in {folder}: {files or 'none'}.") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML ({error}).") from error
+        other = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON"}.get(path.suffix.lower())
+        hint = f" It looks like {other}, and what is read here is TOML: key = value." if other else ""
+        raise ConfigError(f"{path}: not valid TOML ({error}).{hint}") from error
 
 
 def read_setting(text: str) -> Table:
@@ -163,7 +174,8 @@ def _explain(problem: dict[str, Any], part: type[BaseModel], table: Table) -> st
         del names[tag]  # the tag of the union is no key
     key = ".".join(names)
     if problem["type"] == "extra_forbidden":
-        return unknown("key", key, _known_keys(part, names[:-1], table))
+        known = _known_keys(part, names[:-1], table)
+        return f"Unknown key '{key}'. Known: {', '.join(known)}.{_meant(key, known, part)}"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     if problem["type"] == "missing":
@@ -171,7 +183,34 @@ def _explain(problem: dict[str, Any], part: type[BaseModel], table: Table) -> st
     if problem["type"] in ("model_type", "dict_type"):
         return f"{key}: must be a table of keys, as in {key}.name, got {problem['input']!r}."
     message = problem["msg"].removeprefix("Input ").replace("should be", "must be")
-    return f"{key}: {message}, got {problem['input']!r}."
+    text = f"{key}: {message}, got {problem['input']!r}."
+    if problem["type"] == "literal_error":
+        text += did_you_mean(str(problem["input"]), re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
+    return text
+
+
+def _meant(key: str, known: list[str], part: type[BaseModel]) -> str:
+    """Ask after the key that was meant: one beside it that goes by another name or is alike, or that name elsewhere."""
+    parents, _, name = key.rpartition(".")
+    name = _SYNONYMS.get(name, name)
+    beside = {one.rpartition(".")[2]: one for one in known}
+    if name in beside:
+        return f" Did you mean '{beside[name]}'?"
+    elsewhere = [one for one in _keys(part) if one.rpartition(".")[2] == name]
+    if elsewhere and not parents:
+        return f" Did you mean {' or '.join(map(repr, elsewhere))}?"
+    # only last words are compared: what comes before them is the same for all
+    alike = did_you_mean(name, beside)
+    return alike.replace("mean '", f"mean '{parents}.") if parents else alike
+
+
+def _keys(part: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Full names of the keys of a part and of the parts in it, but for those of a union."""
+    for name, field in part.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
 def _known_keys(part: type[BaseModel], parents: list[str], table: Table) -> list[str]:

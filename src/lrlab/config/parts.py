@@ -12,6 +12,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class ConfigError(ValueError):
@@ -31,6 +32,12 @@ class Part(BaseModel):
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the sentence for a name that does not exist: what is known, and the nearest of it."""
     names = list(known)
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
-    return f"Unknown {kind} '{name}'. Known: {', '.join(names)}.{hint}"
+    return f"Unknown {kind} '{name}'. Known: {', '.join(names)}.{did_you_mean(name, names)}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the question after the nearest known name, to follow a sentence; empty where none is near."""
+    names = list(known)
+    same = [one for one in names if one.casefold() == name.casefold()]
+    nearest = same or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f" Did you mean '{nearest[0]}'?" if nearest else ""

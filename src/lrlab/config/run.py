@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lrlab.config.parts import Count, Fraction, NotNegative, Part, Positive
+from lrlab.config.parts import Count, Fraction, NotNegative, Part, Positive, Seed
 from lrlab.config.rates import LayerRate, PhasesConfig
 from lrlab.config.rules import ArticleSchedule
 from lrlab.config.schedules import OneCycleSchedule, ScheduleConfig, TorchSchedule, WsdSchedule
@@ -202,7 +202,7 @@ class RunConfig(Part):
     """Share of each label's weight that the training loss spreads over all classes; the test loss is without it."""
     stop_below_lr: Positive | None = None
     """End the run early once every rate is below this (dlib's ending)."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
     """Seed of the initial weights, the order of the examples and their augmentation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU where there is one."""

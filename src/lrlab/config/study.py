@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from lrlab.config.parse import check, merge, parse_config, read_toml
-from lrlab.config.parts import ConfigError, Fraction, Part, Positive
+from lrlab.config.parts import ConfigError, Fraction, Part, Positive, Seed
 from lrlab.config.run import RunConfig
 
 
@@ -23,7 +23,7 @@ def _is_folder_name(name: str) -> str:
 
 
 FolderName = Annotated[str, AfterValidator(_is_folder_name)]
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Seeds = Annotated[list[Seed], Field(min_length=1)]
 
 TUNING = "tuning"
 """Folder of the runs by which rates are found, among those of the arms."""
@@ -63,7 +63,7 @@ class StudyConfig(Part):
 
         Args:
             rates: optimizer.lr of each arm, where they are tuned.
-        Raises: ConfigError, naming the arm, for a configuration that cannot be.
+        Raises: ConfigError for a configuration that cannot be; `problems` says which.
         """
         return {
             (arm, seed): self._config(arm, seed, rate=None if rates is None else rates[arm])
@@ -74,27 +74,44 @@ class StudyConfig(Part):
     def tuning_configs(self) -> dict[tuple[str, float, int], RunConfig]:
         """Return the configuration of each run by which rates are found, by (arm, rate, seed); none without [tune].
 
-        Raises: ConfigError, naming the arm, for a configuration that cannot be.
+        Raises: ConfigError for a configuration that cannot be; `problems` says which.
         """
         if self.tune is None:
             return {}
-        aside = {"data": {"validation_fraction": self.tune.validation_fraction}}
         return {
-            (arm, rate, seed): self._config(arm, seed, rate=rate, over=aside)
+            (arm, rate, seed): self._config(arm, seed, rate=rate, is_tuning=True)
             for seed in self.tune.seeds
             for rate in self.tune.rates
             for arm in self.arms
         }
 
-    def _config(
-        self, arm: str, seed: int, *, rate: float | None = None, over: Mapping[str, Any] | None = None
-    ) -> RunConfig:
-        table = merge(merge(self.base, self.arms[arm]), {"seed": seed, **(over or {})})
-        try:
-            return parse_config(table if rate is None else merge(table, {"optimizer": {"lr": rate}}))
-        except ConfigError as error:
-            name = f"arm '{arm}'" + ("" if rate is None else f" at optimizer.lr {rate}")
-            raise ConfigError("\n".join(f"{name}: {line}" for line in str(error).splitlines())) from None
+    def problems(self) -> list[str]:
+        """Say all that is wrong with the configurations of its runs, once for all the arms and rates where it is so."""
+        rates = [None] if self.tune is None else self.tune.rates
+        found: dict[str, dict[str, list[float | None]]] = {}
+        for arm in self.arms:
+            for rate in rates:
+                try:
+                    self._config(arm, self.seeds[0], rate=rate, is_tuning=self.tune is not None)
+                except ConfigError as error:
+                    for line in str(error).splitlines():
+                        found.setdefault(line, {}).setdefault(arm, []).append(rate)
+        return [
+            ", ".join(
+                f"arm '{arm}'" + (f" at optimizer.lr {', '.join(map(str, at))}" if len(at) < len(rates) else "")
+                for arm, at in where.items()
+            )
+            + f": {line}"
+            for line, where in found.items()
+        ]
+
+    def _config(self, arm: str, seed: int, *, rate: float | None = None, is_tuning: bool = False) -> RunConfig:
+        table = merge(merge(self.base, self.arms[arm]), {"seed": seed})
+        if rate is not None:
+            table = merge(table, {"optimizer": {"lr": rate}})
+        if is_tuning and self.tune is not None:
+            table = merge(table, {"data": {"validation_fraction": self.tune.validation_fraction}})
+        return parse_config(table)
 
 
 def read_study(path: Path) -> StudyConfig:
@@ -106,13 +123,10 @@ def read_study(path: Path) -> StudyConfig:
     try:
         study = check(StudyConfig, table)
         _check_seeds(study)
-        if study.tune is None:
-            study.configs()
-        else:
+        if study.tune is not None:
             _check_tune(study, study.tune)
-            study.tuning_configs()
-            for rate in study.tune.rates:
-                study.configs(dict.fromkeys(study.arms, rate))
+        if problems := study.problems():
+            raise ConfigError("\n".join(problems))
     except ConfigError as error:
         raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
     return study

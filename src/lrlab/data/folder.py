@@ -114,12 +114,18 @@ def _is_split(name: str, directory: Path) -> bool:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Return the image files that lie directly in a folder, told by their names, in order.
+    """Return the image files in a folder and in the folders within, told by their names, in order; none is hidden.
 
     Raises: DataError if there is none.
     """
     with reading(str(folder)):
-        found = [path for path in _visible(folder) if path.suffix.lower() in SUFFIXES and path.is_file()]
+        found = sorted(
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in SUFFIXES
+            and path.is_file()
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        )
     if not found:
         raise DataError(f"{folder}: no PNG, JPEG, WebP or BMP files lie in it.")
     return found

@@ -25,7 +25,7 @@ def replay_rule(config: RunConfig, losses: npt.NDArray[np.float64]) -> list[Deci
     Args:
         config: its schedule, its phases and its rate.
         losses: oldest first, (N,).
-    Raises: ConfigError if the schedule does not decide from the loss alone, or the phases leave it nothing to hear.
+    Raises: ConfigError if the schedule does not decide from the loss alone, or there are too few losses for it to.
     """
     warmup_steps, cooldown_steps = config.phases.lengths(len(losses))
     rule = _rule(config)
@@ -34,8 +34,14 @@ def replay_rule(config: RunConfig, losses: npt.NDArray[np.float64]) -> list[Deci
             f"phases: {warmup_steps} updates of warm-up and {cooldown_steps} of cooldown leave nothing for the rule to "
             f"hear of {len(losses)} losses. Shorten them."
         )
-    found: list[Decision] = []
     heard = torch.from_numpy(np.ascontiguousarray(losses[warmup_steps : len(losses) - cooldown_steps]))
+    if len(heard) < rule.first_decision:
+        keys = " or ".join(f"schedule.{name}" for name in rule.timed_by)
+        raise ConfigError(
+            f"schedule '{config.schedule.name}' decides after {rule.first_decision:,} losses at the earliest, and "
+            f"there are {len(heard):,}. Lower {keys}, or replay a longer run."
+        )
+    found: list[Decision] = []
     for part in heard.split(1_000 * rule.check_every):  # a rule keeps no more than 10,000 decisions
         rule.replay(part)
         found += [{**decision, "step": decision["step"] + warmup_steps} for decision in rule.take_decisions()]

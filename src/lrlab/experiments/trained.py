@@ -95,7 +95,7 @@ class TrainedModel:
         network of grey images is made grey. What was done to each stands in its prediction.
 
         Args:
-            paths: PNG, JPEG, WebP or BMP; a folder stands for the images in it.
+            paths: PNG, JPEG, WebP or BMP; a folder stands for the images in it and in the folders within.
         Raises: DataError that names all files which cannot be read.
         """
         files = [file for path in map(Path, paths) for file in (images_in(path) if path.is_dir() else [path])]

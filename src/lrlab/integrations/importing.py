@@ -59,9 +59,9 @@ def plan_import(recordings: Sequence[Recording], reading: Reading, *, source: Pa
     """
     if reading.arm is None and len(recordings) > 1:
         names = ", ".join(one.name for one in recordings[:10])
-        keys = ", ".join([RUN, *sorted({key for one in recordings for key in one.settings} - {RUN})[:20]])
         raise RecordedError(
-            f"{source}: {len(recordings)} runs ({names}). Say --arm and the setting that tells arms apart, of: {keys}."
+            f"{source}: {len(recordings)} runs ({names}). Say --arm and the setting that tells arms apart, of: "
+            f"{_keys(recordings)}."
         )
     shared = _shared(recordings, reading, source)
     made = []
@@ -93,6 +93,12 @@ def plan_import(recordings: Sequence[Recording], reading: Reading, *, source: Pa
         )
     _check_arms([made_one.origin["arm"] for made_one in made], source)
     return made
+
+
+def _keys(recordings: Sequence[Recording]) -> str:
+    """What may tell arms apart: the runs' names, their settings, and columns of text that change within them."""
+    there = {key for one in recordings for key in (*one.settings, *one.labels)}
+    return ", ".join([RUN, *sorted(there - {RUN})[:20]])
 
 
 def _arm(one: Recording, reading: Reading, source: Path) -> str | None:
@@ -176,7 +182,8 @@ def _checked(name: str, curve: Curve, one: Recording, source: Path) -> Curve:
     steps, _ = curve
     if (np.diff(steps) <= 0).any():
         raise RecordedError(
-            f"{_place(one, source)}: the steps of '{name}' must rise. Is there more than one run in it?"
+            f"{_place(one, source)}: the steps of '{name}' must rise. If there is more than one run in it, say --arm "
+            f"or --seed with what tells them apart, of: {_keys([one])}."
         )
     if (steps != np.floor(steps)).any() or (steps < 0).any():
         raise RecordedError(

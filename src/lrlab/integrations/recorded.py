@@ -36,6 +36,8 @@ class Recording:
     """Quantity -> where it was measured, and what it was."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """What does not change in a run, as text: its configuration."""
+    labels: Sequence[str] = ()
+    """Columns of text that change within it: one of them may tell apart runs that are one here."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,10 @@ def read_losses(path: Path, column: str | None = None) -> Recorded:
     found = read_recordings(path)
     if len(found) > 1:
         names = ", ".join(recording.name for recording in found[:10])
-        raise RecordedError(f"{path}: there are {len(found)} runs in it ({names}). Bring them in with lrlab import.")
+        raise RecordedError(
+            f"{path}: there are {len(found)} runs in it ({names}). Bring them in with lrlab import, and "
+            "replay one of them."
+        )
     name = _choose(list(found[0].series), column, path)
     return _recorded(name, *found[0].series[name], path)
 
@@ -144,6 +149,7 @@ def _recorded(name: str, steps: npt.NDArray[np.float64], losses: npt.NDArray[np.
         raise RecordedError(f"{path}: column '{name}' is empty.")
     if (np.diff(steps) <= 0).any():
         raise RecordedError(
-            f"{path}: the steps of '{name}' must rise from row to row. Is there more than one run in it?"
+            f"{path}: the steps of '{name}' must rise from row to row. If there is more than one run in it, bring them "
+            "in with lrlab import --arm and the column that tells them apart, and replay one of them."
         )
     return Recorded(name, np.asarray(steps, dtype=np.float64), np.asarray(losses, dtype=np.float64))

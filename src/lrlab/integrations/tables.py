@@ -87,6 +87,7 @@ def _recording(name: str, table: pa.Table, step: str | None, labels: Sequence[st
     steps = np.arange(1.0, table.num_rows + 1) if step is None else _numbers(table[step], step, path)
     series: dict[str, Curve] = {}
     settings: dict[str, str] = {}
+    changing: list[str] = []
     for column in table.column_names:
         if column == step:
             continue
@@ -95,10 +96,12 @@ def _recording(name: str, table: pa.Table, step: str | None, labels: Sequence[st
             known = values.drop_null().unique()
             if len(known) == 1:
                 settings[_bare(column, _SETTING)] = str(known[0].as_py())
+            elif len(known):
+                changing.append(column)
         else:
             there = values.is_valid().to_numpy()  # a tracker leaves cells empty where another curve has a value
             series[_bare(column, _QUANTITY)] = steps[there], _numbers(values, column, path)[there]
-    return Recording(name, series, settings)
+    return Recording(name, series, settings, changing)
 
 
 def _chart(table: pa.Table, step: str, path: Path) -> Iterator[Recording]:

@@ -253,5 +253,8 @@ def find_runs(path: Path) -> list[Run]:
         return [read_run(path)]
     runs = [read_run(info.parent) for info in infos]
     if not runs:
-        raise storage.RunError(f"{path}: no run and no study here. Name a directory that lrlab train or study made.")
+        what = "no run and no study here" if path.exists() else "there is no such folder"
+        raise storage.RunError(
+            f"{path}: {what}. Name a directory that lrlab train or study made; lrlab runs lists them."
+        )
     return sorted(runs, key=lambda run: (run.arm, run.seed))
