@@ -42,7 +42,8 @@ PUBLIC = {
     },
     "lrlab.compare": {
         "Arm", "ArmTime", "CompareError", "Comparison", "Difference", "LeftOut", "Measure", "Median", "PairRace",
-        "Profile", "Race", "compare_runs", "notes", "race_sentence", "sentence", "to_document", "write_csv",
+        "Profile", "Race", "compare_runs", "count_verdicts", "notes", "race_sentence", "sentence", "to_document",
+        "write_csv",
     },
     "lrlab.report": {"confusion_png", "write_figures", "write_range_test", "write_replay", "write_report"},
 }  # fmt: skip

@@ -84,12 +84,11 @@ def test_a_csv_that_cannot_be_written_is_exit_code_5(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "lrlab compare: PATH is missing."),
+        ([], "lrlab compare: PATH is missing: A study, or runs; several studies are several tasks."),
         (["nothing"], "lrlab: nothing: there is no such folder."),
         (["trials/cosine"], "lrlab: trials/cosine: no run and no study here."),
         (["trials", "--control", "cosin"], "lrlab: Unknown arm 'cosin'. Known: constant, cosine, linear"),
         (["trials", "--measure", "test_los"], "Did you mean 'test_loss'?"),
-        (["trials", "--measure", "loss"], "Did you mean 'test_loss' or 'train/loss'?"),
         (["trials", "--target", "90"], "lrlab: --target 90: an accuracy lies above 0 and up to 1"),
         (["trials/cosine/seed0"], "lrlab: 'trials' holds one arm, 'cosine': there is nothing to compare it with."),
         (["trials/cosine/seed0", "trials/constant/seed1"], "lrlab: No seed in common: 'constant' was run with 1, "),

@@ -23,7 +23,7 @@ def member(arm: str, seed: int, rate: float | None = None) -> Member:
 
 
 def happenings() -> Generator[Happening, None, None]:
-    yield member("a", 9, 0.1), Ended("complete", accuracy=0.5, class_accuracy=(("cat", 0.25), ("dog", None)))
+    yield member("a", 9, 0.1), Ended("complete", accuracy=0.5)
     yield CHOICE
     yield member("a", 0), Progress(1, 100, 2.5, 0.1, None)
     yield member("a", 0), Died("by SIGKILL")
@@ -46,7 +46,6 @@ def shown(*, is_terminal: bool) -> str:
 def test_without_a_terminal_there_are_lines_alone() -> None:
     assert shown(is_terminal=False).splitlines() == [
         "[tuning 1/4] a at 0.1 seed 9: complete, test accuracy 50.00%",
-        "  cat 25%  dog n/a",
         *describe_choice(CHOICE).splitlines(),
         "a seed 0: its process ended by SIGKILL; another one goes on with it",
         "[1/4] a seed 0: complete, test accuracy 75.00%",

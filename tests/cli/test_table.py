@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from lrlab.cli import table as table_module
+from lrlab.cli.output import Output, broken
 from lrlab.cli.table import StudyTable, duration
 from lrlab.config import parse_config
 from lrlab.studies import Died, Ended, Member, Progress
@@ -72,6 +73,30 @@ def test_the_time_left_is_that_of_the_runs_so_far(monkeypatch: pytest.MonkeyPatc
     table.take(member("a", 2), progress(100))
     now = 90.0
     assert table.seconds_left() == pytest.approx(2 * 90 / 1.5)  # one and a half runs in 90 s; two are left
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "lines"),
+    [
+        ("decay/constant/seed0", 16, ["decay/constant/", "seed0"]),
+        ("decay/constant/seed0", 20, ["decay/constant/seed0"]),
+        ("cosine - constant", 10, ["cosine - ", "constant"]),
+        ("abcdefghij/k", 4, ["abcd", "efgh", "ij/k"]),
+        ("--", 1, ["-", "-"]),
+        ("", 5, [""]),
+    ],
+)
+def test_a_name_is_broken_between_its_words(name: str, width: int, lines: list[str]) -> None:
+    assert broken(name, width).split("\n") == lines
+
+
+def test_a_table_fits_a_narrow_terminal_where_its_names_can_be_broken() -> None:
+    screen, text = Output(json=False), io.StringIO()
+    screen.console = Console(file=text, width=40, color_system=None)
+    screen.table(("run", "status"), [("a-long-name/of-an-arm/with-a-seed/0", "complete")])
+    assert [line.rstrip() for line in text.getvalue().splitlines()[2:]] == [
+        "a-long-name/of-an-arm/with-a-  complete", "seed/0"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(7.4, "7 s"), (61, "1 min 01 s"), (3_720, "1 h 02 min")])

@@ -82,5 +82,7 @@ def test_what_no_run_has_measured_is_refused_with_the_nearest(runs: list[Run]) -
         compare_runs(runs, measure="grad_cosin/stem")
     with pytest.raises(CompareError, match=r"Unknown measure 'acuracy'. There are: test_accuracy, .*grad_cosine/"):
         compare_runs(runs, measure="acuracy")
+    with pytest.raises(CompareError, match=r"Unknown measure 'stem'.* Did you mean 'grad_cosine/stem'\?"):
+        compare_runs(runs, measure="stem")
     with pytest.raises(CompareError, match=r"--target: there is none for grad_cosine/stem"):
         compare_runs(runs, measure="grad_cosine/stem", targets=["0.5"])

@@ -287,6 +287,19 @@ def test_each_seed_is_a_dot_beside_the_mean_with_its_interval(study: Path, open_
     assert interval == pytest.approx(4.302653 * 0.05 / 3**0.5, rel=1e-5)  # Student's t of 2 degrees of freedom
 
 
+def test_each_difference_is_a_dot_beside_zero_and_their_mean(study: Path, open_page) -> None:
+    page = open_page(study)
+    plot = page.locator("#differences-by-pair")
+    plot.scroll_into_view_if_needed()
+    plot.locator(".main-svg").first.wait_for()
+
+    dots, mean = plot.evaluate("plot => plot.data.map(trace => [...trace.x])")
+
+    assert dots == pytest.approx([0, 0], abs=1e-9) and mean == pytest.approx([0], abs=1e-9)
+    assert plot.evaluate("plot => plot.data[0].text") == ["slow - fast, seed 0: +0.00", "slow - fast, seed 1: +0.00"]
+    assert plot.evaluate("plot => [plot.layout.shapes[0].x0, plot.layout.xaxis.range[0] < 0]") == [0, True]
+
+
 def test_hostile_names_stay_text(study_writer, evaluation, decision, open_page, tmp_path: Path) -> None:
     content = {
         "rows": [{**row, f"grad_l2/{HOSTILE}": 1.0} for row in make_rows(0, 1.0)[:20]],
@@ -352,7 +365,7 @@ def test_all_charts_are_drawn_for_print_in_black_on_white(study: Path, open_page
 
     assert pdf.startswith(b"%PDF")
     inks = page.evaluate("window.inks")
-    assert len(inks) == page.locator(".plot").count() == 10
+    assert len(inks) == page.locator(".plot").count() == 11
     assert set(inks) == {"#000000"}
 
 

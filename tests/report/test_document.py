@@ -8,11 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrlab.report.arms import accuracy_range, draw_arms, heights, summarise_arms
+from lrlab.report.arms import (
+    Dots,
+    accuracy_range,
+    difference_range,
+    draw_arms,
+    draw_differences,
+    heights,
+    summarise_arms,
+)
 from lrlab.report.charts import make_charts
 from lrlab.report.document import to_document, to_json
 from lrlab.report.matrices import collect_matrices
 from lrlab.report.members import read_members
+from lrlab.report.pairs import compare_pairs
 from lrlab.runs import Run
 
 TYPES = {"f4": np.float32, "f8": np.float64, "i4": np.int32, "u1": np.uint8, "u2": np.uint16}
@@ -157,10 +166,31 @@ def test_an_interval_wider_than_all_seeds_does_not_press_them_flat(make_study, e
     runs = make_study({"a": [{"evaluations": [evaluation(1, one)]} for one in accuracies]})
 
     (summary,) = summarise_arms(read_members(runs))
-    low, high = accuracy_range([summary])
+    low, high = accuracy_range([summary.dots])
 
     assert summary.interval is not None and summary.interval.low < 0.25 and summary.interval.high > 0.8
     assert (low, high) == (pytest.approx(0.4475), pytest.approx(0.6025))  # 0.5 to 0.55, its span on either side
+
+
+def test_the_differences_of_a_pair_are_dots_in_points_beside_zero(make_study, evaluation) -> None:
+    right = {"a": (8, 6, 7), "b": (9, 9, 6)}
+    content = {
+        arm: [{"evaluations": [evaluation(1, [[hits, 10 - hits], [0, 10]])]} for hits in seeds]
+        for arm, seeds in right.items()
+    }
+    pairs = compare_pairs(make_study(content))
+
+    (row,) = pairs.dots
+    figure = draw_differences(pairs.dots, label=pairs.label)
+
+    assert (row.name, pairs.label) == ("b - a", "difference of test accuracy, points")
+    assert row.values == pytest.approx({0: 5.0, 1: 15.0, 2: -5.0}) and row.mean == pytest.approx(5.0)
+    half = 4.302653 * 10 / 3**0.5  # Student's t of 2 degrees of freedom; the differences' deviation is 10
+    assert row.interval == pytest.approx((5 - half, 5 + half), rel=1e-5)
+    low, high = figure.axes[0].get_xlim()
+    assert low < -5 and high > 15
+    assert [0, 0] in [list(line.get_xdata()) for line in figure.axes[0].lines]
+    assert difference_range([Dots("x", None, {0: 3.0}, 3.0, None)])[0] < 0  # zero is always in the picture
 
 
 def test_every_seed_is_a_dot_in_the_figure_of_the_arms(make_study, evaluation) -> None:

@@ -145,7 +145,7 @@ def test_the_page_of_a_study_lists_each_seed_and_compares_the_arms(make_study, r
     assert "Sum over the last evaluations of seeds 0, 1 (n = 2), at update 2." in page.text
     assert "lrlab study study.toml" in page.text
     figures = sorted(file.name for file in (tmp_path / "trials" / "figures").iterdir())
-    names = ["accuracy", "accuracy_by_arm", "confusion_fast", "confusion_slow", "loss", "lr"]
+    names = ["accuracy", "accuracy_by_arm", "confusion_fast", "confusion_slow", "differences", "loss", "lr"]
     assert figures == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
 
 

@@ -46,8 +46,8 @@ def test_rate_and_evidence_stand_at_the_updates_of_the_decisions(name: str) -> N
     assert below.get_ylabel() == label
 
 
-@pytest.mark.parametrize("count", [1, 5, 19])
-def test_too_few_losses_for_a_decision_are_drawn_all_the_same(tmp_path: Path, count: int) -> None:
+@pytest.mark.parametrize("count", [20, 21])
+def test_as_few_losses_as_make_a_decision_are_drawn(tmp_path: Path, count: int) -> None:
     decisions = replay_rule(parse_config({"schedule": RULES["slope"]}), losses()[:count])
     write_replay(tmp_path / "a.png", np.arange(1.0, count + 1), losses()[:count], decisions, title="$x$ \n <b>")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

@@ -49,7 +49,7 @@ OPTIONS = Group.create_ordered("Options")
 app = make_app(
     name="lrlab",
     help="A laboratory for learning rates: train, watch every layer, compare schedules honestly.",
-    help_epilogue="To begin with: lrlab train --width 8 --batch-size 32",
+    help_epilogue="To begin with: lrlab train --width 8 --batch-size 32 --schedule cosine",
     version=__version__,
 )
 app["--help"].group = app["--version"].group = OPTIONS
@@ -163,8 +163,10 @@ def study(
     if outcomes["locked"]:
         screen.say(f"{outcomes['locked']} of the runs are with another process; study again shows them when they end")
     if outcomes["complete"] or outcomes["diverged"]:
+        from lrlab.cli.compare import show_verdict
         from lrlab.report import write_report
 
+        show_verdict(screen, folder)
         screen.say(f"figures and page: {write_report(folder)}")
     rates = {"rates": followed.rates} if plan.tune else {}
     screen.document({"study": str(folder), "outcomes": dict(outcomes), **rates})

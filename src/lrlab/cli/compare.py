@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+from typing import Final
+
 from lrlab.cli.output import Output
-from lrlab.compare import Comparison, notes, race_sentence, sentence
+from lrlab.compare import CompareError, Comparison, compare_runs, count_verdicts, notes, race_sentence, sentence
 from lrlab.compare.listing import Listing, list_arms, list_differences, list_limits, list_profiles, list_times
+from lrlab.runs import find_runs
+
+MOST_SENTENCES: Final = 3
+"""Pairs of which a study says each, when it ends."""
 
 
 def show_comparison(output: Output, comparison: Comparison) -> None:
@@ -20,6 +28,21 @@ def show_comparison(output: Output, comparison: Comparison) -> None:
     sentences = [sentence(found, comparison) for found in comparison.differences]
     for text in [*sentences, *(race_sentence(found, comparison) for found in comparison.races), *notes(comparison)]:
         output.say_wrapped(f"{text}\n")
+
+
+def show_verdict(output: Output, folder: Path) -> None:
+    """Print what a study that is over shows; nothing where there is nothing to compare."""
+    try:
+        comparison = compare_runs(find_runs(folder))
+    except CompareError:
+        return
+    _show(output, list_arms(comparison, comparison.arms[0].task))
+    output.say("")
+    several = len(comparison.differences) > MOST_SENTENCES
+    sentences = [sentence(found, comparison) for found in comparison.differences]
+    for text in [count_verdicts(comparison)] if several else sentences:
+        output.say_wrapped(text)
+    output.say(f"all figures of it: lrlab compare {shlex.quote(str(folder))}")
 
 
 def _show(output: Output, listing: Listing | None) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from rich.live import Live
 
-from lrlab.cli.output import Output, class_rows
+from lrlab.cli.output import Output
 from lrlab.cli.signals import stop_requests
 from lrlab.cli.table import StudyTable
 from lrlab.config import StudyConfig
@@ -77,15 +77,12 @@ def follow_study(screen: Output, study: StudyConfig, happenings: Generator[Happe
 
 
 def describe_end(member: Member, ended: Ended) -> str:
-    """Say how a run of a study ended, and what its last evaluation found in each class if it was made now."""
+    """Say how a run of a study ended."""
     text = f"{member.name}: {ended.outcome}"
     text += " (already there)" if ended.was_there else ""
-    text += (
-        f": {ended.message}"
-        if ended.message
-        else f", {member.config.data.evaluated_split} accuracy {ended.accuracy:.2%}"
-    )
-    return "\n".join([text, *class_rows(ended.class_accuracy)])
+    if ended.message:
+        return f"{text}: {ended.message}"
+    return f"{text}, {member.config.data.evaluated_split} accuracy {ended.accuracy:.2%}"
 
 
 def describe_choice(choice: Choice) -> str:

@@ -28,7 +28,7 @@ def runs(
     from lrlab.runs import list_runs
 
     found, screen = list_runs(path), Output(json=json)
-    header = ("run", "data", "schedule", "seed", "status", "updates", "accuracy, %", "written")
+    header = ("run", "data", "schedule", "seed", "status", "updates", "acc., %", "written")
     screen.table(header, [_row(run, path) for run in found])
     if any(run.is_abandoned for run in found):
         screen.say(
@@ -44,6 +44,7 @@ def _row(run: Run, folder: Path) -> tuple[str, ...]:
 
     name = run.place.name if run.directory == folder else str(run.directory.relative_to(folder))
     written = datetime.fromtimestamp((run.directory / INFO).stat().st_mtime)
+    when = "%H:%M" if written.date() == datetime.now().date() else "%Y-%m-%d"
     steps, accuracy = run.result.get("steps"), _accuracy(run)
     return (
         name,
@@ -53,7 +54,7 @@ def _row(run: Run, folder: Path) -> tuple[str, ...]:
         "abandoned" if run.is_abandoned else run.status,
         "-" if steps is None else f"{steps:,}",
         "-" if accuracy is None else f"{100 * accuracy:.2f}",
-        f"{written:%m-%d %H:%M}",
+        f"{written:{when}}",
     )
 
 

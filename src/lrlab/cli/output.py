@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -46,31 +47,54 @@ class Output:
         """Print a paragraph, broken between words at the width of the terminal."""
         self.console.print(_printable(text), markup=False, highlight=False)
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, num_names: int = 1) -> None:
-        """Print rows of text under a header.
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print rows of text under a header: names flush left, broken where the terminal is narrow, and numbers.
 
         Args:
             header: of each column.
             rows: their cells.
-            num_names: columns that hold names, set flush left and broken where the terminal is narrow; the others are
-                numbers, kept whole.
         """
-        shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
-        for index, name in enumerate(header):
-            is_name = index < num_names
-            widest = max((len(row[index]) for row in rows), default=0)
-            least = min(widest, _LEAST_NAME) if is_name else None
-            justify: Any = "left" if is_name else "right"
-            shown.add_column(Text(name), justify=justify, overflow="fold", no_wrap=not is_name, min_width=least)
-        for row in rows:
-            shown.add_row(*(Text(_printable(cell)) for cell in row))
-        narrowest = Measurement.get(self.console, self.console.options.update(width=_WIDEST), shown).minimum
+        rows = [[_printable(cell) for cell in row] for row in rows]
+        widest = max((len(name) for name, *_ in rows), default=0)
+        least = min(widest, _LEAST_NAME)
+        shown = _table(header, rows, least=least)
+        wide = self.console.options.update(width=_WIDEST)
+        missing = Measurement.get(self.console, wide, shown).maximum - self.console.width
+        if missing > 0:
+            room = max(least, widest - missing)
+            shown = _table(header, [[broken(name, room), *cells] for name, *cells in rows], least=least)
+        narrowest = Measurement.get(self.console, wide, shown).minimum
         self.console.print(shown, width=max(self.console.width, narrowest), soft_wrap=True)
 
     def document(self, document: dict[str, Any]) -> None:
         """Print a JSON document on stdout, where one is wanted."""
         if self._wants_document:
             sys.stdout.write(json_module.dumps(document, allow_nan=False) + "\n")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, least: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for index, name in enumerate(header):
+        is_name = index == 0
+        justify: Any = "left" if is_name else "right"
+        table.add_column(
+            Text(name), justify=justify, overflow="fold", no_wrap=not is_name, min_width=least if is_name else None
+        )
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def broken(name: str, width: int) -> str:
+    """Break a name into lines of at most `width` characters, after a sign between its words where there is one."""
+    lines = [""]
+    for word in re.findall(r"[^/ _-]+[/ _-]*|[/ _-]+", name):
+        if len(lines[-1]) + len(word.rstrip()) > width and lines[-1]:
+            lines.append("")
+        lines[-1] += word
+        while len(lines[-1].rstrip()) > width:  # a word without a place to break
+            lines[-1:] = [lines[-1][:width], lines[-1][width:]]
+    return "\n".join(lines)
 
 
 def _printable(text: str) -> str:

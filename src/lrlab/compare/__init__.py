@@ -4,7 +4,7 @@ from lrlab.compare.comparison import Arm, ArmTime, Comparison, PairRace, compare
 from lrlab.compare.differences import Difference, LeftOut
 from lrlab.compare.document import to_document, write_csv
 from lrlab.compare.measures import CompareError, Measure
-from lrlab.compare.sentences import notes, race_sentence, sentence
+from lrlab.compare.sentences import count_verdicts, notes, race_sentence, sentence
 from lrlab.compare.times import Median, Profile, Race
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Profile",
     "Race",
     "compare_runs",
+    "count_verdicts",
     "notes",
     "race_sentence",
     "sentence",

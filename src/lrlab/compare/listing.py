@@ -56,7 +56,7 @@ def list_differences(comparison: Comparison, task: str) -> Listing:
     ]
     holm = [f"Holm, {comparison.num_tested}"] if adjusted else []
     unit = measure.unit.replace(" ", ", ")
-    return Listing((f"difference{unit}", "n", "mean", "95 % interval", "p", *holm, "above"), rows)
+    return Listing((f"difference{unit}", "n", "mean", "95 % interval", "p", *holm, "seeds\n> 0"), rows)
 
 
 def list_limits(comparison: Comparison, task: str) -> Listing:
@@ -75,7 +75,15 @@ def list_limits(comparison: Comparison, task: str) -> Listing:
         if found.task == task
     ]
     return Listing(
-        ("the same", "effect\nsize", "bootstrap", "p of sign\nflips", "smallest\nshown", "seeds\nneeded"), rows
+        (
+            "the same",
+            "effect\nsize",
+            "bootstrap",
+            "p of sign\nflips",
+            "detectable,\n80 % power",
+            "seeds for\n80 % power",
+        ),
+        rows,
     )
 
 

@@ -10,6 +10,12 @@ from lrlab.compare.measures import Measure
 from lrlab.compare.statistics import LEVEL, sign_flip_floor, spread_factors
 from lrlab.compare.tasks import is_of_the_schedule
 
+_VERDICTS = {
+    "different": "with a difference",
+    "no evidence": "without evidence of one",
+    "identical": "with the same value in every seed",
+    "too few": "with too few seeds to tell",
+}
 FEW_SEEDS = 5
 """Below it nothing can be said of how the differences are distributed."""
 
@@ -19,6 +25,13 @@ def sentence(found: Difference, comparison: Comparison) -> str:
     parts = [_finding(found, comparison), *_doubts(found, comparison.num_tested), *_context(found)]
     several = len({difference.task for difference in comparison.differences}) > 1
     return f"{found.task}: " * several + " ".join(parts)
+
+
+def count_verdicts(comparison: Comparison) -> str:
+    """Say how many of several pairs differ."""
+    verdicts = [found.verdict for found in comparison.differences]
+    parts = [f"{verdicts.count(verdict)} {words}" for verdict, words in _VERDICTS.items() if verdict in verdicts]
+    return f"Of {len(verdicts)} pairs: {', '.join(parts)}."
 
 
 def _finding(found: Difference, comparison: Comparison) -> str:
@@ -168,7 +181,7 @@ def too_small_for(num_seeds: int, num_tested: int) -> list[str]:
     if num_seeds < 2 * FEW_SEEDS:
         low, high = spread_factors(num_seeds)
         limits.append(
-            f"knowing their spread, and with it what could have been shown and the seeds needed: the true one may be "
+            f"knowing their spread, and with it what would be detected and the seeds for it: the true one may be "
             f"{low:.2g} to {high:.2g} times the measured one"
         )
     return limits

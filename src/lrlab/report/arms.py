@@ -1,12 +1,13 @@
-"""The accuracy of each arm at its end: every seed, their mean, and its interval."""
+"""A dot for every seed, their mean and its interval: accuracy of each arm at its end, differences of each pair."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -14,11 +15,25 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lrlab.compare.statistics import Interval, are_alike, student_interval
 from lrlab.report.members import Member, by_arm, split_name
-from lrlab.report.style import DPI, INK, line_style, short_names, styled
+from lrlab.report.style import DPI, INK, MUTED, line_style, short_names, styled
 
 TITLE: Final = "{} accuracy at the end, by arm"
 _SPREAD: Final = 0.28
 """Height over which the dots of an arm are spread, in arms to either side."""
+
+
+@dataclass(frozen=True)
+class Dots:
+    """A row of the picture."""
+
+    name: str
+    index: int | None
+    """Of the arm whose colour it has, from 0; None for ink."""
+    values: Mapping[int, float]
+    """By seed."""
+    mean: float | None
+    interval: Interval | None
+    """Of the mean, 95 %."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,11 @@ class ArmSummary:
     interval: Interval | None
     """Student's of the mean, 95 %; None below two runs, or where all are alike."""
 
+    @property
+    def dots(self) -> Dots:
+        """As a row of the picture."""
+        return Dots(self.arm, self.index, self.accuracies, self.mean, self.interval)
+
 
 def summarise_arms(members: Sequence[Member]) -> list[ArmSummary]:
     """Sum up each arm, in the order in which the arms come."""
@@ -50,17 +70,29 @@ def heights(num_dots: int) -> list[float]:
     return [_SPREAD * (2 * (index * 0.618034 % 1) - 1) if num_dots > 1 else 0.0 for index in range(num_dots)]
 
 
-def accuracy_range(summaries: Sequence[ArmSummary]) -> tuple[float, float]:
+def dots_range(rows: Sequence[Dots], *, least_span: float = 0.01) -> tuple[float, float]:
     """Return the ends of an axis that holds every seed, and of the intervals what leaves the seeds apart.
 
-    The interval of two seeds is often wider than all accuracies: it may run out of the picture.
+    The interval of two seeds is often wider than all values: it may run out of the picture.
     """
-    values = [value for summary in summaries for value in summary.accuracies.values()]
-    ends = [end for summary in summaries for end in summary.interval or ()]
+    values = [value for row in rows for value in row.values.values()]
+    ends = [end for row in rows for end in row.interval or ()]
     low, high = min(values), max(values)
-    span = max(high - low, 0.01)
+    span = max(high - low, least_span)
     low, high = max(min([low, *ends]), low - span), min(max([high, *ends]), high + span)
-    return max(low - 0.05 * span, -0.02), min(high + 0.05 * span, 1.02)
+    return low - 0.05 * span, high + 0.05 * span
+
+
+def accuracy_range(rows: Sequence[Dots]) -> tuple[float, float]:
+    """Return the ends of an axis of accuracies, hardly beyond 0 and 1."""
+    low, high = dots_range(rows)
+    return max(low, -0.02), min(high, 1.02)
+
+
+def difference_range(rows: Sequence[Dots]) -> tuple[float, float]:
+    """Return the ends of an axis of differences, zero among them."""
+    low, high = dots_range(rows, least_span=1.0)
+    return min(low, -0.05 * (high - low)), max(high, 0.05 * (high - low))
 
 
 @styled
@@ -69,37 +101,59 @@ def draw_arms(members: Sequence[Member]) -> Figure | None:
 
     The arm that comes first stands on top.
     """
-    summaries = summarise_arms(members)
-    if not any(summary.accuracies for summary in summaries):
+    rows = [summary.dots for summary in summarise_arms(members)]
+    if not any(row.values for row in rows):
         return None
-    figure = Figure((5.6, 1.5 + 0.42 * len(summaries)), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.07))
+    figure, axes = _draw_dots(rows)
+    axes.set_xlim(accuracy_range(rows))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel(f"{split_name(members)} accuracy")
+    axes.set_title(TITLE.format(split_name(members).capitalize()), loc="left")
+    return figure
+
+
+@styled
+def draw_differences(rows: Sequence[Dots], *, label: str) -> Figure:
+    """Draw the difference of every seed as a dot, and the mean of each pair with its interval, beside zero.
+
+    Args:
+        rows: of pairs, at least one with a seed.
+        label: of the axis.
+    """
+    figure, axes = _draw_dots(rows)
+    axes.axvline(0, color=MUTED, linewidth=1, zorder=1)
+    axes.set_xlim(difference_range(rows))
+    axes.set_xlabel(label)
+    axes.set_title("Differences seed by seed, by pair", loc="left")
+    return figure
+
+
+def _draw_dots(rows: Sequence[Dots]) -> tuple[Figure, Axes]:
+    figure = Figure((5.6, 1.5 + 0.42 * len(rows)), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.07))
     axes = figure.add_subplot()
-    for summary in summaries:
-        style, place = {"color": line_style(summary.index)["color"]}, float(summary.index)
-        values = list(summary.accuracies.values())
+    for index, row in enumerate(rows):
+        style: dict[str, Any] = {"color": INK if row.index is None else line_style(row.index)["color"]}
+        place = float(index)
+        values = list(row.values.values())
         raised = [place + height for height in heights(len(values))]
         dots: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 4, "markeredgewidth": 0}
         axes.plot(values, raised, **style | dots, alpha=max(0.25, min(0.6, 12 / max(1, len(values)))), label="one seed")
-        if summary.interval is not None:
-            axes.plot(summary.interval, [place, place], color=INK, linewidth=1.8, zorder=3, label="interval")
-        if len(values) > 1 and summary.mean is not None:
-            axes.plot([summary.mean], [place], marker="|", markersize=13, markeredgewidth=2.2, color=INK, zorder=3)
-    names = short_names([summary.arm for summary in summaries], limit=28)
-    labels = [f"{name}\nn = {len(one.accuracies)}" for name, one in zip(names, summaries, strict=True)]
-    axes.set_yticks(range(len(summaries)), labels, parse_math=False)
-    axes.set_ylim(len(summaries) - 0.5, -0.5)
-    axes.set_xlim(accuracy_range(summaries))
+        if row.interval is not None:
+            axes.plot(row.interval, [place, place], color=INK, linewidth=1.8, zorder=3, label="interval")
+        if len(values) > 1 and row.mean is not None:
+            axes.plot([row.mean], [place], marker="|", markersize=13, markeredgewidth=2.2, color=INK, zorder=3)
+    names = short_names([row.name for row in rows], limit=28)
+    labels = [f"{name}\nn = {len(row.values)}" for name, row in zip(names, rows, strict=True)]
+    axes.set_yticks(range(len(rows)), labels, parse_math=False)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel(f"share of the {split_name(members)} set")
-    axes.set_title(TITLE.format(split_name(members).capitalize()), loc="left")
     entries = [
         (Line2D([], [], marker="o", linestyle="none", markersize=4, color=INK, alpha=0.6), "one seed"),
         (Line2D([], [], color=INK, linewidth=1.8, marker="|", markersize=10), "mean, 95 % interval"),
     ]
     figure.legend(*zip(*entries, strict=True), loc="outside lower left", ncols=2, columnspacing=1.4)
-    return figure
+    return figure, axes
 
 
 def _summarise(arm: str, index: int, members: Sequence[Member]) -> ArmSummary:

@@ -10,11 +10,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lrlab.report.arms import accuracy_range, heights, summarise_arms
+from lrlab.report.arms import Dots, accuracy_range, difference_range, heights, summarise_arms
 from lrlab.report.charts import Chart
 from lrlab.report.decisions import evidence_text
 from lrlab.report.matrices import Matrices
 from lrlab.report.members import Member, by_arm, has_moved, split_name
+from lrlab.report.pairs import Pairs
 from lrlab.report.panels import ArmLines
 from lrlab.report.style import line_style, short_names
 
@@ -24,8 +25,10 @@ _MOST_SEEDS_OF_A_MARK: Final = 3
 """Whose evidence is shown: a label has to fit into its chart."""
 
 
-def to_document(members: Sequence[Member], charts: Sequence[Chart], matrices: Sequence[Matrices]) -> dict[str, Any]:
-    """Return everything that the page draws."""
+def to_document(
+    members: Sequence[Member], charts: Sequence[Chart], matrices: Sequence[Matrices], pairs: Pairs | None = None
+) -> dict[str, Any]:
+    """Return everything that the page draws; of a run alone there are no pairs."""
     indices = {member: index for index, member in enumerate(members)}
     arms = list(by_arm(members))
     return {
@@ -34,6 +37,7 @@ def to_document(members: Sequence[Member], charts: Sequence[Chart], matrices: Se
         "charts": [_chart(chart, indices) for chart in charts],
         "decays": [_decays(seeds, max(1, _MOST_MARKS // len(arms))) for seeds in by_arm(members).values()],
         "accuracy": _accuracy(members),
+        "differences": _differences(pairs) if pairs is not None and pairs.dots else None,
         "matrices": [
             {
                 "label": one.label,
@@ -123,22 +127,33 @@ def _decays(members: Sequence[Member], most: int) -> dict[str, Any]:
 
 
 def _accuracy(members: Sequence[Member]) -> dict[str, Any] | None:
-    summaries = summarise_arms(members)
-    if not any(summary.accuracies for summary in summaries):
+    rows = [summary.dots for summary in summarise_arms(members)]
+    if not any(row.values for row in rows):
         return None
+    return _dots(rows, limits=accuracy_range(rows), label=f"{split_name(members)} accuracy")
+
+
+def _differences(pairs: Pairs) -> dict[str, Any]:
+    return _dots(pairs.dots, limits=difference_range(pairs.dots), label=pairs.label)
+
+
+def _dots(rows: Sequence[Dots], *, limits: tuple[float, float], label: str) -> dict[str, Any]:
+    shorts = short_names([row.name for row in rows], limit=24)
     return {
-        "range": accuracy_range(summaries),
-        "names": short_names([summary.arm for summary in summaries], limit=24),
-        "label": f"share of the {split_name(members)} set",
-        "arms": [
+        "range": limits,
+        "label": label,
+        "rows": [
             {
-                "seeds": list(summary.accuracies),
-                "values": list(summary.accuracies.values()),
-                "heights": heights(len(summary.accuracies)),
-                "mean": summary.mean,
-                "interval": summary.interval,
+                "name": row.name,
+                "short": short,
+                "arm": row.index,
+                "seeds": list(row.values),
+                "values": list(row.values.values()),
+                "heights": heights(len(row.values)),
+                "mean": row.mean,
+                "interval": row.interval,
             }
-            for summary in summaries
+            for row, short in zip(rows, shorts, strict=True)
         ],
     }
 

@@ -14,13 +14,14 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from lrlab.report import tables
-from lrlab.report.arms import draw_arms
+from lrlab.report.arms import draw_arms, draw_differences
 from lrlab.report.charts import Chart, draw_charts, file_name, make_charts, write_files
 from lrlab.report.confusion import confusion_figure
 from lrlab.report.document import to_document, to_json
 from lrlab.report.generalisation import draw_generalisation, generalisation_source, generalisation_table
 from lrlab.report.matrices import collect_matrices
 from lrlab.report.members import Member, by_arm, read_members
+from lrlab.report.pairs import Pairs, compare_pairs
 from lrlab.report.sections import describe
 from lrlab.report.style import to_png
 from lrlab.runs import RunError, find_runs
@@ -50,14 +51,16 @@ def write_report(*paths: Path, directory: Path | None = None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     charts = make_charts(members)
     confusions = _confusions(members, is_study=is_study)
-    write_files(_figures(members, charts, confusions, is_study=is_study), folder / FIGURES)
+    pairs = compare_pairs([member.run for member in members]) if is_study else None
+    write_files(_figures(members, charts, confusions, pairs), folder / FIGURES)
     collection = collect_matrices(members, is_study=is_study)
-    document = to_document(members, charts, collection.matrices)
+    document = to_document(members, charts, collection.matrices, pairs)
     num_marked = sum(sum(arm["numbers"]) for arm in document["decays"])
     page = _render(
         {
             "name": (folder if len(paths) > 1 else paths[0]).resolve().name,
             **describe(paths, members, charts, confusions, num_marked=num_marked, is_study=is_study),
+            "pairs": pairs,
             "has_accuracy": is_study and any(member.is_counted for member in members),
             "matrices": [(index, one.label) for index, one in enumerate(collection.matrices)],
             "matrix_remarks": collection.remarks,
@@ -114,18 +117,20 @@ def _confusions(members: Sequence[Member], *, is_study: bool) -> dict[str, table
 
 
 def _figures(
-    members: Sequence[Member], charts: Sequence[Chart], confusions: dict[str, tables.Confusion], *, is_study: bool
+    members: Sequence[Member], charts: Sequence[Chart], confusions: dict[str, tables.Confusion], pairs: Pairs | None
 ) -> Iterator[tuple[str, Figure]]:
     """Draw figure by figure what is written beside the page."""
     yield from draw_charts(charts)
     generalisation = draw_generalisation(members)
     if generalisation is not None:
         yield "generalisation", generalisation
-    by_arms = draw_arms(members) if is_study else None
+    by_arms = draw_arms(members) if pairs is not None else None
     if by_arms is not None:
         yield "accuracy_by_arm", by_arms
+    if pairs is not None and pairs.dots:
+        yield "differences", draw_differences(pairs.dots, label=pairs.label)
     for arm, confusion in confusions.items():
         num_correct = sum(row[index] for index, row in enumerate(confusion.counts))
         title = f"{arm}: {tables.percent(num_correct / sum(map(sum, confusion.counts)))} right"
         figure = confusion_figure(confusion.counts, confusion.classes, title=title)
-        yield file_name("confusion", arm) if is_study else "confusion", figure
+        yield "confusion" if pairs is None else file_name("confusion", arm), figure

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from lrlab.compare import CompareError, Comparison, compare_runs, notes, sentence
+from lrlab.compare import CompareError, compare_runs, count_verdicts, notes, sentence
+from lrlab.compare.differences import Difference
 from lrlab.compare.listing import list_differences, list_limits
+from lrlab.compare.statistics import Interval
 from lrlab.compare.tasks import arm_name
 from lrlab.report import tables
+from lrlab.report.arms import Dots
 from lrlab.runs import Run
 
-_VERDICTS: Final = {
-    "different": "with a difference",
-    "no evidence": "without evidence of one",
-    "identical": "with the same value in every seed",
-    "too few": "with too few seeds to tell",
-}
+MOST_DRAWN: Final = 15
+"""Pairs in the picture; all are in the tables."""
 
 
 class Pairs(NamedTuple):
@@ -29,6 +28,10 @@ class Pairs(NamedTuple):
     """What so many seeds are too few for."""
     tables: list[tuple[str, tables.Table]]
     """Each with what it lists."""
+    dots: list[Dots]
+    """Differences of each pair with a seed, those first that differ; the pairs that are drawn."""
+    label: str
+    """Of their axis."""
 
 
 def compare_pairs(runs: Sequence[Run]) -> Pairs:
@@ -39,11 +42,11 @@ def compare_pairs(runs: Sequence[Run]) -> Pairs:
     alone = [next(iter(found)) for found in arms.values() if len(found) == 1]
     compared = [run for run in runs if len(arms[run.study]) > 1]
     if not compared:
-        return Pairs("There is no second arm to compare with.", [], [], [])
+        return Pairs("There is no second arm to compare with.", [], [], [], [], "")
     try:
         comparison = compare_runs(compared)
     except CompareError as error:
-        return Pairs(f"The arms are not compared. {error}", [], [], [])
+        return Pairs(f"The arms are not compared. {error}", [], [], [], [], "")
     tasks = list(dict.fromkeys(arm.task for arm in comparison.arms))
     prefix = len(tasks) > 1
     listed = [
@@ -54,10 +57,14 @@ def compare_pairs(runs: Sequence[Run]) -> Pairs:
     found = sorted(comparison.differences, key=lambda difference: difference.verdict != "different")
     sentences = [sentence(difference, comparison) for difference in found]
     left_out = [f"Compared with nothing, since there is no other arm beside it: {arm}." for arm in alone]
-    return Pairs(_counted(comparison), sentences, [*notes(comparison), *left_out], listed)
+    dots = [_dots(difference, prefix=prefix) for difference in found if difference.num_seeds][:MOST_DRAWN]
+    label = f"difference of {comparison.measure.words}, points"
+    summary = count_verdicts(comparison) if len(found) > 1 else ""  # of one pair its sentence says it
+    return Pairs(summary, sentences, [*notes(comparison), *left_out], listed, dots, label)
 
 
-def _counted(comparison: Comparison) -> str:
-    verdicts = [found.verdict for found in comparison.differences]
-    parts = [f"{verdicts.count(verdict)} {words}" for verdict, words in _VERDICTS.items() if verdict in verdicts]
-    return f"Of {tables.count(len(verdicts), 'pair')}: {', '.join(parts)}."
+def _dots(found: Difference, *, prefix: bool) -> Dots:
+    name = f"{found.task}: " * prefix + f"{found.arm} - {found.reference}"
+    points = {seed: 100 * value for seed, value in zip(found.seeds, found.differences, strict=True)}
+    interval = None if found.interval is None else Interval(*(100 * end for end in found.interval))
+    return Dots(name, None, points, None if found.mean is None else 100 * found.mean, interval)

@@ -45,7 +45,7 @@ def draw_replay(steps: Series, losses: Series, decisions: Sequence[Mapping[str, 
     Args:
         steps: update of each loss, (N,).
         losses: (N,); those that are not finite are left out.
-        decisions: of `lrlab.experiments.replay_rule`.
+        decisions: of `lrlab.experiments.replay_rule`, at least one.
         title: of the figure.
     """
     figure = Figure((7.2, 6.4), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.07))
@@ -53,9 +53,8 @@ def draw_replay(steps: Series, losses: Series, decisions: Sequence[Mapping[str, 
     above.set_title(short_text(title, limit=80), loc="left")
     _draw_losses(above, steps, losses)
     looks = np.array([steps[decision["step"] - 1] for decision in decisions])
-    if decisions:
-        _draw_rate(middle, steps, looks, decisions)
-        _draw_evidence(below, looks, decisions)
+    _draw_rate(middle, steps, looks, decisions)
+    _draw_evidence(below, looks, decisions)
     moved = [look for look, decision in zip(looks, decisions, strict=True) if _moves(decision)]
     for axes in (above, middle, below):
         for step in moved[:_MOST_MARKS]:

@@ -12,7 +12,6 @@ from lrlab.report import tables
 from lrlab.report.charts import Chart
 from lrlab.report.decisions import decisions_summary, decisions_table
 from lrlab.report.members import Member, by_arm
-from lrlab.report.pairs import compare_pairs
 from lrlab.report.tuning import tuning_remarks
 from lrlab.runs import Run
 from lrlab.runs.storage import ELSEWHERE
@@ -148,7 +147,6 @@ def _of_run(member: Member) -> dict[str, Any]:
             "n = 1: one run shows what happened once and proves nothing about its schedule. "
             "With another seed it may come out otherwise."
         ],
-        "pairs": None,
         "differences": None,
         "again": f"{_launcher(member.run)}lrlab train --config config.toml --run NEW",
         "again_from": "The same from config.toml, which lies beside this page and holds every setting:",
@@ -182,7 +180,6 @@ def _of_study(paths: Sequence[Path], members: Sequence[Member]) -> dict[str, Any
         "runs": tables.runs_table(members),
         "arms": tables.arms_table(members),
         "remarks": remarks,
-        "pairs": compare_pairs([member.run for member in members]),
         "differences": tables.differences_table(members) if len(arms) > 1 or len(members) > 1 else None,
         "again": "lrlab study study.toml" if is_one_study else "lrlab train --config config.toml --run NEW",
         "again_from": (

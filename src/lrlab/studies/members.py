@@ -67,8 +67,6 @@ class Ended:
     """Whether it had ended before this call."""
     accuracy: float | None = None
     """On the split that was evaluated, at the end, for a complete one."""
-    class_accuracy: tuple[tuple[str, float | None], ...] = ()
-    """The same for each class, by name, where it was evaluated in this call; None for one without images."""
 
 
 StudyEvent = Progress | Died | Ended | Waiting

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from lrlab.config import ConfigError, DataConfig
 from lrlab.data import ImageData
-from lrlab.experiments import Evaluated, Experiment, build_data
+from lrlab.experiments import Experiment, build_data
 from lrlab.experiments.pace import Pace
 from lrlab.runs import LockedError, RunError
 from lrlab.studies.members import (
@@ -68,7 +68,6 @@ def run_member(member: Member, data_sets: DataSets) -> Generator[StudyEvent, Non
 
     What goes wrong with this run alone is how it ended; what is our mistake is raised.
     """
-    evaluated: Evaluated | None = None
     try:
         check_same_config(member)  # once more: another process may have made it since, by another plan
     except RunError as error:
@@ -81,8 +80,6 @@ def run_member(member: Member, data_sets: DataSets) -> Generator[StudyEvent, Non
         pace = Pace(batch_size=member.config.batch_size)
         with closing(experiment.run(member.directory, resumes=True)) as events:
             for event in events:
-                if isinstance(event, Evaluated):
-                    evaluated = event
                 if (look := pace.look(event)) is not None:
                     yield Progress(num_steps=experiment.num_steps, **asdict(look))
     except LockedError as error:
@@ -98,6 +95,5 @@ def run_member(member: Member, data_sets: DataSets) -> Generator[StudyEvent, Non
             raise
         ended = Ended("failed", f"{type(error).__name__}: {error}")  # out of memory, say: the next arm may be smaller
     else:
-        found = zip(evaluated.classes, evaluated.evaluation.class_accuracy, strict=True) if evaluated else ()
-        ended = Ended("complete", accuracy=final_accuracy(member), class_accuracy=tuple(found))
+        ended = Ended("complete", accuracy=final_accuracy(member))
     yield ended

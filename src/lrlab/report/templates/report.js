@@ -362,24 +362,24 @@
   }
   document.getElementById("reset")?.addEventListener("click", () => setRange(null));
 
-  // ---- accuracy of each arm ----
+  // ---- a dot for every seed: accuracy of each arm, differences of each pair ----
 
-  function accuracyFigure() {
+  function dotsFigure({ range, label, rows }, tickformat, written) {
     const theme = look();
-    const layout = layoutOf(theme, 70 + 46 * data.arms.length);
-    const traces = data.accuracy.arms.flatMap((arm, index) => {
+    const layout = layoutOf(theme, 70 + 46 * rows.length);
+    const traces = rows.flatMap((arm, index) => {
       const dots = {
         type: "scatter",
         mode: "markers",
         x: arm.values,
         y: arm.heights.map((height) => index + height),
-        marker: { color: theme.colour(index), size: 8, opacity: 0.6 },
-        text: arm.seeds.map((seed, at) => `${plain(data.arms[index].name)}, seed ${seed}: ${percent(arm.values[at])}`),
+        marker: { color: arm.arm === null ? theme.ink : theme.colour(arm.arm), size: 8, opacity: 0.6 },
+        text: arm.seeds.map((seed, at) => `${plain(arm.name)}, seed ${seed}: ${written(arm.values[at])}`),
         hovertemplate: "%{text}<extra></extra>",
       };
       if (arm.values.length < 2) return [dots];
       const [low, high] = arm.interval ?? [arm.mean, arm.mean];
-      const interval = arm.interval ? `<br>95 % interval ${percent(low)} to ${percent(high)}` : "";
+      const interval = arm.interval ? `<br>95 % interval ${written(low)} to ${written(high)}` : "";
       const mean = {
         type: "scatter",
         mode: "markers",
@@ -387,21 +387,21 @@
         y: [index],
         marker: { symbol: "line-ns", size: 18, line: { color: theme.ink, width: 3 } },
         error_x: { symmetric: false, array: [high - arm.mean], arrayminus: [arm.mean - low], color: theme.ink, width: 0 },
-        text: [`${plain(data.arms[index].name)}: mean ${percent(arm.mean)} (n = ${arm.values.length})${interval}`],
+        text: [`${plain(arm.name)}: mean ${written(arm.mean)} (n = ${arm.values.length})${interval}`],
         hovertemplate: "%{text}<extra></extra>",
       };
       return [dots, mean];
     });
     Object.assign(layout.xaxis, {
-      range: data.accuracy.range,
-      tickformat: ".1~%",
+      range,
+      tickformat,
       nticks: 6,
-      title: { text: plain(data.accuracy.label) },
+      title: { text: plain(label) },
     });
     Object.assign(layout.yaxis, {
-      tickvals: [...data.arms.keys()],
-      ticktext: data.accuracy.names.map(plain),
-      range: [data.arms.length - 0.5, -0.5],
+      tickvals: [...rows.keys()],
+      ticktext: rows.map((row) => plain(row.short)),
+      range: [rows.length - 0.5, -0.5],
       fixedrange: true,
       showgrid: false,
     });
@@ -409,7 +409,18 @@
   }
 
   const accuracy = document.getElementById("accuracy-by-arm");
-  if (accuracy) add(accuracy, accuracyFigure);
+  if (accuracy) add(accuracy, () => dotsFigure(data.accuracy, ".1~%", percent));
+
+  const signed = (points) => `${points < 0 ? "-" : "+"}${Math.abs(points).toFixed(2)}`;
+  const differences = document.getElementById("differences-by-pair");
+  if (differences) {
+    add(differences, () => {
+      const { traces, layout } = dotsFigure(data.differences, "+~g", signed);
+      const { muted } = look();
+      layout.shapes = [{ type: "line", x0: 0, x1: 0, yref: "paper", y0: 0, y1: 1, line: { color: muted, width: 1 } }];
+      return { traces, layout };
+    });
+  }
 
   // ---- confusion matrices ----
 
