@@ -272,6 +272,19 @@ def test_a_stretch_is_verified_and_a_changed_weight_is_not(tmp_path: Path, digit
     assert verify_run(tmp_path / "run").differences == ["decisions"]
 
 
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_stop_at_an_update_that_is_due_for_evaluation_is_no_difference(
+    tmp_path: Path, digits: ImageData, *, goes_on: bool
+) -> None:
+    settings = {"evaluate": {"every": 15}, "checkpoint": {"every": 10, "keep": 9}}
+    stop_at(tmp_path / "run", build(digits, **settings), 15)
+    if goes_on:  # it is evaluated first
+        stop_at(tmp_path / "run", build(digits, **settings), 18, resumes=True)
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000018")
+    found = verify_run(tmp_path / "run")
+    assert (found.first, found.last, found.differences) == (10, 15, [])
+
+
 def test_to_verify_takes_two_checkpoints(tmp_path: Path, digits: ImageData) -> None:
     list(build(digits, checkpoint={}).run(tmp_path / "run"))
     with pytest.raises(RunError, match="takes two sound checkpoints, and it has 1"):

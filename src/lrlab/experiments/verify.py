@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lrlab.config import merge, parse_config, to_toml
 from lrlab.experiments.run import Experiment
 from lrlab.experiments.state import MODEL, STATE
 from lrlab.runs import Checkpoint, Run, RunError, read_run, sound_checkpoints
-from lrlab.runs.storage import CHECKPOINTS, CONFIG, EXPORT, INFO, write_json, write_whole
+from lrlab.runs.storage import CHECKPOINTS, CONFIG, EXPORT, INFO, storage_errors, write_json, write_whole
 from lrlab.training.checkpoint import load_state
 
 _CLOCK = ("seconds", "evaluation_seconds")
@@ -73,25 +74,35 @@ def verify_run(directory: Path) -> Verification:
     last, first = checkpoints[:2]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "run"
-        shutil.copytree(
-            directory, copy, ignore=shutil.ignore_patterns(last.path.name, ".lock", "*.png", "*.html", EXPORT)
-        )
+        with storage_errors(directory):
+            shutil.copytree(
+                directory, copy, ignore=shutil.ignore_patterns(last.path.name, ".lock", "*.png", "*.html", EXPORT)
+            )
         # saved at that very update; computed with as many threads, on which the last bits depend
         changed = {"checkpoint": {"every": last.step}, "engine": {"threads": made.info["engine"]["threads"]}}
         config = merge(dict(made.config), changed)
         write_whole(copy / CONFIG, to_toml(parse_config(config)).encode())
         write_json(copy / INFO, {**made.info, "status": "preempted"})  # one that is over would not go on
-        _go_on(copy, until=last.step)
+        _go_on(copy, first.step, last)
         again = next(one for one in sound_checkpoints(copy) if one.step == last.step)
         return Verification(first.step, last.step, list(differences(made, last, read_run(copy), again)))
 
 
-def _go_on(copy: Path, *, until: int) -> None:
-    events = Experiment(parse_config(dict(read_run(copy).config))).run(copy, resumes=True)
+def _go_on(copy: Path, first: int, last: Checkpoint) -> None:
+    """Make the updates after `first` again, up to the checkpoint and with the evaluation at it, if it had one."""
+    steps = count(first + 1)
+    is_stop = _evaluated_at(last) < last.step  # a run that is stopped is saved there before it is evaluated
+    experiment = Experiment(parse_config(dict(read_run(copy).config)))
+    events = experiment.run(copy, resumes=True, stop=lambda: int(next(steps) == last.step and is_stop))
     with closing(events):
         for event in events:
-            if event.step > until:  # what came at that update, its evaluation and its checkpoint, is done
+            if event.step > last.step:  # what came at that update, its evaluation and its checkpoint, is done
                 break
+
+
+def _evaluated_at(checkpoint: Checkpoint) -> int:
+    """The update of the last evaluation before a checkpoint was written."""
+    return int(load_state(checkpoint.files[STATE])["session"]["evaluated_at"])
 
 
 def differences(made: Run, one: Checkpoint, repeated: Run, other: Checkpoint) -> Iterator[str]:
@@ -113,11 +124,13 @@ def differences(made: Run, one: Checkpoint, repeated: Run, other: Checkpoint) ->
             values[within], values_again[within_again], equal_nan=True
         ):
             yield f"rows: {column}"
-    for what in ("evaluations", "decisions"):
-        records, again = ([_timeless(record) for record in getattr(run, what)()] for run in (made, repeated))
-        if [record for record in records if record["step"] <= one.step] != [
-            record for record in again if record["step"] <= one.step
-        ]:
+    # an evaluation that was due where a run was stopped is made when it goes on
+    for what, until in (("evaluations", _evaluated_at(one)), ("decisions", one.step)):
+        records, again = (
+            [_timeless(record) for record in getattr(run, what)() if record["step"] <= until]
+            for run in (made, repeated)
+        )
+        if records != again:
             yield what
 
 
