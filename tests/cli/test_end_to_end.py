@@ -254,6 +254,17 @@ def test_report_can_be_made_again_from_the_directory_alone(tmp_path: Path) -> No
     assert (tmp_path / "run" / "report.html").exists()
 
 
+def test_a_run_may_lie_in_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    assert lrlab(tmp_path, "train", *TINY, "--steps", "10", "--run", name).returncode == 0
+    assert lrlab(tmp_path, "resume", name, "--steps", "20").returncode == 0
+    ended = lrlab(tmp_path, "report", name)
+    assert (ended.returncode, ended.stdout) == (0, "caf\N{REPLACEMENT CHARACTER}/report.html\n")
+    images = lrlab(tmp_path, "train", "--data", f"folder:{name}")
+    assert images.returncode == 2
+    assert "caf\N{REPLACEMENT CHARACTER}: its name is not UTF-8, so no configuration can hold it" in images.stderr
+
+
 def test_report_of_nothing_is_refused(tmp_path: Path) -> None:
     ended = lrlab(tmp_path, "report", "nothing")
     assert ended.returncode == 2

@@ -11,7 +11,8 @@ from PIL import Image
 from lrlab.cli import main
 from lrlab.config import parse_config
 from lrlab.data import load_digits_data
-from lrlab.experiments import Experiment
+from lrlab.experiments import Experiment, load_trained
+from lrlab.experiments.network_file import Description
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,21 @@ def test_what_another_network_left_in_the_folder_goes(run: Path, capsys: pytest.
     (run / "export" / "model.safetensors").write_bytes(b"of somebody else")
     assert main(["export", str(run), "--format", "onnx"]) == 0
     assert (run / "export" / "model.safetensors").read_bytes() == b"of somebody else"
+
+
+def test_what_another_lrlab_exported_of_the_same_network_stays(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = Description.model_fields["lrlab"]
+    monkeypatch.setattr(field, "default", "0.0.9")
+    Description.model_rebuild(force=True)
+    assert main(["export", str(run), "--format", "safetensors"]) == 0
+    monkeypatch.undo()
+    Description.model_rebuild(force=True)
+    assert load_trained(run / "export").description.lrlab == "0.0.9"
+    assert main(["export", str(run), "--format", "onnx"]) == 0
+    assert "deleted" not in capsys.readouterr().out
+    assert sorted(path.name for path in (run / "export").iterdir()) == ["README.md", "model.onnx", "model.safetensors"]
 
 
 def test_what_is_wrong_is_said_in_a_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,8 +136,13 @@ def test_where_the_exact_test_sees_more_than_students_it_is_said() -> None:
     differences = [0.010, 0.011, 0.012, 0.013, 0.012, 0.011, 0.010, 0.3]
     found, text = only(compare_runs(make_arms({"a": [0.5] * 8, "b": [0.5 + one for one in differences]})))
     assert found.verdict == "no evidence" and found.p_sign_flip == pytest.approx(2 / 2**8)
-    assert "All 8 seeds point the same way" in text
+    assert "point the same way" not in text  # that would contradict what follows
     assert "The sign-flip test, which assumes no normal distribution, does find one (p = 0.0078)" in text
+
+
+def test_seeds_that_all_point_one_way_are_not_enough_where_no_test_finds_it_so() -> None:
+    _, text = only(compare_runs(make_arms({"a": [0.5] * 4, "b": [0.51, 0.52, 0.51, 0.8]})))
+    assert "All 4 seeds point the same way, which is not enough by itself." in text
 
 
 def test_runs_that_did_not_come_to_their_end_are_counted_and_named() -> None:

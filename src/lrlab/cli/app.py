@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -188,9 +187,10 @@ def report(
     ] = None,
 ) -> int:
     """Draw the figures and write the page of a run, a study, or several."""
+    from lrlab.cli.output import Output
     from lrlab.report import write_report
 
-    sys.stdout.write(f"{write_report(path, *paths, directory=out)}\n")
+    Output(json=False).say(str(write_report(path, *paths, directory=out)))
     return 0
 
 

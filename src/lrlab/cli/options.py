@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,21 @@ def data_flags(data: str | None, data_dir: Path | None) -> dict[str, Any]:
     if colon and name == "folder":
         if not directory or data_dir:
             raise ConfigError("A folder of images is named once, as --data folder:DIR, without --data-dir.")
+        _check_text(directory)
         return {"data.name": "folder", "data.dir": str(Path(directory).absolute())}
+    if data_dir is not None:
+        _check_text(str(data_dir))
     return {"data.name": data, "data.dir": str(data_dir.absolute()) if data_dir else None}
+
+
+def _check_text(directory: str) -> None:
+    try:
+        str(Path(directory).absolute()).encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(directory).decode(errors="replace")
+        raise ConfigError(
+            f"{shown}: its name is not UTF-8, so no configuration can hold it. Rename it, or name a link to it."
+        ) from error
 
 
 def check_folder(figure: Path) -> None:

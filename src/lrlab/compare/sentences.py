@@ -99,9 +99,11 @@ def _doubts(found: Difference, num_tested: int) -> list[str]:
             f"By itself this pair would count as different; among {num_tested} pairs chance alone brings such a one in "
             "more than 5 % of studies."
         )
-    if found.verdict == "no evidence" and found.num_above in (0, found.num_seeds) and all(found.differences):
-        doubts.append(f"All {found.num_seeds} seeds point the same way, which is not enough by itself.")
     flip = found.p_sign_flip_holm
+    finds_one = flip is not None and flip <= LEVEL
+    is_one_way = found.num_above in (0, found.num_seeds) and all(found.differences)
+    if found.verdict == "no evidence" and is_one_way and not finds_one:
+        doubts.append(f"All {found.num_seeds} seeds point the same way, which is not enough by itself.")
     if flip is None or found.interval is None:
         return doubts
     if found.verdict == "different" and flip > LEVEL >= num_tested * sign_flip_floor(found.num_seeds):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,8 +29,11 @@ CARD: Final = "README.md"
 FILES: Final[Mapping[str, tuple[str, ...]]] = {"safetensors": (MODEL, CARD), "onnx": ("model.onnx",)}
 """What an export consists of, the network first."""
 
-_SAYS: Final = re.compile(rb'\\?"sha256\\?": \\?"([0-9a-f]{64})\\?", \\?"network\\?"')
-"""What a file of either format says of the network in it, found without the library of the format."""
+_SAYS: Final = re.compile(
+    rb'\\?"sha256\\?": \\?"([0-9a-f]{64})\\?", \\?"network\\?": '
+    rb'{\\?"format_version\\?": \d+, \\?"lrlab\\?": \\?"([^"\\]+)\\?"'
+)
+"""What a file of either format says of the network in it and of its writer, found without the library of the format."""
 
 
 class ExportError(ValueError):
@@ -60,6 +63,15 @@ class Export:
         found = {**asdict(self), "path": str(self.path), "removed": list(self.removed)}
         del found["sentence"]
         return found
+
+
+class Said(NamedTuple):
+    """What an exported file says of itself."""
+
+    sha256: str
+    """Of the network and what is said of it, its writer among that."""
+    version: str
+    """Of the lrlab that wrote it."""
 
 
 def export_run(
@@ -150,16 +162,21 @@ def _make_room(folder: Path, file_format: Format, trained: TrainedModel) -> list
 
     Raises: ExportError if it, or what is to be replaced, was not written by lrlab, or was edited.
     """
-    this = json.loads(metadata(trained.description, weights_of(trained.model))[KEY])["sha256"]
+    weights = weights_of(trained.model)
+
+    def this_as_written_by(version: str) -> Said:
+        description = trained.description.model_copy(update={"lrlab": version})
+        return Said(json.loads(metadata(description, weights)[KEY])["sha256"], version)
+
     goes, stale = [], list[Path]()
     for kind, names in FILES.items():
         paths = [folder / name for name in names if (folder / name).exists()]
         if kind == file_format:
             goes += paths
-        elif (digest := _digest(folder / names[0])) is not None and digest != this:
+        elif (said := _said(folder / names[0])) is not None and said != this_as_written_by(said.version):
             stale += paths
     for path in (*goes, *stale):
-        if not (_is_our_card(path) if path.name == CARD else _digest(path)):
+        if not (_is_our_card(path) if path.name == CARD else _said(path)):
             raise ExportError(
                 f"{path}: it is in the way, and lrlab did not write it as it is. Move it, or choose another folder "
                 "with --out."
@@ -167,11 +184,11 @@ def _make_room(folder: Path, file_format: Format, trained: TrainedModel) -> list
     return stale
 
 
-def _digest(path: Path) -> str | None:
+def _said(path: Path) -> Said | None:
     """What an exported network says of itself; None of any other file, or none."""
     with storage_errors(path):
         found = _SAYS.search(path.read_bytes()) if path.is_file() else None
-    return found.group(1).decode() if found else None
+    return Said(*(group.decode() for group in found.groups())) if found else None
 
 
 def _is_our_card(path: Path) -> bool:

@@ -131,7 +131,7 @@ class Run:
             raise storage.RunError(f"{self.directory}: no column '{missing[0]}'. It has: {', '.join(self.columns)}.")
         wanted = list(dict.fromkeys(("step", *columns)))
         # opened once each: by its path, a file may be replaced between the reading of its foot and its body
-        parts = self._read_parts(lambda part: pq.ParquetFile(pa.OSFile(str(part))).read(wanted))
+        parts = self._read_parts(lambda part: pq.ParquetFile(pa.OSFile(os.fsencode(part))).read(wanted))
         rows = pa.concat_tables(parts, promote_options=storage.PROMOTION) if parts else pa.table({})
         return {column: _measured(rows, column) for column in columns}
 
@@ -139,10 +139,9 @@ class Run:
         """Return the rows of the training beyond an update, oldest first: `step`, and what was measured there."""
 
         def read(part: Path) -> pa.Table:
-            is_ours = part.name.startswith("part-")
-            rows = (
-                pq.ParquetFile(pa.OSFile(str(part))).read() if is_ours else pa.table({"step": pa.array([], pa.int64())})
-            )
+            if not part.name.startswith("part-"):
+                return pa.table({"step": pa.array([], pa.int64())})
+            rows = pq.ParquetFile(pa.OSFile(os.fsencode(part))).read()
             return rows.filter(pc.greater(rows["step"], step))
 
         found: dict[int, dict[str, float]] = {}  # a part may be there twice while parts are merged
@@ -162,7 +161,7 @@ class Run:
     @cached_property
     def _chunks(self) -> list[Any]:
         """What the feet of the files say of each column; nothing else of them is read."""
-        feet = self._read_parts(lambda part: pq.ParquetFile(pa.OSFile(str(part))).metadata)
+        feet = self._read_parts(lambda part: pq.ParquetFile(pa.OSFile(os.fsencode(part))).metadata)
         groups = [foot.row_group(index) for foot in feet for index in range(foot.num_row_groups)]
         return [group.column(index) for group in groups for index in range(group.num_columns)]
 
@@ -181,7 +180,7 @@ class Run:
 
 
 def _columns(part: Path) -> list[str]:
-    return [name for name in pq.ParquetFile(pa.OSFile(str(part))).schema.names if name != "step"]
+    return [name for name in pq.ParquetFile(pa.OSFile(os.fsencode(part))).schema.names if name != "step"]
 
 
 def _measured(rows: pa.Table, column: str) -> tuple[Series, Series]:

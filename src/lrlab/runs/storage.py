@@ -121,7 +121,8 @@ def read_part(path: Path) -> pa.Table:
     Raises: StorageError if it is damaged.
     """
     try:
-        return pq.read_table(path, use_threads=False, pre_buffer=False)
+        # by bytes, since a folder's name need not be text
+        return pq.read_table(pa.OSFile(os.fsencode(path)), use_threads=False, pre_buffer=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise StorageError(f"{path}: damaged ({error}).") from error
 
