@@ -185,6 +185,13 @@ def test_settings_in_which_the_runs_of_an_arm_differ_are_not_the_arms(tmp_path: 
     compare_runs(find_runs(tmp_path / "out"))
 
 
+def test_runs_of_which_nothing_was_recorded_are_left_out_and_named(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("run,seed,step,loss\na,0,1,1.5\nfailed,1,,\nb,2,1,2.5\n")
+    with pytest.warns(UserWarning, match="log.csv: left out, since no numbers were recorded in them: failed."):
+        bring_in(tmp_path / "log.csv", tmp_path / "out", arm="run")
+    assert [run.arm for run in find_runs(tmp_path / "out")] == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("text", "how", "message"),
     [

@@ -7,6 +7,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -378,6 +379,31 @@ def test_update_0_of_a_run_made_elsewhere_is_sent(tmp_path: Path) -> None:
     assert main(["import", str(tmp_path / "log.csv"), "--out", str(out), "--seed", "0"]) == 0
     assert main(["track", str(out), "--to", "trackio"]) == 0
     assert kept("trackio", tmp_path)["train/loss"] == {0: [2.0], 10: [1.0]}
+
+
+@pytest.mark.parametrize("kind", ["trackio", "wandb"])
+def test_what_a_tracker_holds_back_is_noted_once_it_is_closed(run: Path, tmp_path: Path, kind: Kind) -> None:
+    killed = f"""
+        import os, pathlib, trackio.sqlite_storage, trackio.utils
+        trackio.sqlite_storage.TRACKIO_DIR = trackio.utils.TRACKIO_DIR = pathlib.Path({str(tmp_path / "trackio")!r})
+        from lrlab.integrations.tracking import Sender
+        Sender(pathlib.Path({str(run)!r}), {kind!r}).send()
+        os.kill(os.getpid(), 9)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(killed)], check=False, capture_output=True, timeout=120)
+    note = run / TRACKED.format(kind)
+    assert json.loads(note.read_text()).keys() == {"key", "project"}
+    if kind == "trackio":  # it had not even written that there is such a run
+        with pytest.raises(TrackerError, match=r"no run 'first' in project 'lrlab'.* delete sent-to-trackio\.json"):
+            Sender(run, kind).send()
+        note.unlink()
+    with Closing(run, kind) as sender:
+        assert sender.send()[1] > 0 and sender.send()[1] == 0
+        with pytest.raises(LockedError, match=f"another process is sending it to {kind}"):
+            Sender(run, kind).send()  # it knows nothing of what is on its way
+    assert json.loads(note.read_text())["step"] == 20
+    found, wanted = kept(kind, tmp_path), expected(read_run(run))
+    assert {tag: found[tag].keys() for tag in wanted} == {tag: steps.keys() for tag, steps in wanted.items()}
 
 
 def test_two_processes_do_not_send_one_run(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,7 @@ def plan_import(recordings: Sequence[Recording], reading: Reading, *, source: Pa
             f"{source}: {len(recordings)} runs ({names}). Say --arm and the setting that tells arms apart, of: "
             f"{_keys(recordings)}."
         )
+    recordings = _with_numbers(recordings, source)
     shared = _shared(recordings, reading, source)
     made = []
     for one in recordings:
@@ -93,6 +95,16 @@ def plan_import(recordings: Sequence[Recording], reading: Reading, *, source: Pa
         )
     _check_arms([made_one.origin["arm"] for made_one in made], source)
     return made
+
+
+def _with_numbers(recordings: Sequence[Recording], source: Path) -> Sequence[Recording]:
+    """Leave out the runs, of several, that a tracker knows by name alone: they failed before their first value."""
+    kept = [one for one in recordings if any(len(steps) for steps, _ in one.series.values())]
+    if kept and len(kept) < len(recordings):
+        names = ", ".join(one.name for one in recordings if one not in kept)
+        warnings.warn(f"{source}: left out, since no numbers were recorded in them: {names}.", stacklevel=3)
+        return kept
+    return recordings
 
 
 def _keys(recordings: Sequence[Recording]) -> str:

@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from lrlab.integrations.recorded import RecordedError, Recording, as_curve
-from lrlab.integrations.tracking import Card, Row, flat_settings
+from lrlab.integrations.sent import Row, flat_settings
+from lrlab.integrations.tracking import Card
 
 MOST_METRICS: Final = 1_000
 """Values that MLflow takes at once."""
@@ -31,6 +32,8 @@ _ENDS: Final = {"complete": "FINISHED", "preempted": "KILLED", "diverged": "FAIL
 
 class MlflowRun:
     """A run on the server, or in the file, that MLFLOW_TRACKING_URI names; without it MLflow chooses."""
+
+    holds_back: ClassVar[bool] = False
 
     def __init__(self, card: Card, key: str | None) -> None:
         self._client = MlflowClient()

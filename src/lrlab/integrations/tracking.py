@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,16 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Protocol, get_args
 
+from lrlab.integrations.sent import Row, evaluation_row, new_rows, numbers
 from lrlab.runs import Run, list_runs, read_run
-from lrlab.runs.events import MAX_POINTS
 from lrlab.runs.lock import lock_file
 from lrlab.runs.storage import INFO, STUDY, TRACKED, TUNING, read_json, write_json
 
 Kind = Literal["trackio", "mlflow", "wandb"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
-
-Row = tuple[int, Mapping[str, float]]
-"""Update, and tag -> value."""
 
 
 LOOKS_IN_VAIN: Final = 6
@@ -48,6 +44,9 @@ class Card:
 class Tracker(Protocol):
     """One run as a tracker keeps it; made with its card and, to go on with it, its key."""
 
+    holds_back: ClassVar[bool]
+    """Whether what it was given may be lost until it is closed, should the process be killed."""
+
     @property
     def key(self) -> str:
         """By which the tracker knows the run."""
@@ -67,7 +66,7 @@ class Sender:
 
     Rows are those that TensorBoard gets (`lrlab.runs.events`): at most 10,000 points of a curve, none averaged. A run
     that goes on from a checkpoint makes its last rows again; what was sent stays as it is. Where sending is broken off,
-    the rows of that time are sent once more.
+    the rows of that time are sent once more: of a tracker that holds back, all since it was opened.
     """
 
     def __init__(self, directory: Path, kind: Kind, *, project: str | None = None) -> None:
@@ -75,32 +74,54 @@ class Sender:
         self._kind = kind
         self._project = project
         self._tracker: Tracker | None = None
+        self._lock = ExitStack()
+        self._is_locked = False
+        self._reached: dict[str, Any] = {}
+        """How far it got with the tracker as it is open."""
 
     def send(self) -> tuple[Run, int]:
         """Send what has come since the last time; return the run as it stood, and how many rows were sent.
 
         Raises: TrackerError; LockedError if another process sends it; RunError, StorageError.
         """
-        lock = self._directory / f".{self._kind}.lock"
-        with lock_file(lock, lambda: f"{self._directory}: another process is sending it to {self._kind}."):
-            run = read_run(self._directory)
-            sent = {"step": -1, "evaluated": -1, "ended": None} | (read_json(self._note) or {})
-            rows, reached = _new_rows(run, sent["step"])
-            records = [record for record in run.evaluations() if record["step"] > sent["evaluated"]]
-            ended = None if run.status == "running" else {"status": run.status, "steps": run.result.get("steps")}
-            has_ended = ended not in (None, sent["ended"])
-            if rows or records or has_ended:
-                tracker = self._open(run, sent.get("key"), sent.get("project"))
-                sent |= {"key": tracker.key, "project": self._card(run, sent.get("project")).project}
-                write_json(self._note, sent)  # from now on the run is there, whatever becomes of its rows
-                with _their_errors(self._kind):
-                    tracker.log([*rows, *map(_evaluation_row, records)])
-                    if has_ended:
-                        tracker.finish(run.status, _numbers(run.result))
-                sent["step"] = reached
-                sent["evaluated"] = max((record["step"] for record in records), default=sent["evaluated"])
-                write_json(self._note, sent | ({"ended": ended} if has_ended else {}))
+        if not self._is_locked:
+            lock = self._directory / f".{self._kind}.lock"
+            self._lock.enter_context(
+                lock_file(lock, lambda: f"{self._directory}: another process is sending it to {self._kind}.")
+            )
+            self._is_locked = True
+        try:
+            return self._send_new()
+        finally:
+            if self._tracker is None or not self._tracker.holds_back:
+                self._unlock()
+
+    def _send_new(self) -> tuple[Run, int]:
+        run, noted = read_run(self._directory), read_json(self._note) or {}
+        sent = {"step": -1, "evaluated": -1, "ended": None} | noted | self._reached
+        rows, reached = new_rows(run, sent["step"])
+        records = [record for record in run.evaluations() if record["step"] > sent["evaluated"]]
+        ended = None if run.status == "running" else {"status": run.status, "steps": run.result.get("steps")}
+        has_ended = ended not in (None, sent["ended"])
+        if rows or records or has_ended:
+            tracker = self._open(run, sent.get("key"), sent.get("project"))
+            known = {"key": tracker.key, "project": self._card(run, sent.get("project")).project}
+            write_json(self._note, noted | known)  # from now on the run is there, whatever becomes of its rows
+            with _their_errors(self._kind):
+                tracker.log([*rows, *map(evaluation_row, records)])
+                if has_ended:
+                    tracker.finish(run.status, numbers(run.result))
+            evaluated = max((record["step"] for record in records), default=sent["evaluated"])
+            sent |= known | {"step": reached, "evaluated": evaluated} | ({"ended": ended} if has_ended else {})
+            if tracker.holds_back:
+                self._reached = sent
+            else:
+                write_json(self._note, sent)
         return run, len(rows) + len(records)
+
+    def _unlock(self) -> None:
+        self._lock.close()
+        self._is_locked = False
 
     @property
     def _note(self) -> Path:
@@ -108,11 +129,17 @@ class Sender:
         return self._directory / TRACKED.format(self._kind)
 
     def close(self) -> None:
-        """Let the tracker bring everything to where it is kept."""
-        if self._tracker is not None:
-            with _their_errors(self._kind):
-                self._tracker.close()
-            self._tracker = None
+        """Let the tracker bring everything to where it is kept, and only then take note of what it held back."""
+        try:
+            if self._tracker is not None:
+                tracker, self._tracker = self._tracker, None
+                reached, self._reached = self._reached, {}
+                with _their_errors(self._kind):
+                    tracker.close()
+                if reached:
+                    write_json(self._note, reached)
+        finally:
+            self._unlock()
 
     def _card(self, run: Run, project: str | None) -> Card:
         study, arm = run.study, run.arm
@@ -172,50 +199,6 @@ def _tuned(run: Run) -> tuple[str, str] | None:
     if len(parents) < 4 or parents[2].name != TUNING or not (parents[3] / STUDY).exists():
         return None
     return parents[3].name, f"{TUNING}-{parents[1].name}-{parents[0].name}"
-
-
-def _new_rows(run: Run, after: int) -> tuple[list[Row], int]:
-    """The rows beyond an update, thinned as TensorBoard's are, and the update that they reach.
-
-    Of a run under way only whole stretches are taken, of which each curve gives its first value.
-    """
-    planned = int(run.info.get("engine", {}).get("num_steps", 0))
-    stretch = math.ceil(max(1, planned) / MAX_POINTS)
-    rows = run.rows_after(after)
-    if run.status == "running" and rows:
-        whole = int(rows[-1]["step"]) // stretch * stretch
-        rows = [row for row in rows if row["step"] <= whole]
-    last: dict[str, int] = {}
-    thinned: list[Row] = []
-    for row in rows:
-        step = int(row["step"])
-        place = (step - 1) // stretch
-        values = {name: value for name, value in row.items() if name != "step" and last.get(name) != place}
-        last |= dict.fromkeys(values, place)
-        if values:
-            thinned.append((step, values))
-    return thinned, int(rows[-1]["step"]) if rows else after
-
-
-def _evaluation_row(record: Mapping[str, Any]) -> Row:
-    figures = {"loss": record["loss"], "accuracy": record["accuracy"]}
-    figures["accuracy_mirror"] = (record.get("mirror") or {}).get("accuracy")
-    return int(record["step"]), {f"{record['split']}/{k}": float(v) for k, v in figures.items() if v is not None}
-
-
-def flat_settings(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return nested settings as pairs of a dotted name and a text."""
-    pairs: list[tuple[str, str]] = []
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            pairs += flat_settings(value, f"{prefix}{name}.")
-        else:
-            pairs.append((f"{prefix}{name}", str(value)))
-    return pairs
-
-
-def _numbers(result: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in result.items() if isinstance(value, int | float)}
 
 
 def _class_of(kind: Kind) -> Callable[[Card, str | None], Tracker]:

@@ -7,28 +7,38 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lrlab.integrations.recorded import RecordedError, Recording, as_curve
-from lrlab.integrations.tracking import Card, Row, TrackerError, flat_settings
+from lrlab.integrations.sent import Row, flat_settings
+from lrlab.integrations.tracking import Card, TrackerError
 
 
 class TrackioRun:
     """A run in trackio's folder on this machine (TRACKIO_DIR), or on the server that TRACKIO_SERVER_URL names."""
 
+    holds_back: ClassVar[bool] = True
+
     def __init__(self, card: Card, key: str | None) -> None:
         import trackio
 
-        run: Any = trackio.init(
-            project=card.project,
-            name=card.name,
-            group=card.group,
-            config=dict(card.config),
-            resume="never" if key is None else "must",
-            embed=False,
-            auto_log_gpu=False,  # this process is not the training
-            auto_log_cpu=False,
-        )
+        try:
+            run: Any = trackio.init(
+                project=card.project,
+                name=card.name,
+                group=card.group,
+                config=dict(card.config),
+                resume="never" if key is None else "must",
+                embed=False,
+                auto_log_gpu=False,  # this process is not the training
+                auto_log_cpu=False,
+            )
+        except ValueError as error:
+            raise TrackerError(
+                f"trackio has no run '{card.name}' in project '{card.project}', which was sent to it ({error}). It was "
+                "deleted there, or this process was killed before trackio wrote it. To send it anew, delete "
+                "sent-to-trackio.json in the run's directory."
+            ) from error
         self._run = run
         trackio.context_vars.current_run.set(
             None

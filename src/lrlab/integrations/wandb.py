@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import wandb
 
-from lrlab.integrations.tracking import Card, Row
+from lrlab.integrations.sent import Row
+from lrlab.integrations.tracking import Card
 
 
 class WandbRun:
@@ -14,6 +16,8 @@ class WandbRun:
 
     The x axis is `step`, a value of its own: their own counter may not go back, and evaluations come beside rows.
     """
+
+    holds_back: ClassVar[bool] = True
 
     def __init__(self, card: Card, key: str | None) -> None:
         settings = wandb.Settings(
