@@ -192,12 +192,6 @@ def test_a_step_that_the_optimizer_does_not_make_is_not_measured() -> None:
     assert probe.take_rows() == {}
 
 
-def test_an_optimizer_without_moments_is_refused() -> None:
-    weight = nn.Parameter(torch.ones(2))
-    with pytest.raises(ValueError, match="it reads Adam's moments, which SGD does not keep; use Adam"):
-        AdamSnrProbe({"all": [weight]}, SGD([weight], lr=0.1))
-
-
 def test_before_backward_there_is_no_gradient_to_compare() -> None:
     probe = GradientCosineProbe({"all": [nn.Parameter(torch.ones(2))]})
     with pytest.raises(RuntimeError, match=r"no gradients to read. Call probe.observe\(\) after loss.backward"):
