@@ -12,11 +12,12 @@ SOURCE = Path(__file__).parents[1] / "src" / "lrlab"
 MAY_IMPORT = {
     "config": set(),
     "gradients": set(),
+    "moments": set(),
     "schedules": set(),
     "data": set(),
     "models": set(),
-    "schedulers": {"gradients", "schedules"},
-    "probes": {"gradients"},
+    "schedulers": {"gradients", "moments", "schedules"},
+    "probes": {"gradients", "moments"},
     "training": {"gradients", "schedulers", "probes", "data"},
     "runs": {"config"},
     "compare": {"config", "runs"},
@@ -46,7 +47,7 @@ OPTIONAL = {
     "lightning", "pytorch_lightning", "transformers", "accelerate", "ray", "onnx", "onnxruntime", "onnxscript",
     "trackio", "mlflow", "wandb",
 }  # fmt: skip
-TORCH_ONLY = ("schedulers", "probes", "gradients", "schedules")
+TORCH_ONLY = ("schedulers", "probes", "gradients", "moments", "schedules")
 
 
 def room(path: Path) -> str:

@@ -194,7 +194,10 @@ def test_of_two_classes_the_empty_one_is_named(tmp_path: Path) -> None:
 
 def test_a_class_of_one_image_cannot_be_split(one_level: Path) -> None:
     write(one_level / "fox" / "0.png")
-    fails(one_level, "a class needs two images or more to be split, there is one each of 'fox'", test_fraction=0.2)
+    message = (
+        "data.test_fraction takes a share of every class, which needs two images or more, and there is one each of"
+    )
+    fails(one_level, f"{message} 'fox'. Add some, or leave the class out", test_fraction=0.2)
 
 
 def test_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:

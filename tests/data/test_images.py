@@ -44,6 +44,13 @@ def test_validation_images_are_training_images_set_aside_of_every_class() -> Non
     assert held.to("meta").evaluated[1].images.device.type == "meta"
 
 
+def test_a_class_with_a_single_training_image_is_named_with_the_key_that_sets_images_aside() -> None:
+    data = image_data("toy", classes=["cat", "dog", "fox"], train=split([0, 0, 1, 2, 2]), test=split([0]))
+    message = "^toy: data.validation_fraction takes a share of every class, .* there is one each of 'dog'. Add some"
+    with pytest.raises(DataError, match=message):
+        set_aside(data, 0.2)
+
+
 @pytest.mark.parametrize(
     ("classes", "train", "test", "message"),
     [

@@ -164,6 +164,57 @@ def test_a_complete_run_is_left_as_it_is(tmp_path: Path, digits: ImageData) -> N
     assert read_run(tmp_path / "run").status == "complete"
 
 
+FALLS: dict[str, Any] = {
+    "schedule": {"name": "article", "check_every": 10, "multiplier": 1000.0, "factor": 0.1},  # 1e-4, 1e-5, 1e-6
+    "evaluate": {"every": 10},
+}
+
+
+@pytest.mark.parametrize("more", [{}, {"steps": 60}, {"stop_below_lr": 2e-4}], ids=str)
+def test_a_run_that_its_rate_ended_says_so_and_is_left_as_it_is(
+    more: dict[str, Any], tmp_path: Path, digits: ImageData
+) -> None:
+    run = tmp_path / "run"
+    list(build(digits, **FALLS, stop_below_lr=5e-4).run(run))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    message = (
+        r"ended at update 10, since its highest rate, 0.0001, had fallen below .* To go on, --set stop_below_lr=0.0001"
+    )
+    with pytest.raises(RunError, match=message):
+        next(build(digits, **FALLS, **{"stop_below_lr": 5e-4, **more}).run(run, resumes=True))
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("lower", [{"stop_below_lr": 1e-4}, {"stop_below_lr": 2e-5}, {}], ids=str)
+def test_with_a_lower_threshold_or_none_it_goes_on_as_if_that_had_been_planned(
+    lower: dict[str, Any], tmp_path: Path, digits: ImageData
+) -> None:
+    list(build(digits, **FALLS, **lower).run(tmp_path / "whole"))
+    list(build(digits, **FALLS, stop_below_lr=5e-4).run(tmp_path / "run"))
+    list(build(digits, **FALLS, **lower).run(tmp_path / "run", resumes=True))
+    assert_same(tmp_path / "whole", tmp_path / "run")
+    assert read_run(tmp_path / "run").result["steps"] == (20 if lower else 40)
+
+
+def test_where_the_rate_fell_at_the_last_update_a_lower_threshold_gives_it_nothing_to_do(
+    tmp_path: Path, digits: ImageData
+) -> None:
+    list(build(digits, **FALLS, steps=10, stop_below_lr=5e-4).run(tmp_path / "run"))
+    with pytest.raises(RunError, match="the run is complete. Give it more --epochs or --steps"):
+        next(build(digits, **FALLS, steps=10, stop_below_lr=5e-5).run(tmp_path / "run", resumes=True))
+    list(build(digits, **FALLS, steps=15, stop_below_lr=5e-5).run(tmp_path / "run", resumes=True))
+    assert read_run(tmp_path / "run").result["steps"] == 15
+
+
+def test_a_threshold_that_is_raised_or_added_is_another_configuration(tmp_path: Path, digits: ImageData) -> None:
+    stop_at(tmp_path / "run", build(digits, stop_below_lr=1e-5), 15)
+    with pytest.raises(RunError, match="another configuration .stop_below_lr: 1e-05 -> 2e-05"):
+        next(build(digits, stop_below_lr=2e-5).run(tmp_path / "run", resumes=True))
+    stop_at(tmp_path / "other", build(digits), 15)
+    with pytest.raises(RunError, match="another configuration .stop_below_lr: None -> 1e-05"):
+        next(build(digits, stop_below_lr=1e-5).run(tmp_path / "other", resumes=True))
+
+
 def test_another_configuration_is_refused_with_the_difference_and_a_harmless_one_is_not(
     tmp_path: Path, digits: ImageData
 ) -> None:

@@ -1,6 +1,7 @@
 """Probes of weights, updates, successive gradients and moments: slow float64 twins, and that they change nothing."""
 
 import io
+import math
 
 import pytest
 import torch
@@ -192,10 +193,28 @@ def test_a_step_that_the_optimizer_does_not_make_is_not_measured() -> None:
     assert probe.take_rows() == {}
 
 
-def test_an_optimizer_without_moments_is_refused() -> None:
-    weight = nn.Parameter(torch.ones(2))
-    with pytest.raises(ValueError, match="it reads Adam's moments, which SGD does not keep; use Adam"):
-        AdamSnrProbe({"all": [weight]}, SGD([weight], lr=0.1))
+@pytest.mark.parametrize(("fused", "rows"), [(False, [1, 3]), (True, [1, 2, 3])])
+def test_an_update_that_grad_scaler_leaves_out_is_not_taken_for_one_of_length_zero(
+    fused: bool, rows: list[int]
+) -> None:
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = Adam([weight], lr=0.1, fused=fused)
+    probe = UpdateRatioProbe({"all": [weight]}, optimizer)
+    scaler = torch.amp.GradScaler("cpu")
+    for factor in (1.0, float("inf"), 1.0):
+        optimizer.zero_grad()
+        scaler.scale((weight * factor).sum()).backward()
+        scaler.unscale_(optimizer)
+        probe.observe()
+        scaler.step(optimizer)
+        scaler.update()
+
+    found = {step: row["update_ratio/all"] for step, row in probe.take_rows().items()}
+
+    assert list(found) == rows
+    assert math.isnan(found.get(2, math.nan))
+    assert found[1] == pytest.approx(0.1)  # Adam's first step is the rate, in every number
+    assert found[3] == pytest.approx(0.1 / 0.9)
 
 
 def test_before_backward_there_is_no_gradient_to_compare() -> None:

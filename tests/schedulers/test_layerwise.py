@@ -127,6 +127,24 @@ def test_measurements_are_averaged() -> None:
     assert scheduler.state_dict()["_weak"]["stem"] == pytest.approx(0.75 * first)
 
 
+def test_each_group_learns_at_its_own_updates_by_the_mean_of_all() -> None:
+    optimizer = sgd()
+    weak = {"stem": WeakGradients(every=2, memory=0.0), "l.*": WeakGradients(every=3, memory=0.0)}
+    scheduler = LayerwiseLR(LambdaLR(optimizer, schedules.constant()), weak)
+    seen = []
+    for step in range(1, 7):
+        stem = math.exp(-4.0 * step)  # so that the mean of log r is -step, and its distance 3 step and -step
+        for group, size in zip(optimizer.param_groups, (stem, 1.0, 1.0, 1.0), strict=True):
+            group["params"][0].grad = torch.full((4,), size)
+        scheduler.observe(1.0)
+        optimizer.step()
+        scheduler.step()
+        weakness = scheduler.state_dict()["_weak"]
+        seen.append((weakness.get("stem", 0.0), weakness.get("layer1", 0.0)))
+    expected = [(0, 0), (6, 0), (6, -3), (12, -3), (12, -3), (18, -6)]
+    assert seen == [pytest.approx(pair, abs=1e-5) for pair in expected]
+
+
 def test_of_several_backward_passes_the_last_is_measured() -> None:
     optimizer = sgd()
     scheduler = LayerwiseLR(LambdaLR(optimizer, schedules.constant()), {".*": WeakGradients(every=1)})

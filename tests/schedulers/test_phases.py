@@ -47,6 +47,40 @@ def test_a_trajectory_by_hand() -> None:
     assert rule.decisions == []
 
 
+def test_around_rates_per_layer_the_warmup_comes_to_the_multiplied_ones_by_hand() -> None:
+    optimizer = sgd(1.0, 0.1)
+    for group, name in zip(optimizer.param_groups, ("stem", "head"), strict=True):
+        group["name"] = name
+    rule = ArticleLR(optimizer, multiplier=0.001, check_every=3, factor=0.5)
+    layerwise = LayerwiseLR(rule, {"stem": 0.1, "head": schedules.linear(7, start=4.0, end=1.0)})
+    scheduler = PhasesLR(layerwise, warmup_steps=4, cooldown_steps=2, total_steps=12, shape="linear")
+    # as above: the rule hears updates 5 to 10, decays after 7 and keeps after 10; the multiplier of the head too begins
+    # after the warm-up
+    seen = play(scheduler, [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 5.0, 5.0, 4.0, 3.0, 2.0, 2.0])
+    assert [row[0] for row in seen] == pytest.approx(
+        [0.025, 0.05, 0.075, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.025, 0.0]
+    )
+    assert [row[1] for row in seen] == pytest.approx(
+        [0.1, 0.2, 0.3, 0.4, 0.4, 0.35, 0.3, 0.125, 0.1, 0.075, 0.025, 0.0]
+    )
+
+
+def test_the_warmup_comes_to_a_rate_that_was_set_after_the_rule_was_made() -> None:
+    rule = SlopeLR(sgd(1.0))
+    rule.optimizer.param_groups[0]["lr"] = 0.4
+    assert play(PhasesLR(rule, warmup_steps=2), [1.0] * 3) == [[0.2], [0.4], [0.4]]
+
+
+def test_a_warmup_goes_on_where_the_optimizer_was_loaded_before_the_scheduler_was_made() -> None:
+    first = PhasesLR(SlopeLR(sgd(1.0)), warmup_steps=4)
+    play(first, [1.0] * 2)
+    optimizer = sgd(1.0)
+    optimizer.load_state_dict(first.optimizer.state_dict())
+    second = PhasesLR(SlopeLR(optimizer), warmup_steps=4)
+    second.load_state_dict(first.state_dict())
+    assert play(second, [1.0] * 3)[1:] == [[1.0], [1.0]]
+
+
 @pytest.mark.parametrize("shape", ["1-sqrt", "linear", "cosine"])
 @pytest.mark.parametrize(("warmup", "cooldown"), [(0, 0), (7, 0), (0, 7), (10, 20), (25, 25), (0, 50)])
 def test_around_a_rule_that_never_moves_it_is_wsd(warmup: int, cooldown: int, shape: schedules.CooldownShape) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, Adam
+from torch.optim import Adam
 
 from lrlab.schedulers import SnrLR
 from lrlab.schedulers.snr import moments_signal
@@ -59,6 +59,27 @@ def test_before_the_first_update_there_is_no_signal_to_know() -> None:
     assert math.isnan(float(moments_signal(adam())))
 
 
+def test_after_a_single_update_there_is_no_signal_to_know_and_other_groups_count_alone() -> None:
+    optimizer = adam()
+    generator = torch.Generator().manual_seed(0)
+    update(optimizer, generator, signal=1.0)
+    assert math.isnan(float(moments_signal(optimizer)))  # R = r0 = 1
+    update(optimizer, generator, signal=1.0)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2_000))]})
+    update(optimizer, generator, signal=1.0)
+    assert float(moments_signal(optimizer)) == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_first_look_is_at_the_samples_after_the_first_update() -> None:
+    scheduler = SnrLR(adam(), check_every=6, sample_every=1)
+    decisions(scheduler, [3.0] * 5)
+    update(scheduler.optimizer, torch.Generator().manual_seed(2), signal=3.0)  # type: ignore[arg-type]
+    scheduler.step()
+    (look,) = scheduler.take_decisions()
+    assert look["num_samples"] == 5
+    assert look["signal"] == pytest.approx(0.9, abs=0.05)
+
+
 def decisions(scheduler: SnrLR, signals: list[float]) -> list[str]:
     generator = torch.Generator().manual_seed(1)
     for signal in signals:
@@ -97,11 +118,6 @@ def test_a_look_tells_what_it_saw() -> None:
     assert look["signal"] == pytest.approx(0.0, abs=0.05)
     assert look["p"] >= 0.05
     assert look["decision"] == "decay"
-
-
-def test_an_optimizer_without_such_moments_is_refused() -> None:
-    with pytest.raises(ValueError, match="it reads Adam's moments, which SGD does not keep; use Adam"):
-        SnrLR(SGD([nn.Parameter(torch.zeros(1))], 0.1))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
-from lrlab.schedulers import StationarityLR
+from lrlab.schedulers import LayerwiseLR, StationarityLR
 from lrlab.schedulers.stationarity import squared_norms
 
 
@@ -52,6 +52,26 @@ def test_the_norms_tell_the_statistic_of_sasa(optimizer: Optimizer) -> None:
     expected = [sum(told[start : start + 5]) / 5 for start in range(5, 50, 5)]  # the first stretch has no beginning
     assert found == pytest.approx(expected[-len(found) :], rel=1e-9)
     assert len(found) == 5  # the latest half of nine
+
+
+def test_within_rates_per_layer_each_group_counts_by_its_multiplier() -> None:
+    optimizer = far_away(SGD, lr=0.05)
+    for group, name in zip(optimizer.param_groups, ("stem", "head"), strict=True):
+        group["name"] = name
+    rule = StationarityLR(optimizer, check_every=5, sample_every=5)
+    scheduler = LayerwiseLR(rule, {"stem": 0.5, "head": 2.0})
+    told = []
+    for step in range(1, 11):
+        squares, rates = squared_norms(optimizer), [group["lr"] for group in optimizer.param_groups]
+        quadratic(optimizer, step)
+        optimizer.step()
+        stem, head = (
+            (squares - squared_norms(optimizer)) / (2 * squares.new_tensor(rates))
+        ).tolist()  # D of each group
+        told.append(0.5 * stem + 2.0 * head)
+        scheduler.step()
+    assert rates == pytest.approx([0.025, 0.1])
+    assert rule.state_dict()["_drifts"] == pytest.approx([sum(told[5:]) / 5], rel=1e-9)
 
 
 def decays(scheduler: StationarityLR, num_updates: int) -> list[int]:

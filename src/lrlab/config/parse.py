@@ -148,7 +148,9 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
 
 
 def changes_that_matter(made: Table, config: RunConfig) -> list[str]:
-    """List the keys by which a run would go on as another: all but those of `HARMLESS`, and a horizon that is longer.
+    """List the keys by which a run would go on as another: all but those of `HARMLESS`, and what makes it longer.
+
+    Longer it is made by more steps or epochs, and by a lower stop_below_lr or none.
 
     Args:
         made: configuration that the run was begun with; a key it does not have came later, and is as by default.
@@ -164,6 +166,10 @@ def changes_that_matter(made: Table, config: RunConfig) -> list[str]:
     horizons = [(name, table.pop(name)) for table in (before, after) for name in ("steps", "epochs") if name in table]
     (name, earlier), (other, later) = horizons
     is_longer = name == other and later >= earlier
+    stop, lower = before.get("stop_below_lr"), after.get("stop_below_lr", 0.0)
+    if stop is not None and lower < stop:
+        for table in (before, after):
+            table.pop("stop_below_lr", None)
     return [*differences(before, after), *([] if is_longer else [f"{name}: {earlier} -> {other}: {later}"])]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from lrlab.data.decode import read_image
-from lrlab.data.images import DataError, ImageData, Split, check_classes, image_data, reading
+from lrlab.data.images import DataError, ImageData, Split, check_can_be_split, check_classes, image_data, reading
 from lrlab.data.randomness import check_test_fraction, stratified_split
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -90,10 +90,7 @@ def _load_unsplit(name: str, directory: Path, test_fraction: float) -> ImageData
     files = _scan(name, directory, "")
     check_classes(name, files.classes)  # before any image is opened
     everything = _read(name, directory, files)
-    if single := [repr(one) for one, count in Counter(files.labels).items() if count == 1]:
-        raise DataError(
-            f"{name}: a class needs two images or more to be split, there is one each of {', '.join(single)}."
-        )
+    check_can_be_split(name, everything.labels, classes=files.classes, key="data.test_fraction")
     train, test = (
         Split(everything.images[indices], everything.labels[indices])
         for indices in stratified_split(everything.labels, test_fraction=test_fraction)

@@ -118,8 +118,9 @@ def set_aside(data: ImageData, fraction: float) -> ImageData:
     Args:
         data: without a validation split.
         fraction: in (0, 1).
-    Raises: ValueError if the fraction is out of range, or a class has a single image.
+    Raises: DataError if a class has a single training image, ValueError if the fraction is out of range.
     """
+    check_can_be_split(data.name, data.train.labels, classes=data.classes, key="data.validation_fraction")
     train, validation = (
         Split(data.train.images[indices].contiguous(), data.train.labels[indices])
         for indices in stratified_split(data.train.labels, test_fraction=fraction)
@@ -137,6 +138,16 @@ def check_classes(name: str, classes: Sequence[str]) -> None:
         raise DataError(f"{name}: class names must differ, these occur twice: {', '.join(repeated)}.")
     if odd := [ascii(one) for one in classes if not one or not one.isprintable()]:
         raise DataError(f"{name}: class names must be printable text, rename {', '.join(odd)}.")
+
+
+def check_can_be_split(name: str, labels: Tensor, *, classes: Sequence[str], key: str) -> None:
+    """Raises DataError, with the setting that asks for the split, if there is a single image of a class."""
+    counts = torch.bincount(labels.cpu(), minlength=len(classes)).tolist()
+    if single := [repr(one) for one, count in zip(classes, counts, strict=True) if count == 1]:
+        raise DataError(
+            f"{name}: {key} takes a share of every class, which needs two images or more, and there is one each of "
+            f"{', '.join(single)}. Add some, or leave the class out."
+        )
 
 
 def _check_split(where: str, split: Split, *, num_classes: int) -> None:

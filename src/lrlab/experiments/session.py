@@ -14,6 +14,7 @@ from lrlab.experiments.facts import check_same_data, describe, evaluation_figure
 from lrlab.experiments.state import checkpoint_files, restore
 from lrlab.report import confusion_png
 from lrlab.runs import Checkpoint, Onlooker, RunWriter, StorageError
+from lrlab.runs.storage import FELL_TO
 from lrlab.schedulers import Decision, SignalScheduler
 from lrlab.training import DivergedError, Evaluation, Recorder, Rows, Score, divergence, train
 
@@ -183,13 +184,14 @@ class Session:
     def result(self) -> dict[str, Any]:
         """Figures of the run as far as it came; the time is that of everything but evaluations."""
         num_images = self._step * self._experiment.config.batch_size
-        seconds = self._seconds()
+        seconds, fell_to = self._seconds(), self._fell_to()
         return {
             "steps": self._step,
             "epochs": self._step / self._experiment.batches.steps_per_epoch,
             **evaluation_figures(self._experiment, self._evaluation),
             "train_seconds": seconds,
             "images_per_second": num_images / seconds,
+            **({} if fell_to is None else {FELL_TO: fell_to}),
         }
 
     def _state(self) -> dict[str, Any]:
@@ -207,7 +209,7 @@ class Session:
         return time.monotonic() - self._started - self._evaluation_seconds
 
     def _is_over(self) -> bool:
-        return self._step == self._experiment.num_steps or self._has_fallen_below_threshold()
+        return self._step == self._experiment.num_steps or self._fell_to() is not None
 
     def _must_evaluate(self) -> bool:
         is_time = self._step % self._experiment.config.evaluate.every == 0 or self._is_over()
@@ -218,17 +220,15 @@ class Session:
         by_count = config.every is not None and self._step % config.every == 0
         return by_count or time.monotonic() - self._saved >= 60 * config.minutes
 
-    def _has_fallen_below_threshold(self) -> bool:
-        """Whether dlib's ending has come: every rate is below the threshold, and was not before.
+    def _fell_to(self) -> float | None:
+        """Highest rate, where dlib's ending has come: every rate is below the threshold, and was not before; else None.
 
         A rate that is still warming up has not fallen.
         """
         threshold = self._experiment.config.stop_below_lr
-        if threshold is None:
-            return False
         rate = max(float(group["lr"]) for group in self._experiment.optimizer.param_groups)
-        self._highest_lr = max(self._highest_lr, rate)
-        return rate < threshold <= self._highest_lr
+        self._highest_lr = max(self._highest_lr, rate)  # of a run without a threshold too: it may be one that lost it
+        return rate if threshold is not None and rate < threshold <= self._highest_lr else None
 
     def _evaluate(self) -> Evaluated:
         """Evaluate, and write it with the seconds so far: of training, and of evaluations with this one."""

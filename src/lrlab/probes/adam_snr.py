@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrlab.gradients import group_norms
+from lrlab.moments import check_moments
 from lrlab.probes.base import Probe
 
 
@@ -26,31 +27,25 @@ class AdamSnrProbe(Probe):
 
     Args:
         groups: name -> parameters of the optimizer, as from `lrlab.models.layer_groups(model)`.
-        optimizer: Adam or one that keeps its moments likewise: "betas" in each of its groups, "step", "exp_avg" and
-            "exp_avg_sq" of each parameter.
+        optimizer: Adam, AdamW, NAdam, RAdam or one that keeps its moments likewise: "betas" in each group, beta1 in
+            (0, 1); "step", "exp_avg" and "exp_avg_sq" of each parameter.
         every: measure at each `every`-th update; before the first there are no moments.
     Raises: ValueError for an optimizer without such moments.
     Source: moments as in Kingma and Ba, 2015, arXiv:1412.6980.
     """
 
     def __init__(self, groups: Mapping[str, Sequence[nn.Parameter]], optimizer: Optimizer, *, every: int = 1) -> None:
-        if not all("betas" in group for group in optimizer.param_groups):
-            raise ValueError(
-                f"AdamSnrProbe: it reads Adam's moments, which {type(optimizer).__name__} does not keep; use Adam."
-            )
+        check_moments(optimizer, reader="AdamSnrProbe")
         super().__init__([f"adam_snr/{name}" for name in groups], every=every)
         self._optimizer = optimizer
         self._groups = [list(parameters) for parameters in groups.values()]
 
     @torch.no_grad()
     def _measure(self) -> Tensor | None:
+        check_moments(self._optimizer, reader="AdamSnrProbe")
         state = self._optimizer.state
-        if not all(
-            "exp_avg" in state[parameter] for group in self._groups for parameter in group if parameter in state
-        ):
-            return None
         betas = {p: group["betas"] for group in self._optimizer.param_groups for p in group["params"]}
-        held = [[parameter for parameter in group if parameter in state] for group in self._groups]
+        held = [[parameter for parameter in group if state.get(parameter)] for group in self._groups]
         moved = [parameter for group in held for parameter in group]
         if not moved:
             return None
@@ -67,4 +62,4 @@ class AdamSnrProbe(Probe):
 
 def _one_minus_power(beta: float, step: Tensor) -> Tensor:
     """1 - beta^step, without the four digits that float32 loses to the subtraction where beta^step is near 1."""
-    return -torch.expm1(step * math.log(beta)) if beta else torch.ones_like(step)
+    return -torch.expm1(step * math.log(beta)) if beta else torch.ones_like(step)  # beta2 may be 0

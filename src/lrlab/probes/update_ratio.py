@@ -23,8 +23,9 @@ class UpdateRatioProbe(Probe):
     weights:updates").
 
     `observe()` copies the weights of the groups where the update is due, which takes as much memory as they do, and a
-    hook behind `optimizer.step()` reads them again. A step that the optimizer does not make (a scaler of mixed
-    precision skips it) is not measured.
+    hook behind `optimizer.step()` reads them again. A step that is not called (GradScaler leaves it out where a
+    gradient is infinite) has no row. A fused optimizer's is called all the same, and finds out on the device that it
+    must change nothing: that row is nan, since to leave it out would mean to wait.
 
     Args:
         groups: name -> parameters of the optimizer, as from `lrlab.models.layer_groups(model)`.
@@ -68,4 +69,8 @@ class UpdateRatioProbe(Probe):
             return
         after = [[parameter.detach() for parameter in group] for group in self._groups]
         changes, squares = self._changes(before, after)
-        self._keep(self.num_updates, changes.sqrt() / squares.sqrt())
+        ratios = changes.sqrt() / squares.sqrt()
+        found_inf = getattr(optimizer, "found_inf", None)  # GradScaler lends it to a fused optimizer for the step
+        if found_inf is not None:
+            ratios = torch.where(found_inf.to(ratios.device, non_blocking=True) > 0, float("nan"), ratios)
+        self._keep(self.num_updates, ratios)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,15 @@ def check_resumable(directory: Path, config: RunConfig) -> None:
         if not all(name == storage.CONFIG or name.endswith(".tmp") for name in names):
             raise storage.RunError(f"{directory} is not empty and holds no run. Choose another directory with --run.")
         return
-    status = read_info(directory)["status"]
+    info = read_info(directory)
+    status = info["status"]
     if status == "diverged":
         raise storage.RunError(
             f"{directory}: the run diverged, and would again. Train anew with another configuration."
         )
     made = read_toml(directory / storage.CONFIG)
-    if status == "complete" and (made.get("steps"), made.get("epochs")) == (config.steps, config.epochs):
-        raise storage.RunError(f"{directory}: the run is complete. Give it more --epochs or --steps to go on.")
+    if status == "complete":
+        _check_it_has_more_to_do(directory, info, made=made, config=config)
     was_saved = status == "complete" or (status == "preempted" and any((directory / storage.METRICS).glob("*.parquet")))
     if was_saved and not checkpoint_paths(directory):  # it would begin anew, and what is there be lost
         raise storage.RunError(
@@ -59,6 +61,22 @@ def check_resumable(directory: Path, config: RunConfig) -> None:
             f"{directory}: it was begun with another configuration ({'; '.join(changed)}). "
             "Undo that, or train anew in another directory."
         )
+
+
+def _check_it_has_more_to_do(
+    directory: Path, info: Mapping[str, Any], *, made: Mapping[str, Any], config: RunConfig
+) -> None:
+    result, threshold = info["result"], config.stop_below_lr
+    rate = result.get(storage.FELL_TO)
+    if rate is not None and threshold is not None and rate < threshold:
+        raise storage.RunError(
+            f"{directory}: the run ended at update {result['steps']}, since its highest rate, {rate}, had fallen below "
+            f"stop_below_lr = {threshold:g}; more updates would change nothing. To go on, --set stop_below_lr={rate} "
+            f"or less, or take the key out of {directory / storage.CONFIG}."
+        )
+    ended_early = rate is not None and result["steps"] < info["engine"]["num_steps"]
+    if not ended_early and (made.get("steps"), made.get("epochs")) == (config.steps, config.epochs):
+        raise storage.RunError(f"{directory}: the run is complete. Give it more --epochs or --steps to go on.")
 
 
 def _beside_the_weights(directory: Path) -> dict[str, Any] | None:

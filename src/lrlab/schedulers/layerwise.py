@@ -20,8 +20,8 @@ from lrlab.schedules import Schedule
 class WeakGradients:
     """A multiplier that is high where a group's gradient is weak beside those of the other groups, as measured.
 
-    With r the root mean square of the group's gradient, and <log r> the mean of log r over the groups that have this
-    multiplier, averaged over the measurements so far:
+    With r the root mean square of the group's gradient, and <log r> the mean of log r over the groups that have such a
+    multiplier, whatever its settings, averaged over the measurements so far:
 
         log multiplier = strength * (<log r> - log r) * (rate / highest rate so far)
 
@@ -31,7 +31,7 @@ class WeakGradients:
     strength: float = 0.5
     """0: all the same; 1: rate times gradient is the same in all groups. In [0, 1]."""
     every: int = 100
-    """Updates between two measurements, >= 1; each waits for the device once."""
+    """Updates between two measurements of the group, >= 1; each waits for the device once."""
     memory: float = 0.9
     """Share of the average that is kept at a measurement, in [0, 1)."""
     limit: float = 10.0
@@ -161,6 +161,8 @@ class LayerwiseLR(SignalScheduler):
         if not math.isfinite(mean):  # a group without gradient, or a loss that is none: nothing to learn from
             return
         for (index, rate), log in zip(self._measured_groups(), logs, strict=True):
+            if self.last_epoch % rate.every:  # measured for the mean alone: another group's turn
+                continue
             name = self.optimizer.param_groups[index]["name"]
             self._weak[name] = rate.memory * self._weak.get(name, mean - log) + (1 - rate.memory) * (mean - log)
 

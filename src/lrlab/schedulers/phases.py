@@ -22,7 +22,8 @@ class PhasesLR(SignalScheduler):
     raises. For a body that is a function of the step there is `lrlab.schedules.phases`.
 
     Args:
-        rule: on the same optimizer; its rates at this moment are the initial ones.
+        rule: on the same optimizer; its rates at this moment are the initial ones, whatever they were set to and, of
+            a `LayerwiseLR`, multiplied: the warm-up comes to the very rates that the rule goes on from.
         warmup_steps: updates, >= 0. The first rate is set here, since the first update comes before the first step.
         cooldown_steps: updates, >= 0.
         total_steps: updates of the whole run, never epochs; it may be None where there is no cooldown.
@@ -32,7 +33,7 @@ class PhasesLR(SignalScheduler):
     Source: the cooldown after Haegele et al., 2024, arXiv:2405.18392.
     """
 
-    _STATE: ClassVar[tuple[str, ...]] = (*SignalScheduler._STATE, "_cooldown_from", "_rule_state")
+    _STATE: ClassVar[tuple[str, ...]] = (*SignalScheduler._STATE, "_warmup_to", "_cooldown_from", "_rule_state")
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class PhasesLR(SignalScheduler):
         self._cooldown_start = None if not cooldown_steps or total_steps is None else total_steps - cooldown_steps
         self._fall = COOLDOWNS[shape](cooldown_steps + 1, end=end)  # its index 0 is the last update before
         self._cooldown_from: list[float] = []
+        self._warmup_to = [float(rate) for rate in rule.get_lr()]  # those of LayerwiseLR are multiplied
         super().__init__(rule.optimizer)
 
     @property
@@ -97,7 +99,8 @@ class PhasesLR(SignalScheduler):
         index, groups = self.last_epoch, self.optimizer.param_groups
         if index < self.warmup_steps:
             share = (index + 1) / self.warmup_steps
-            return [_initial(group) * share for group in groups]
+            self._warmup_to += self._rates()[len(self._warmup_to) :]  # of groups added on the way
+            return [rate * share for rate in self._warmup_to]
         if self._cools(index):
             assert self._cooldown_start is not None, "it cools"
             left = self._fall(index - self._cooldown_start + 1)
@@ -118,10 +121,3 @@ class PhasesLR(SignalScheduler):
 
     def _in_our_steps(self, decision: Decision) -> Decision:
         return {**decision, "step": decision["step"] + self.warmup_steps}  # the rule counts from its first update
-
-
-def _initial(group: dict[str, Any]) -> float:
-    """Rate that a group began with; one that was added later begins now."""
-    if "initial_lr" not in group:
-        group["initial_lr"] = float(group["lr"])
-    return float(group["initial_lr"])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lrlab.moments import check_moments
 from lrlab.schedulers.rule import RuleLR
 from lrlab.schedulers.statistics import mean_estimate
 
@@ -41,7 +42,8 @@ class SnrLR(RuleLR):
     R is too large or too small; weight decay that is added to the gradient (Adam, not AdamW) is a signal that stays.
 
     Args:
-        optimizer: Adam or one that keeps its moments likewise: "betas" in each group, "exp_avg" and "exp_avg_sq".
+        optimizer: Adam, AdamW, NAdam, RAdam or one that keeps its moments likewise: "betas" in each group, beta1 in
+            (0, 1); "step", "exp_avg" and "exp_avg_sq" of each parameter.
         check_every: updates between two looks; at least 5 * sample_every.
         sample_every: updates between two samples, >= 1.
         min_signal: share of the squared gradient, in [0, 1).
@@ -66,8 +68,7 @@ class SnrLR(RuleLR):
         factor: float = 0.1,
         min_lr: float = 1e-6,
     ) -> None:
-        has_moments = all("betas" in group for group in optimizer.param_groups)
-        self._require(has_moments, f"it reads Adam's moments, which {type(optimizer).__name__} does not keep; use Adam")
+        check_moments(optimizer, reader="SnrLR")
         self._require(sample_every >= 1, f"sample_every must be >= 1, got {sample_every}")
         fits = check_every >= LEAST_SAMPLES * sample_every
         self._require(fits, f"check_every must be at least {LEAST_SAMPLES} * sample_every, got {check_every}")
@@ -91,6 +92,7 @@ class SnrLR(RuleLR):
         super()._advance(loss)
 
     def _sample(self) -> None:
+        check_moments(self.optimizer, reader="SnrLR")
         signal = moments_signal(self.optimizer)
         if self._samples is None:
             self._samples = signal.new_zeros(-(-self.check_every // self.sample_every))
@@ -103,7 +105,8 @@ class SnrLR(RuleLR):
         assert self._samples is not None, "check_every holds several samples"
         samples = self._samples[: self._num_samples].to("cpu", torch.float64)  # the only sync
         self._num_samples = 0
-        if not bool(torch.isfinite(samples).all()):
+        samples = samples[torch.isfinite(samples)]  # after its first update Adam has none to give
+        if len(samples) < LEAST_SAMPLES:
             return {"num_samples": len(samples), "signal": float("nan"), "decision": "keep"}
         signal = mean_estimate(samples)
         p = signal.p_above(self.min_signal)
@@ -124,8 +127,9 @@ class SnrLR(RuleLR):
 def moments_signal(optimizer: Optimizer) -> Tensor:
     """Share of the squared gradient that is signal, by Adam's moments: its mean over the parameter groups, ().
 
-    See `SnrLR` for the formula. Groups that have made no update yet, or whose second moment is zero, are left out; nan
-    where that is all. Nothing is synchronised.
+    See `SnrLR` for the formula. Groups that have made no update yet or a single one, after which R and r0 are both 1
+    whatever the gradients, or whose second moment is zero, are left out; nan where that is all. Nothing is
+    synchronised.
     """
     signals = []
     for group in optimizer.param_groups:
@@ -143,5 +147,5 @@ def _group_signal(states: list[dict[str, Any]], beta1: float, beta2: float) -> T
     bias1, bias2 = 1 - beta1**step, 1 - beta2**step
     ratio = (squares / bias1**2) / (seconds / bias2)
     noise = (1 - beta1) ** 2 * (1 - beta1 ** (2 * step)) / ((1 - beta1**2) * bias1**2)
-    signal: Tensor = (ratio - noise) / (1 - noise)
-    return signal
+    signal = (ratio - noise) / (1 - noise)
+    return torch.where(step > 1, signal, float("nan"))

@@ -32,6 +32,9 @@ class StationarityLR(RuleLR):
     at `level` with the standard error of batch means, nor that of their first half, nor of their second: a drift that
     passes through zero is no rest.
 
+    Within `LayerwiseLR` lr is the rate without the multipliers, which belong to d: the D of each group counts by its
+    multiplier. At rest the mean is zero all the same. A multiplier that changes leaves no stretch out.
+
     What misleads it: networks with batch normalisation and weight decay come to a steady norm after about
     1 / (lr * weight_decay) updates, whether or not the loss still falls; without weight decay the norm of weights
     before a normalisation grows for ever, and it never decays.

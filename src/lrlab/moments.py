@@ -1,0 +1,35 @@
+"""Adam's moments, as an optimizer keeps them: whether they are there to be read."""
+
+from __future__ import annotations
+
+from torch.optim import Adamax, Optimizer, SparseAdam
+
+KEYS = ("step", "exp_avg", "exp_avg_sq")
+"""What Adam, AdamW, NAdam and RAdam hold of each parameter that they have moved."""
+
+
+def check_moments(optimizer: Optimizer, *, reader: str) -> None:
+    """Check that an optimizer keeps Adam's two moments, and averages the first.
+
+    One of another kind is known for sure by its state alone, which comes with its first update.
+
+    Args:
+        optimizer: torch's, or another that keeps its moments in the same way.
+        reader: name of what reads them, for the message.
+    Raises: ValueError.
+    """
+    # of torch's that have betas: Adamax keeps no second moment, and SparseAdam's are of the rows that were touched
+    lacks_them = isinstance(optimizer, Adamax | SparseAdam) or not all("betas" in one for one in optimizer.param_groups)
+    held = [state for state in optimizer.state.values() if state]
+    if lacks_them or not all(key in state for state in held for key in KEYS):
+        raise ValueError(
+            f"{reader}: it reads Adam's moments, which {type(optimizer).__name__} does not keep; use Adam, AdamW, "
+            "NAdam or RAdam."
+        )
+    for group in optimizer.param_groups:
+        beta1 = float(group["betas"][0])
+        if not 0 < beta1 < 1:
+            raise ValueError(
+                f"{reader}: beta1 must be in (0, 1), got {beta1:g}. Without an average the first moment is the last "
+                "gradient, and says nothing of the signal."
+            )
