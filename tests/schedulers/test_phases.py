@@ -81,6 +81,17 @@ def test_a_warmup_goes_on_where_the_optimizer_was_loaded_before_the_scheduler_wa
     assert play(second, [1.0] * 3)[1:] == [[1.0], [1.0]]
 
 
+def test_a_state_that_an_earlier_version_saved_goes_on() -> None:
+    first = PhasesLR(SlopeLR(sgd(1.0)), warmup_steps=4)
+    play(first, [1.0] * 2)
+    state = first.state_dict()
+    del state["_warmup_to"]
+    second = PhasesLR(SlopeLR(sgd(1.0)), warmup_steps=4)
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    second.load_state_dict(state)
+    assert play(second, [1.0] * 3) == play(first, [1.0] * 3)
+
+
 @pytest.mark.parametrize("shape", ["1-sqrt", "linear", "cosine"])
 @pytest.mark.parametrize(("warmup", "cooldown"), [(0, 0), (7, 0), (0, 7), (10, 20), (25, 25), (0, 50)])
 def test_around_a_rule_that_never_moves_it_is_wsd(warmup: int, cooldown: int, shape: schedules.CooldownShape) -> None:

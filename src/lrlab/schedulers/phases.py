@@ -89,7 +89,8 @@ class PhasesLR(SignalScheduler):
         Where this run is the longer one, a cooldown that had begun is taken back: the rate is again what the rule made
         of it, and falls from there in time.
         """
-        super().load_state_dict(state_dict)
+        # an earlier version kept no rates of the warm-up, to which it came from those that this one was made with
+        super().load_state_dict({"_warmup_to": self._warmup_to, **state_dict})
         if self._cooldown_from and not self._cools(self.last_epoch):
             self._set_rates([*self._cooldown_from, *self._rates()[len(self._cooldown_from) :]])
             self._cooldown_from = []
