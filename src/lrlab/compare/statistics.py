@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
+import scipy  # its parts load when they are first used: they take a second
 
 Array = npt.NDArray[np.float64]
 
@@ -44,17 +44,17 @@ def student_interval(differences: Array, confidence: float = CONFIDENCE) -> Inte
         confidence: of the interval.
     Returns: ends of shape (...).
     """
-    return Interval(*stats.ttest_1samp(differences, 0.0, axis=-1).confidence_interval(confidence))
+    return Interval(*scipy.stats.ttest_1samp(differences, 0.0, axis=-1).confidence_interval(confidence))
 
 
 def student_p(differences: Array) -> Any:
     """Two-sided p of Student's paired test that the mean is zero, by scipy, (...); it agrees with the interval."""
-    return stats.ttest_1samp(differences, 0.0, axis=-1).pvalue
+    return scipy.stats.ttest_1samp(differences, 0.0, axis=-1).pvalue
 
 
 def bootstrap_interval(differences: Array, confidence: float = CONFIDENCE) -> Interval:
     """Bias-corrected and accelerated bootstrap interval of the mean, by scipy, (...); always the same for the same."""
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (differences,),
         np.mean,
         n_resamples=NUM_RESAMPLES,
@@ -74,7 +74,7 @@ def sign_flip_p(differences: Array) -> float:
     Args:
         differences: (n,), n >= 2.
     """
-    found = stats.permutation_test(
+    found = scipy.stats.permutation_test(
         (differences,),
         np.mean,
         permutation_type="samples",
@@ -123,7 +123,7 @@ def effect_size(differences: Array) -> float:
     Source: Hedges, 1981, Journal of Educational Statistics 6:107, eq. 6e.
     """
     half = (len(differences) - 1) / 2
-    correction = np.exp(special.gammaln(half) - special.gammaln(half - 0.5)) / np.sqrt(half)
+    correction = np.exp(scipy.special.gammaln(half) - scipy.special.gammaln(half - 0.5)) / np.sqrt(half)
     return float(correction * differences.mean() / differences.std(ddof=1))
 
 
@@ -136,18 +136,18 @@ def power(difference: npt.ArrayLike, num_seeds: int, *, level: float = LEVEL) ->
         level: of the test.
     """
     freedom = num_seeds - 1
-    critical = stats.t.isf(level / 2, freedom)
+    critical = scipy.stats.t.isf(level / 2, freedom)
     centre = np.minimum(np.abs(difference) * np.sqrt(num_seeds), 1e6)
     # noncentral t up to either end; scipy has nan where it is below about 1e-8
-    below, missed = (np.nan_to_num(special.nctdtr(freedom, centre, end)) for end in (-critical, critical))
+    below, missed = (np.nan_to_num(scipy.special.nctdtr(freedom, centre, end)) for end in (-critical, critical))
     return 1.0 - missed + below
 
 
 def detectable_difference(num_seeds: int, *, level: float = LEVEL) -> float:
     """Smallest difference that 80 % of studies of so many seeds find, in standard deviations of the differences."""
-    critical = stats.t.isf(level / 2, num_seeds - 1)
+    critical = scipy.stats.t.isf(level / 2, num_seeds - 1)
     most = (critical + 10) * 4 / np.sqrt(num_seeds)  # with so few seeds the power rises slowly
-    found = optimize.brentq(lambda size: float(power(size, num_seeds, level=level)) - POWER, 0.0, most)
+    found = scipy.optimize.brentq(lambda size: float(power(size, num_seeds, level=level)) - POWER, 0.0, most)
     return float(found)
 
 
@@ -175,4 +175,4 @@ def spread_factors(num_seeds: int, confidence: float = CONFIDENCE) -> Interval:
     """By what factor the true standard deviation may differ from one measured with so many seeds (chi-squared)."""
     freedom = num_seeds - 1
     tail = (1 - confidence) / 2
-    return Interval(*(float(np.sqrt(freedom / stats.chi2.isf(share, freedom))) for share in (tail, 1 - tail)))
+    return Interval(*(float(np.sqrt(freedom / scipy.stats.chi2.isf(share, freedom))) for share in (tail, 1 - tail)))

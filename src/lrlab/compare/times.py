@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy  # its statistics load when they are first used
 
 from lrlab.compare.measures import Measure
 from lrlab.compare.statistics import CONFIDENCE, Interval
@@ -91,7 +91,7 @@ def median_time(times: Array, reached: npt.NDArray[np.bool_]) -> Median:
     finite = np.where(np.isfinite(times), times, beyond)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of the band, where it is not defined
-        survival = stats.ecdf(stats.CensoredData.right_censored(finite, ~reached)).sf
+        survival = scipy.stats.ecdf(scipy.stats.CensoredData.right_censored(finite, ~reached)).sf
         band = survival.confidence_interval(CONFIDENCE, method="log-log")
 
     def crossing(probabilities: Array) -> float | None:
@@ -113,7 +113,7 @@ def race(arm: Sequence[Time], reference: Sequence[Time]) -> Race:
     """
     order = [_order(one, other) for one, other in zip(arm, reference, strict=True)]
     first, second, unknown = order.count(-1), order.count(1), order.count(None)
-    p = float(stats.binomtest(first, first + second).pvalue) if first + second else None
+    p = float(scipy.stats.binomtest(first, first + second).pvalue) if first + second else None
     return Race(first, second, order.count(0), unknown, p)
 
 

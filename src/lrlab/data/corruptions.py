@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # its filters load when they are first used
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 STRENGTHS: Final = (1, 2, 3, 4, 5)
@@ -67,7 +67,7 @@ def _noise(images: Images, strength: int, random: Random) -> Images:
 
 def _blur(images: Images, strength: int, random: Random) -> Images:
     sigma = _BLUR[strength - 1]
-    return np.asarray(gaussian_filter(images, (0, 0, sigma, sigma), mode="reflect"))
+    return np.asarray(scipy.ndimage.gaussian_filter(images, (0, 0, sigma, sigma), mode="reflect"))
 
 
 def _contrast(images: Images, strength: int, random: Random) -> Images:

@@ -8,9 +8,6 @@ from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from lrlab.config import ConfigError, DataConfig, parse_config
@@ -135,6 +132,10 @@ class _Measured:
 
     def _linear_probe(self, other: ImageData) -> dict[str, Any]:
         """Fit a linear classifier to the frozen features of other images, and see how far it gets."""
+        from sklearn.linear_model import LogisticRegression  # here, since importing them takes a second
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         fitted = _some(other.train, min(MOST_FITTED, len(other.train)))
         seen, unseen = (self._features(split.images) for split in (fitted, other.test))
         classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))

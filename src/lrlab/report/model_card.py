@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import scipy  # its statistics load when they are first used
 import tomli_w
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from scipy import stats
 
 from lrlab.runs import Run
 
@@ -55,7 +55,7 @@ class Counted:
         """
         if not self.images:
             return "n/a"
-        found = stats.binomtest(self.correct, self.images).proportion_ci(0.95, method="exact")
+        found = scipy.stats.binomtest(self.correct, self.images).proportion_ci(0.95, method="exact")
         return f"{100 * found.low:.2f} to {100 * found.high:.2f}"
 
 
