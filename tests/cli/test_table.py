@@ -83,6 +83,8 @@ def test_the_time_left_is_that_of_the_runs_so_far(monkeypatch: pytest.MonkeyPatc
         ("cosine - constant", 10, ["cosine - ", "constant"]),
         ("abcdefghij/k", 4, ["abcd", "efgh", "ij/k"]),
         ("--", 1, ["-", "-"]),
+        ("\u5199\u771f/\u5199", 5, ["\u5199\u771f/", "\u5199"]),
+        ("\u5199\u771f", 1, ["\u5199", "\u771f"]),
         ("", 5, [""]),
     ],
 )
@@ -92,11 +94,28 @@ def test_a_name_is_broken_between_its_words(name: str, width: int, lines: list[s
 
 def test_a_table_fits_a_narrow_terminal_where_its_names_can_be_broken() -> None:
     screen, text = Output(json=False), io.StringIO()
-    screen.console = Console(file=text, width=40, color_system=None)
+    screen.console = Console(file=text, width=40, color_system=None, force_terminal=True)
     screen.table(("run", "status"), [("a-long-name/of-an-arm/with-a-seed/0", "complete")])
     assert [line.rstrip() for line in text.getvalue().splitlines()[2:]] == [
         "a-long-name/of-an-arm/with-a-  complete", "seed/0"
     ]  # fmt: skip
+
+
+def test_a_table_that_cannot_fit_is_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    screen, text = Output(json=False), io.StringIO()
+    screen.console = Console(file=text, width=40, color_system=None)
+    screen.table(("run", "schedule", "status"), [("a-name-of-20-letters", "C" * 30, "preempted" * 2)])
+    shown = text.getvalue()
+    assert all(word in shown for word in ("C" * 30, "preempted" * 2, "run", "schedule", "a-name-of-"))
+
+
+def test_what_goes_into_a_file_is_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    screen, text = Output(json=False), io.StringIO()
+    screen.console = Console(file=text, color_system=None)
+    screen.table(("run", "status"), [("a/" * 60, "complete")])
+    assert "a/" * 60 in text.getvalue()
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(7.4, "7 s"), (61, "1 min 01 s"), (3_720, "1 h 02 min")])

@@ -343,15 +343,21 @@ def test_a_replay_that_moves_nothing_tells_its_last_look(
     assert "the rate moves 0 times" in out and "the last look: num_losses = 20, slope = -0.025" in out
 
 
+@pytest.mark.filterwarnings("default:schedule 'slope' decides")
 def test_a_replay_of_too_few_losses_says_how_many_it_takes_and_draws_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "losses.csv").write_text("loss\n" + "\n".join(str(2.0 - step / 40) for step in range(40)))
-    code, out, err = said(capsys, "replay", "losses.csv", "--schedule", "slope", "--set", "schedule.window=50")
+    code, out, err = said(capsys, "replay", "losses.csv", "--schedule", "plateau", "--set", "schedule.check_every=41")
     assert (code, out) == (2, "")
-    assert "schedule 'slope' decides after 50 losses at the earliest, and there are 40. Lower schedule.window" in err
+    assert "schedule 'plateau' looks at 41 losses at a time, and there are 40. Lower schedule.check_every, or" in err
     assert not list(tmp_path.glob("*.png"))
+    options = ["--schedule", "slope", "--set", "schedule.window=41", "--set", "phases.warmup_steps=10"]
+    code, out, err = said(capsys, "replay", "losses.csv", *options)
+    assert code == 0 and "; 3 looks, the rate moves 0 times" in out
+    assert "warning: schedule 'slope' decides after 50 losses at the earliest, and there are 30 without warm-up" in err
+    assert "it cannot move the rate. Lower schedule.window or schedule.check_every, or" in err
     code, out, _ = said(capsys, "replay", "losses.csv", "--schedule", "slope", "--set", "schedule.window=40")
     assert code == 0 and "; 4 looks" in out
 

@@ -34,6 +34,8 @@ def test_arms_and_seeds_make_the_runs_seed_by_seed(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ('name = "plan"', 'name = "../plan"', "'../plan' cannot name a folder"),
+        ("seeds = [0, 1]", "seeds = [0, 1]\nsteps = 3", "Unknown key 'steps'.* Did you mean 'base.steps'"),
+        ("steps = 10", 'data = "cifar10"', "arm 'a', arm 'b': data: must be a table of keys, as in data.name, got"),
         ("seeds = [0, 1]", "seeds = []", "seeds: .*at least 1"),
         ("seeds = [0, 1]", "seeds = [0, 0]", r"seeds: each must stand once, got \[0\]"),
         ("seeds = [0, 1]", "seds = [0, 1]", "(?s)seeds: must be given.*'seds'.*Did you mean 'seeds'?"),
@@ -88,6 +90,8 @@ def test_every_arm_is_tuned_at_every_rate_with_every_seed_on_images_set_aside(tm
         ("steps = 10", "steps = 10\noptimizer.lr = 1", r"base: optimizer.lr: \[tune\] chooses the rate"),
         ("weight_decay = 0", "lr = 1", r"arm 'b': optimizer.lr: \[tune\] chooses the rate"),
         ("steps = 10", "data.validation_fraction = 0.2", "base: data.validation_fraction: .*leave it out"),
+        ("steps = 10", 'data = "cifar10"', "arm 'a', arm 'b': data: must be a table of keys, as in data.name, got"),
+        ("steps = 10", 'optimizer = "sgd"', "arm 'b': optimizer: must be a table of keys, as in optimizer.name"),
         ("a = {", "tuning = {", "arm 'tuning': that folder is for the runs of"),
     ],
 )  # fmt: skip

@@ -185,6 +185,13 @@ def test_settings_in_which_the_runs_of_an_arm_differ_are_not_the_arms(tmp_path: 
     compare_runs(find_runs(tmp_path / "out"))
 
 
+@pytest.mark.parametrize("arm", ["opt", "config.opt"])
+def test_a_setting_goes_by_its_name_with_its_prefix_and_without(tmp_path: Path, arm: str) -> None:
+    (tmp_path / "log.csv").write_text("config.opt,step,loss\na,1,1.5\nb,1,2.5\n")
+    bring_in(tmp_path / "log.csv", tmp_path / "out", arm=arm, seed="0")
+    assert [run.arm for run in find_runs(tmp_path / "out")] == ["a", "b"]
+
+
 def test_runs_of_which_nothing_was_recorded_are_left_out_and_named(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("run,seed,step,loss\na,0,1,1.5\nfailed,1,,\nb,2,1,2.5\n")
     with pytest.warns(UserWarning, match="log.csv: left out, since no numbers were recorded in them: failed."):
@@ -203,7 +210,10 @@ def test_runs_of_which_nothing_was_recorded_are_left_out_and_named(tmp_path: Pat
             {},
             r"2 runs \(0, 1\). Say .* of: run, opt, seed.",
         ),
-        ("opt,step,loss\na,1,1\nb,1,2\n", {"seed": "0"}, "tells them apart, of: run, opt."),
+        ("opt,step,loss\na,1,1\nb,1,2\n", {"seed": "0"}, "tells them apart, of: opt."),
+        ("lr,step,loss\n1,1,1\n1,2,3\n2,1,2\n2,2,4\n", {"seed": "0"}, "tells them apart, of: lr."),
+        ("config.opt,step,loss\na,1,1\nb,1,2\n", {"seed": "0"}, "tells them apart, of: opt."),
+        ("config.opt,step,loss\na,1,1\nb,1,2\n", {"seed": "0", "arm": "op"}, "no setting 'op'. It has: opt."),
         (LONG, {"arm": "schedul"}, "no setting 'schedul'. It has: "),
         (LONG, {"arm": "schedule"}, "'val_acc' holds 40.5. Say --percent if it is in per cent"),
         (LONG, {"arm": "schedule", "accuracy": "acc"}, "no quantity 'acc'. It has: train_loss, val_acc"),

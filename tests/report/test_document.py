@@ -181,16 +181,36 @@ def test_the_differences_of_a_pair_are_dots_in_points_beside_zero(make_study, ev
     pairs = compare_pairs(make_study(content))
 
     (row,) = pairs.dots
-    figure = draw_differences(pairs.dots, label=pairs.label)
+    figure = draw_differences(pairs.dots, title=pairs.title)
 
-    assert (row.name, pairs.label) == ("b - a", "difference of test accuracy, points")
+    assert (row.name, row.label) == ("b - a", "b\n- a")
+    assert (pairs.title, pairs.caption) == ("Differences of test accuracy, seed by seed", "")
     assert row.values == pytest.approx({0: 5.0, 1: 15.0, 2: -5.0}) and row.mean == pytest.approx(5.0)
     half = 4.302653 * 10 / 3**0.5  # Student's t of 2 degrees of freedom; the differences' deviation is 10
     assert row.interval == pytest.approx((5 - half, 5 + half), rel=1e-5)
     low, high = figure.axes[0].get_xlim()
     assert low < -5 and high > 15
     assert [0, 0] in [list(line.get_xdata()) for line in figure.axes[0].lines]
-    assert difference_range([Dots("x", None, {0: 3.0}, 3.0, None)])[0] < 0  # zero is always in the picture
+    low, high = difference_range([Dots("x", "x", None, {0: -8.0}, -8.0, None)])
+    assert low < -8.3 and high > 0.3  # zero is always in the picture, and not at its edge
+    low, high = difference_range([Dots("x", "x", None, {0: 0.0}, 0.0, None)])
+    assert low <= -0.5 and high >= 0.5
+
+
+def test_of_many_pairs_those_that_differ_are_drawn_and_the_rest_is_said(make_study, evaluation) -> None:
+    content = {
+        f"multiplier-0.{arm}": [{"evaluations": [evaluation(1, [[500 + seed, 500 - seed]])]} for seed in range(3)]
+        for arm in range(7)
+    }
+    content["zero"] = [{"evaluations": [evaluation(1, [[right, 1000 - right]])]} for right in (0, 2, 1)]
+    pairs = compare_pairs(make_study(content))
+
+    assert len(pairs.dots) == 15
+    assert pairs.caption.startswith("15 of 28 pairs are drawn, those that differ first; all are in the tables.")
+    assert "Each interval is of its pair alone" in pairs.caption
+    assert [row.label for row in pairs.dots[:7]] == [f"zero\n- multiplier-0.{arm}" for arm in range(7)]
+    assert pairs.dots[-1].label.count("\n") == 1
+    assert pairs.summary.startswith("Of 28 pairs: ") and "with the same value in every seed" in pairs.summary
 
 
 def test_every_seed_is_a_dot_in_the_figure_of_the_arms(make_study, evaluation) -> None:

@@ -12,7 +12,7 @@ from lrlab.compare.listing import Listing, list_arms, list_differences, list_lim
 from lrlab.runs import find_runs
 
 MOST_SENTENCES: Final = 3
-"""Pairs of which a study says each, when it ends."""
+"""Pairs of which a study says each, when it ends; of more it says those that differ."""
 
 
 def show_comparison(output: Output, comparison: Comparison) -> None:
@@ -31,17 +31,23 @@ def show_comparison(output: Output, comparison: Comparison) -> None:
 
 
 def show_verdict(output: Output, folder: Path) -> None:
-    """Print what a study that is over shows; nothing where there is nothing to compare."""
+    """Print what a study that is over shows, or why it cannot be said; nothing of a single arm."""
+    runs = find_runs(folder)
+    if len({run.arm for run in runs}) < 2:
+        return
     try:
-        comparison = compare_runs(find_runs(folder))
-    except CompareError:
+        comparison = compare_runs(runs)
+    except CompareError as error:
+        output.say(f"the arms are not compared: {error}")
         return
     _show(output, list_arms(comparison, comparison.arms[0].task))
     output.say("")
-    several = len(comparison.differences) > MOST_SENTENCES
-    sentences = [sentence(found, comparison) for found in comparison.differences]
-    for text in [count_verdicts(comparison)] if several else sentences:
-        output.say_wrapped(text)
+    told = comparison.differences
+    if len(told) > MOST_SENTENCES:
+        output.say_wrapped(count_verdicts(comparison))
+        told = [found for found in told if found.verdict == "different"]
+    for found in told[: 2 * MOST_SENTENCES]:
+        output.say_wrapped(sentence(found, comparison))
     output.say(f"all figures of it: lrlab compare {shlex.quote(str(folder))}")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from rich import box
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -55,16 +57,19 @@ class Output:
             rows: their cells.
         """
         rows = [[_printable(cell) for cell in row] for row in rows]
-        widest = max((len(name) for name, *_ in rows), default=0)
+        widest = max((cell_len(name) for name, *_ in rows), default=0)
         least = min(widest, _LEAST_NAME)
         shown = _table(header, rows, least=least)
         wide = self.console.options.update(width=_WIDEST)
-        missing = Measurement.get(self.console, wide, shown).maximum - self.console.width
+        # what goes into a file or another program is not broken, unless it is said how wide it may be
+        limit = self.console.width if self.console.is_terminal or "COLUMNS" in os.environ else _WIDEST
+        missing = Measurement.get(self.console, wide, shown).maximum - limit
         if missing > 0:
             room = max(least, widest - missing)
             shown = _table(header, [[broken(name, room), *cells] for name, *cells in rows], least=least)
-        narrowest = Measurement.get(self.console, wide, shown).minimum
-        self.console.print(shown, width=max(self.console.width, narrowest), soft_wrap=True)
+        needed = Measurement.get(self.console, wide, shown)
+        shown.width = min(max(limit, needed.minimum), needed.maximum)  # rich itself would cut what is too wide
+        self.console.print(shown, soft_wrap=True)
 
     def document(self, document: dict[str, Any]) -> None:
         """Print a JSON document on stdout, where one is wanted."""
@@ -89,11 +94,12 @@ def broken(name: str, width: int) -> str:
     """Break a name into lines of at most `width` characters, after a sign between its words where there is one."""
     lines = [""]
     for word in re.findall(r"[^/ _-]+[/ _-]*|[/ _-]+", name):
-        if len(lines[-1]) + len(word.rstrip()) > width and lines[-1]:
+        if cell_len(lines[-1]) + cell_len(word.rstrip()) > width and lines[-1]:
             lines.append("")
         lines[-1] += word
-        while len(lines[-1].rstrip()) > width:  # a word without a place to break
-            lines[-1:] = [lines[-1][:width], lines[-1][width:]]
+        while cell_len(lines[-1].rstrip()) > width and len(lines[-1]) > 1:  # a word without a place to break
+            head = set_cell_size(lines[-1], width).rstrip() or lines[-1][0]
+            lines[-1:] = [head, lines[-1][len(head) :]]
     return "\n".join(lines)
 
 

@@ -93,10 +93,9 @@ def compare_runs(
     differences = judge([measure_difference(task, arm, reference, chosen) for task, arm, reference in pairs])
     arms = [_arm(task, name, chosen) for task in tasks for name in task.arms]
     if not any(arm.values for arm in arms) and not any(run.status == "diverged" for run in runs):
-        raise CompareError(
-            f"No complete run has a {chosen.name}. Finish the runs, or say --measure with what they have: "
-            f"{list_measures([run for run in runs if run.status == 'complete'])}."
-        )
+        there = list_measures([run for run in runs if run.status == "complete"])
+        instead = f", or say --measure with what they have: {there}" if there else ""
+        raise CompareError(f"No complete run has a {chosen.name}. Finish the runs{instead}.")
     times = {task.name: _times(task, chosen, goals[task.name]) for task in tasks if task.name in goals}
     return Comparison(
         chosen,

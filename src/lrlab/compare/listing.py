@@ -11,6 +11,8 @@ from lrlab.compare.measures import Measure
 from lrlab.compare.times import Median
 
 NOTHING = "-"
+MOST_SEEDS = 8
+"""Seeds that a cell lists."""
 
 
 class Listing(NamedTuple):
@@ -132,7 +134,11 @@ def _left_out(arm: Arm) -> str:
     reasons: dict[str, list[str]] = {}
     for out in arm.left_out:
         reasons.setdefault(out.reason, []).append(str(out.seed))
-    return "; ".join(f"{reason}: {', '.join(seeds)}" for reason, seeds in reasons.items())
+    return "; ".join(f"{reason}: {', '.join(_some(seeds))}" for reason, seeds in reasons.items())
+
+
+def _some(seeds: Sequence[str]) -> Sequence[str]:
+    return seeds if len(seeds) <= MOST_SEEDS else [*seeds[: MOST_SEEDS - 1], f"and {len(seeds) - MOST_SEEDS + 1} more"]
 
 
 def _shown(value: Any, write: Callable[[Any], str]) -> str:

@@ -157,7 +157,7 @@ def choose_measure(name: str | None, runs: Sequence[Run]) -> Measure:
     if name is not None and name not in known:
         alike = [*difflib.get_close_matches(name, known, n=1, cutoff=0.5), *_columns_called(name, runs)]
         hint = f" Did you mean {' or '.join(map(repr, alike))}?" if alike else ""
-        raise CompareError(f"Unknown measure '{name}'. There are: {list_measures(runs)}.{hint}")
+        raise CompareError(f"Unknown measure '{name}'. There are: {list_measures(runs) or 'none'}.{hint}")
     return known[name or f"{splits[0]}_accuracy"]
 
 
@@ -168,7 +168,7 @@ def list_measures(runs: Sequence[Run]) -> str:
     columns = sorted(_columns(runs))
     if len(columns) > MOST_COLUMNS:
         columns = sorted({name if "/" not in name else f"{name.split('/')[0]}/*" for name in columns})
-    return ", ".join([*names, *columns]) or "none"
+    return ", ".join([*names, *columns])
 
 
 def _columns(runs: Sequence[Run]) -> set[str]:
@@ -185,7 +185,7 @@ def _measured_beside(name: str, runs: Sequence[Run]) -> Measure:
     found = MeasuredBeside(column=name)
     if all(found.final(run) is None for run in runs):
         hint = did_you_mean(name, sorted(_columns(runs)))
-        raise CompareError(f"No run has measured '{name}'. There are: {list_measures(runs)}.{hint}")
+        raise CompareError(f"No run has measured '{name}'. There are: {list_measures(runs) or 'none'}.{hint}")
     hows = {json.dumps(_measured_how(name, run), sort_keys=True) for run in runs if found.final(run) is not None}
     if len(hows) > 1:
         raise CompareError(f"{name} was not measured alike in all runs: {' and '.join(sorted(hows))}. Measure again.")

@@ -12,9 +12,10 @@ from lrlab.compare.tasks import is_of_the_schedule
 
 _VERDICTS = {
     "different": "with a difference",
-    "no evidence": "without evidence of one",
+    "no evidence": "without evidence of a difference",
     "identical": "with the same value in every seed",
-    "too few": "with too few seeds to tell",
+    "too few": "with a single seed",
+    "none": "of which no seed is complete in both",
 }
 FEW_SEEDS = 5
 """Below it nothing can be said of how the differences are distributed."""
@@ -29,7 +30,7 @@ def sentence(found: Difference, comparison: Comparison) -> str:
 
 def count_verdicts(comparison: Comparison) -> str:
     """Say how many of several pairs differ."""
-    verdicts = [found.verdict for found in comparison.differences]
+    verdicts = [found.verdict if found.num_seeds else "none" for found in comparison.differences]
     parts = [f"{verdicts.count(verdict)} {words}" for verdict, words in _VERDICTS.items() if verdict in verdicts]
     return f"Of {len(verdicts)} pairs: {', '.join(parts)}."
 

@@ -28,6 +28,9 @@ HARMLESS = (
 )
 """Keys that a run may go on with changed: they say when and where it is computed and written, not what."""
 
+TABLES = frozenset(name for name, field in RunConfig.model_fields.items() if isinstance(field.default, BaseModel))
+"""Keys of a run's configuration that are tables, those of layer_rates apart, which may be numbers."""
+
 ELSEWHERE = "elsewhere"
 """Of a run that was made elsewhere: where from, in run.json; its settings, in config.toml; names that it has not."""
 
@@ -47,8 +50,10 @@ def read_toml(path: Path) -> Table:
     except (FileNotFoundError, IsADirectoryError) as error:
         what = "is a folder, not a file" if path.is_dir() else "there is no such file"
         folder = path if path.is_dir() else path.parent
-        files = ", ".join(map(str, sorted(folder.glob("*.toml"))[:5]))
-        raise ConfigError(f"{path}: {what}. TOML files in {folder}: {files or 'none'}.") from error
+        files = [str(file) for file in sorted(folder.glob("*.toml"))]
+        shown = ", ".join([*files[:5], *([f"and {len(files) - 5} more"] if len(files) > 5 else [])]) or "none"
+        shown = "".join(letter if letter.isprintable() else "?" for letter in shown)  # nobody typed these names
+        raise ConfigError(f"{path}: {what}. TOML files in {folder}: {shown}.") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -83,6 +88,8 @@ def merge(base: Table, over: Table) -> Table:
 
     A table that names another schedule than the one below it replaces that table whole, since the keys of one
     schedule mean nothing to another; and a horizon in steps replaces one in epochs, and the other way round.
+
+    Raises: ConfigError where a table would replace what should be one, and be taken for all of it.
     """
     merged = dict(base)
     for horizon, other in (("steps", "epochs"), ("epochs", "steps")):
@@ -90,6 +97,8 @@ def merge(base: Table, over: Table) -> Table:
             merged.pop(other, None)
     for key, value in over.items():
         below = merged.get(key)
+        if isinstance(value, dict) and below is not None and not isinstance(below, dict) and key in TABLES:
+            raise ConfigError(_no_table(key, below))
         if isinstance(below, dict) and isinstance(value, dict) and not _another_schedule(key, below, value):
             merged[key] = merge(below, value)
         else:
@@ -121,6 +130,10 @@ def parse_config(table: Table) -> RunConfig:
         raise ConfigError(
             "The run was made elsewhere and brought in: what made it is not known here, so it can be replayed, "
             "compared and shown in a report, and nothing else."
+        )
+    if "arms" in table:
+        raise ConfigError(
+            "This is a study, since it has arms: lrlab study runs it. A configuration is what one run needs."
         )
     return check(RunConfig, table)
 
@@ -187,7 +200,7 @@ def _explain(problem: dict[str, Any], part: type[BaseModel], table: Table) -> st
     if problem["type"] == "missing":
         return f"{key}: must be given."
     if problem["type"] in ("model_type", "dict_type"):
-        return f"{key}: must be a table of keys, as in {key}.name, got {problem['input']!r}."
+        return _no_table(key, problem["input"])
     message = problem["msg"].removeprefix("Input ").replace("should be", "must be")
     text = f"{key}: {message}, got {problem['input']!r}."
     if problem["type"] == "literal_error":
@@ -195,15 +208,21 @@ def _explain(problem: dict[str, Any], part: type[BaseModel], table: Table) -> st
     return text
 
 
+def _no_table(key: str, value: Any) -> str:
+    return f"{key}: must be a table of keys, as in {key}.name, got {value!r}."
+
+
 def _meant(key: str, known: list[str], part: type[BaseModel]) -> str:
-    """Ask after the key that was meant: one beside it that goes by another name or is alike, or that name elsewhere."""
+    """Ask after the key that was meant: that name beside it or elsewhere, whatever it is called there, or one alike."""
     parents, _, name = key.rpartition(".")
-    name = _SYNONYMS.get(name, name)
+    name = _SYNONYMS.get(name.casefold(), name.casefold())
     beside = {one.rpartition(".")[2]: one for one in known}
     if name in beside:
         return f" Did you mean '{beside[name]}'?"
     elsewhere = [one for one in _keys(part) if one.rpartition(".")[2] == name]
-    if elsewhere and not parents:
+    if "base" in part.model_fields:  # of a study
+        elsewhere += [f"base.{one}" for one in _keys(RunConfig) if one.rpartition(".")[2] == name]
+    if elsewhere:
         return f" Did you mean {' or '.join(map(repr, elsewhere))}?"
     # only last words are compared: what comes before them is the same for all
     alike = did_you_mean(name, beside)

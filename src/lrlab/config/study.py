@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,14 +89,13 @@ class StudyConfig(Part):
     def problems(self) -> list[str]:
         """Say all that is wrong with the configurations of its runs, once for all the arms and rates where it is so."""
         rates = [None] if self.tune is None else self.tune.rates
-        found: dict[str, dict[str, list[float | None]]] = {}
-        for arm in self.arms:
-            for rate in rates:
-                try:
-                    self._config(arm, self.seeds[0], rate=rate, is_tuning=self.tune is not None)
-                except ConfigError as error:
-                    for line in str(error).splitlines():
-                        found.setdefault(line, {}).setdefault(arm, []).append(rate)
+        found: dict[str, dict[str, dict[float | None, None]]] = {}
+        for arm, rate, is_tuning in product(self.arms, rates, (False, True)):
+            try:
+                self._config(arm, self.seeds[0], rate=rate, is_tuning=is_tuning)
+            except ConfigError as error:
+                for line in str(error).splitlines():
+                    found.setdefault(line, {}).setdefault(arm, {})[rate] = None
         return [
             ", ".join(
                 f"arm '{arm}'" + (f" at optimizer.lr {', '.join(map(str, at))}" if len(at) < len(rates) else "")

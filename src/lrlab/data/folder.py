@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,16 +118,19 @@ def images_in(folder: Path) -> list[Path]:
     Raises: DataError if there is none.
     """
     with reading(str(folder)):
-        found = sorted(
-            path
-            for path in folder.rglob("*")
-            if path.suffix.lower() in SUFFIXES
-            and path.is_file()
-            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        )
+        found = sorted(path for path in _files_within(folder) if path.suffix.lower() in SUFFIXES)
     if not found:
         raise DataError(f"{folder}: no PNG, JPEG, WebP or BMP files lie in it.")
     return found
+
+
+def _files_within(folder: Path) -> Iterator[Path]:
+    """Files that are not hidden, in the folders within too; links are followed, each folder is seen once."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(place))
+        folders[:] = [name for name in folders if name[0] != "." and os.path.realpath(Path(place) / name) not in seen]
+        yield from (Path(place) / name for name in files if name[0] != "." and (Path(place) / name).is_file())
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -35,11 +36,18 @@ def replay_rule(config: RunConfig, losses: npt.NDArray[np.float64]) -> list[Deci
             f"hear of {len(losses)} losses. Shorten them."
         )
     heard = torch.from_numpy(np.ascontiguousarray(losses[warmup_steps : len(losses) - cooldown_steps]))
-    if len(heard) < rule.first_decision:
-        keys = " or ".join(f"schedule.{name}" for name in rule.timed_by)
+    there = f"there are {len(heard):,}" + " without warm-up and cooldown" * (warmup_steps + cooldown_steps > 0)
+    if len(heard) < rule.check_every:
         raise ConfigError(
+            f"schedule '{config.schedule.name}' looks at {rule.check_every:,} losses at a time, and {there}. Lower "
+            "schedule.check_every, or replay a longer run."
+        )
+    if len(heard) < rule.first_decision:
+        keys = " or ".join(f"schedule.{name}" for name in dict.fromkeys((*rule.timed_by, "check_every")))
+        warnings.warn(
             f"schedule '{config.schedule.name}' decides after {rule.first_decision:,} losses at the earliest, and "
-            f"there are {len(heard):,}. Lower {keys}, or replay a longer run."
+            f"{there}: it cannot move the rate. Lower {keys}, or replay a longer run.",
+            stacklevel=2,
         )
     found: list[Decision] = []
     for part in heard.split(1_000 * rule.check_every):  # a rule keeps no more than 10,000 decisions

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from lrlab.integrations.recorded import LOSSES, RecordedError, Recording
+from lrlab.integrations.recorded import LOSSES, PREFIXES, RecordedError, Recording
 from lrlab.runs.elsewhere import Curve, MadeElsewhere, folder_name
 
 ACCURACIES: Final = (
@@ -109,8 +109,9 @@ def _with_numbers(recordings: Sequence[Recording], source: Path) -> Sequence[Rec
 
 def _keys(recordings: Sequence[Recording]) -> str:
     """What may tell arms apart: the runs' names, their settings, and columns of text that change within them."""
-    there = {key for one in recordings for key in (*one.settings, *one.labels)}
-    return ", ".join([RUN, *sorted(there - {RUN})[:20]])
+    there = {key for one in recordings for key in (*one.settings, *one.labels)} - {RUN}
+    names = [RUN] if any(one.name for one in recordings) else []
+    return ", ".join([*names, *sorted(there)[:20]]) or "none"
 
 
 def _arm(one: Recording, reading: Reading, source: Path) -> str | None:
@@ -120,10 +121,10 @@ def _arm(one: Recording, reading: Reading, source: Path) -> str | None:
 def _setting(one: Recording, key: str, source: Path) -> str:
     if key == RUN and one.name:
         return one.settings.get(key, one.name)
-    if key not in one.settings:
-        there = ", ".join(sorted(one.settings)[:20]) or "none"
-        raise RecordedError(f"{_place(one, source)}: no setting '{key}'. It has: {there}.")
-    return one.settings[key]
+    bare = next((key.removeprefix(prefix) for prefix in PREFIXES if key.startswith(prefix)), key)
+    if bare not in one.settings:
+        raise RecordedError(f"{_place(one, source)}: no setting '{key}'. It has: {_keys([one])}.")
+    return one.settings[bare]
 
 
 def _seed(one: Recording, reading: Reading, source: Path) -> int:

@@ -20,6 +20,10 @@ LOSSES = ("train/loss", "loss", "train_loss", "training_loss", "loss/train", "Lo
 """Names that a training loss goes by; Value is what TensorBoard calls it when it exports one curve."""
 
 
+PREFIXES = ("params.", "config.", "config/")
+"""What stands before the names of settings in a table."""
+
+
 class RecordedError(ValueError):
     """There is nothing to be read, or not what was asked for."""
 
@@ -37,7 +41,7 @@ class Recording:
     settings: Mapping[str, str] = field(default_factory=dict)
     """What does not change in a run, as text: its configuration."""
     labels: Sequence[str] = ()
-    """Columns of text that change within it: one of them may tell apart runs that are one here."""
+    """Columns that change within it, of text or of a few numbers: one may tell apart runs that are one here."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ def read_recordings(path: Path, *, keys: Sequence[str] = (), project: str | None
     Args:
         path: a CSV or Parquet file, a file or folder of TensorBoard's events, a database of MLflow's or trackio's, or
             a folder of MLflow's.
-        keys: further columns of a table that tell its runs apart, and are settings of theirs.
+        keys: further columns of a table that tell its runs apart, and are settings of theirs; params. and config.
+            before a name may be left out.
         project: experiment of MLflow's, where there are several.
     Raises: RecordedError if there is nothing of the kind.
     """

@@ -13,15 +13,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from lrlab.integrations.recorded import RecordedError, Recording
+from lrlab.integrations.recorded import PREFIXES, RecordedError, Recording
 from lrlab.runs.elsewhere import Curve
 
 STEPS: Final = ("step", "global_step", "Step", "_step", "iteration")
 RUNS: Final = ("run_name", "run", "Name", "tags.mlflow.runName", "Run", "run_id", "ID")
 """Columns that tell runs apart."""
+MOST_LABELS: Final = 20
+"""Different values of a column of numbers that may tell runs apart."""
 _OF_A_RUN: Final = re.compile(r"(?P<run>.+?) - (?P<quantity>(?:(?! - ).)+?)(?P<edge>__MIN|__MAX)?")
 """A column of Weights & Biases' charts."""
-_SETTING: Final = ("params.", "config.", "config/")
 _QUANTITY: Final = ("metrics.",)
 
 
@@ -35,7 +36,7 @@ def read_table(path: Path, *, keys: Sequence[str] = ()) -> list[Recording]:
 
     Args:
         path: .csv or .parquet.
-        keys: further columns that tell runs apart.
+        keys: further columns that tell runs apart, with params. or config. before their names or without.
     Raises: RecordedError if it cannot be read, or has no rows.
     """
     table = _read(path)
@@ -43,7 +44,9 @@ def read_table(path: Path, *, keys: Sequence[str] = ()) -> list[Recording]:
     others = [name for name in table.column_names if name != step]
     if step is not None and others and all(_OF_A_RUN.fullmatch(name) for name in others):
         return list(_chart(table, step, path))
-    apart = [name for name in dict.fromkeys((*RUNS, *keys)) if name in table.column_names]
+    bare = {_bare(name, PREFIXES): name for name in table.column_names}
+    named = [name if name in table.column_names else bare.get(_bare(name, PREFIXES), name) for name in (*RUNS, *keys)]
+    apart = [name for name in dict.fromkeys(named) if name in table.column_names]
     if not apart:
         return [_recording("", table, step, (), path)]
     labels = table.select(apart)
@@ -74,7 +77,7 @@ def _read(path: Path) -> pa.Table:
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         name = {"parquet": "Parquet"}.get(kind, "CSV")
         raise RecordedError(f"{path}: cannot be read as {name} ({str(error).splitlines()[0]}).") from error
-    kinds = [(_bare(name, _SETTING + _QUANTITY), name.startswith(_SETTING)) for name in names]
+    kinds = [(_bare(name, PREFIXES + _QUANTITY), name.startswith(PREFIXES)) for name in names]
     twice = next((name for (name, _), kind in zip(kinds, kinds, strict=True) if kinds.count(kind) > 1), None)
     if twice is not None:
         raise RecordedError(f"{path}: two columns are called '{twice}'.")
@@ -92,13 +95,15 @@ def _recording(name: str, table: pa.Table, step: str | None, labels: Sequence[st
         if column == step:
             continue
         values = table[column]
-        if column in labels or column.startswith(_SETTING) or not _is_number(values.type):
+        if column in labels or column.startswith(PREFIXES) or not _is_number(values.type):
             known = values.drop_null().unique()
             if len(known) == 1:
-                settings[_bare(column, _SETTING)] = str(known[0].as_py())
+                settings[_bare(column, PREFIXES)] = str(known[0].as_py())
             elif len(known):
-                changing.append(column)
+                changing.append(_bare(column, PREFIXES))
         else:
+            if 1 < len(values.unique()) <= min(MOST_LABELS, len(values) // 2):
+                changing.append(_bare(column, _QUANTITY))
             there = values.is_valid().to_numpy()  # a tracker leaves cells empty where another curve has a value
             series[_bare(column, _QUANTITY)] = steps[there], _numbers(values, column, path)[there]
     return Recording(name, series, settings, changing)

@@ -18,6 +18,9 @@ from lrlab.report.members import Member, by_arm, split_name
 from lrlab.report.style import DPI, INK, MUTED, line_style, short_names, styled
 
 TITLE: Final = "{} accuracy at the end, by arm"
+DIFFERENCE: Final = "difference, points"
+MOST_LETTERS: Final = 26
+"""Of a name beside an axis."""
 _SPREAD: Final = 0.28
 """Height over which the dots of an arm are spread, in arms to either side."""
 
@@ -27,6 +30,8 @@ class Dots:
     """A row of the picture."""
 
     name: str
+    label: str
+    """The same for the axis: short, and in lines."""
     index: int | None
     """Of the arm whose colour it has, from 0; None for ink."""
     values: Mapping[int, float]
@@ -41,6 +46,8 @@ class ArmSummary:
     """The runs of an arm that came to their end."""
 
     arm: str
+    short: str
+    """Its name for an axis."""
     index: int
     """Of the arm among all of them, from 0."""
     members: Sequence[Member]
@@ -54,12 +61,17 @@ class ArmSummary:
     @property
     def dots(self) -> Dots:
         """As a row of the picture."""
-        return Dots(self.arm, self.index, self.accuracies, self.mean, self.interval)
+        return Dots(self.arm, self.short, self.index, self.accuracies, self.mean, self.interval)
 
 
 def summarise_arms(members: Sequence[Member]) -> list[ArmSummary]:
     """Sum up each arm, in the order in which the arms come."""
-    return [_summarise(arm, index, seeds) for index, (arm, seeds) in enumerate(by_arm(members).items())]
+    arms = by_arm(members)
+    shorts = short_names([*arms], limit=MOST_LETTERS)
+    return [
+        _summarise(arm, short, index, seeds)
+        for index, ((arm, seeds), short) in enumerate(zip(arms.items(), shorts, strict=True))
+    ]
 
 
 def heights(num_dots: int) -> list[float]:
@@ -70,29 +82,29 @@ def heights(num_dots: int) -> list[float]:
     return [_SPREAD * (2 * (index * 0.618034 % 1) - 1) if num_dots > 1 else 0.0 for index in range(num_dots)]
 
 
-def dots_range(rows: Sequence[Dots], *, least_span: float = 0.01) -> tuple[float, float]:
+def dots_range(rows: Sequence[Dots], *, least_span: float, includes: Sequence[float] = ()) -> tuple[float, float]:
     """Return the ends of an axis that holds every seed, and of the intervals what leaves the seeds apart.
 
     The interval of two seeds is often wider than all values: it may run out of the picture.
     """
-    values = [value for row in rows for value in row.values.values()]
+    values = [*includes, *(value for row in rows for value in row.values.values())]
     ends = [end for row in rows for end in row.interval or ()]
     low, high = min(values), max(values)
     span = max(high - low, least_span)
+    low, high = min(low, (low + high - least_span) / 2), max(high, (low + high + least_span) / 2)
     low, high = max(min([low, *ends]), low - span), min(max([high, *ends]), high + span)
     return low - 0.05 * span, high + 0.05 * span
 
 
 def accuracy_range(rows: Sequence[Dots]) -> tuple[float, float]:
     """Return the ends of an axis of accuracies, hardly beyond 0 and 1."""
-    low, high = dots_range(rows)
+    low, high = dots_range(rows, least_span=0.01)
     return max(low, -0.02), min(high, 1.02)
 
 
 def difference_range(rows: Sequence[Dots]) -> tuple[float, float]:
     """Return the ends of an axis of differences, zero among them."""
-    low, high = dots_range(rows, least_span=1.0)
-    return min(low, -0.05 * (high - low)), max(high, 0.05 * (high - low))
+    return dots_range(rows, least_span=1.0, includes=[0.0])
 
 
 @styled
@@ -113,23 +125,26 @@ def draw_arms(members: Sequence[Member]) -> Figure | None:
 
 
 @styled
-def draw_differences(rows: Sequence[Dots], *, label: str) -> Figure:
+def draw_differences(rows: Sequence[Dots], *, title: str) -> Figure:
     """Draw the difference of every seed as a dot, and the mean of each pair with its interval, beside zero.
 
     Args:
-        rows: of pairs, at least one with a seed.
-        label: of the axis.
+        rows: of pairs, at least one with a seed, in points.
+        title: of the figure.
     """
     figure, axes = _draw_dots(rows)
     axes.axvline(0, color=MUTED, linewidth=1, zorder=1)
     axes.set_xlim(difference_range(rows))
-    axes.set_xlabel(label)
-    axes.set_title("Differences seed by seed, by pair", loc="left")
+    axes.set_xlabel(DIFFERENCE)
+    axes.set_title(title, loc="left")
     return figure
 
 
 def _draw_dots(rows: Sequence[Dots]) -> tuple[Figure, Axes]:
-    figure = Figure((5.6, 1.5 + 0.42 * len(rows)), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.07))
+    num_lines = sum(1 + row.label.count("\n") for row in rows)
+    figure = Figure(
+        (5.6, 1.5 + 0.24 * len(rows) + 0.18 * num_lines), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.07)
+    )
     axes = figure.add_subplot()
     for index, row in enumerate(rows):
         style: dict[str, Any] = {"color": INK if row.index is None else line_style(row.index)["color"]}
@@ -142,8 +157,7 @@ def _draw_dots(rows: Sequence[Dots]) -> tuple[Figure, Axes]:
             axes.plot(row.interval, [place, place], color=INK, linewidth=1.8, zorder=3, label="interval")
         if len(values) > 1 and row.mean is not None:
             axes.plot([row.mean], [place], marker="|", markersize=13, markeredgewidth=2.2, color=INK, zorder=3)
-    names = short_names([row.name for row in rows], limit=28)
-    labels = [f"{name}\nn = {len(row.values)}" for name, row in zip(names, rows, strict=True)]
+    labels = [f"{row.label}\nn = {len(row.values)}" for row in rows]
     axes.set_yticks(range(len(rows)), labels, parse_math=False)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
@@ -156,9 +170,9 @@ def _draw_dots(rows: Sequence[Dots]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _summarise(arm: str, index: int, members: Sequence[Member]) -> ArmSummary:
+def _summarise(arm: str, short: str, index: int, members: Sequence[Member]) -> ArmSummary:
     accuracies = {member.seed: float(member.last["accuracy"]) for member in members if member.is_counted}
     values = np.array(list(accuracies.values()))
     has_interval = len(values) > 1 and not are_alike(values)
     interval = Interval(*map(float, student_interval(values))) if has_interval else None
-    return ArmSummary(arm, index, members, accuracies, float(values.mean()) if len(values) else None, interval)
+    return ArmSummary(arm, short, index, members, accuracies, float(values.mean()) if len(values) else None, interval)

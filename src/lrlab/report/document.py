@@ -10,14 +10,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lrlab.report.arms import Dots, accuracy_range, difference_range, heights, summarise_arms
+from lrlab.report.arms import DIFFERENCE, Dots, accuracy_range, difference_range, heights, summarise_arms
 from lrlab.report.charts import Chart
 from lrlab.report.decisions import evidence_text
 from lrlab.report.matrices import Matrices
 from lrlab.report.members import Member, by_arm, has_moved, split_name
 from lrlab.report.pairs import Pairs
 from lrlab.report.panels import ArmLines
-from lrlab.report.style import line_style, short_names
+from lrlab.report.style import line_style
 
 _MOST_MARKS: Final = 2000
 """Of decays, for all arms: more would not pan smoothly."""
@@ -134,18 +134,17 @@ def _accuracy(members: Sequence[Member]) -> dict[str, Any] | None:
 
 
 def _differences(pairs: Pairs) -> dict[str, Any]:
-    return _dots(pairs.dots, limits=difference_range(pairs.dots), label=pairs.label)
+    return _dots(pairs.dots, limits=difference_range(pairs.dots), label=DIFFERENCE)
 
 
 def _dots(rows: Sequence[Dots], *, limits: tuple[float, float], label: str) -> dict[str, Any]:
-    shorts = short_names([row.name for row in rows], limit=24)
     return {
         "range": limits,
         "label": label,
         "rows": [
             {
                 "name": row.name,
-                "short": short,
+                "label": row.label,
                 "arm": row.index,
                 "seeds": list(row.values),
                 "values": list(row.values.values()),
@@ -153,7 +152,7 @@ def _dots(rows: Sequence[Dots], *, limits: tuple[float, float], label: str) -> d
                 "mean": row.mean,
                 "interval": row.interval,
             }
-            for row, short in zip(rows, shorts, strict=True)
+            for row in rows
         ],
     }
 

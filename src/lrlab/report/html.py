@@ -128,7 +128,7 @@ def _figures(
     if by_arms is not None:
         yield "accuracy_by_arm", by_arms
     if pairs is not None and pairs.dots:
-        yield "differences", draw_differences(pairs.dots, label=pairs.label)
+        yield "differences", draw_differences(pairs.dots, title=pairs.title)
     for arm, confusion in confusions.items():
         num_correct = sum(row[index] for index, row in enumerate(confusion.counts))
         title = f"{arm}: {tables.percent(num_correct / sum(map(sum, confusion.counts)))} right"

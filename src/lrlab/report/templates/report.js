@@ -366,7 +366,8 @@
 
   function dotsFigure({ range, label, rows }, tickformat, written) {
     const theme = look();
-    const layout = layoutOf(theme, 70 + 46 * rows.length);
+    const lines = rows.reduce((sum, row) => sum + row.label.split("\n").length, 0);
+    const layout = layoutOf(theme, 70 + 32 * rows.length + 14 * lines);
     const traces = rows.flatMap((arm, index) => {
       const dots = {
         type: "scatter",
@@ -400,7 +401,7 @@
     });
     Object.assign(layout.yaxis, {
       tickvals: [...rows.keys()],
-      ticktext: rows.map((row) => plain(row.short)),
+      ticktext: rows.map((row) => plain(row.label).replaceAll("\n", "<br>")),
       range: [rows.length - 0.5, -0.5],
       fixedrange: true,
       showgrid: false,
