@@ -1,7 +1,17 @@
-"""`python -m lrlab` is the same program as `lrlab`."""
+"""`python -m lrlab` is the same program as `lrlab`, which begins here too."""
 
+import os
 import sys
 
-from lrlab.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the command line; Ctrl-C while it is still being loaded ends it without a traceback."""
+    try:
+        from lrlab.cli import main as run
+    except KeyboardInterrupt:
+        os._exit(130)
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

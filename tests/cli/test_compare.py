@@ -86,7 +86,10 @@ def test_a_csv_that_cannot_be_written_is_exit_code_5(capsys: pytest.CaptureFixtu
     [
         ([], "lrlab compare: PATH is missing: A study, or runs; several studies are several tasks."),
         (["nothing"], "lrlab: nothing: there is no such folder."),
-        (["trials/cosine"], "lrlab: trials/cosine: no run and no study here."),
+        (
+            ["trials/cosine"],
+            "lrlab: trials/cosine: an arm, and no run or study. Name the study, trials, or single runs",
+        ),
         (["trials", "--control", "cosin"], "lrlab: Unknown arm 'cosin'. Known: constant, cosine, linear"),
         (["trials", "--measure", "test_los"], "Did you mean 'test_loss'?"),
         (["trials", "--target", "90"], "lrlab: --target 90: an accuracy lies above 0 and up to 1"),

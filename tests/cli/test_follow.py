@@ -69,6 +69,9 @@ def test_a_choice_says_what_each_rate_came_to_and_what_that_cost() -> None:
 
 def test_a_plan_says_how_many_runs_it_is() -> None:
     assert describe_plan(STUDY) == (
+        "arms 'a', 'b' are one configuration, so they differ by nothing\n"
         "study two: 2 arms x 2 seeds = 4 runs, after 2 arms x 2 rates x 1 seeds = 4 runs that find the arms' rates on "
         "10% of the training images"
     )
+    apart = STUDY.model_copy(update={"arms": {"a": {}, "b": {"schedule": {"name": "cosine"}}}, "tune": None})
+    assert describe_plan(apart) == "study two: 2 arms x 2 seeds = 4 runs"

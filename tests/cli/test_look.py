@@ -17,6 +17,7 @@ from lrlab.runs import lock_run
 TINY = ["train", "--width", "2", "--batch-size", "16", "--schedule", "constant"]
 
 
+@pytest.mark.filterwarnings("default:left out")
 def test_runs_are_listed_by_path_with_what_came_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -29,7 +30,9 @@ def test_runs_are_listed_by_path_with_what_came_of_them(
     capsys.readouterr()
 
     assert main(["runs"]) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    out, err = capsys.readouterr()
+    assert "warning: left out: runs/damaged/run.json: damaged" in err
+    rows = [line.split() for line in out.splitlines()[2:]]
     accuracy = json.loads((tmp_path / "runs" / "one" / "run.json").read_text())["result"]["test_accuracy"]
     assert [row[:7] for row in rows] == [
         ["deep/er/two", "digits", "constant", "7", "diverged", "1", "-"],

@@ -62,6 +62,7 @@ def test_a_wrong_command_line_gets_two_lines_and_exit_code_2(
         (["--data", "mnist"], "lrlab: data.name: must be 'cifar10', 'cifar100', 'digits' or 'folder', got 'mnist'."),
         (["--config", "none.toml"], "lrlab: none.toml: there is no such file. TOML files in .: none."),
         (["--set", "epochs"], "lrlab: --set epochs: must be KEY=VALUE"),
+        (["--data", "folder:"], "lrlab: --data folder: names no folder: say which, as --data folder:DIR."),
         (["--epochs", "5", "--set", "steps=7"], "Give epochs or steps, not both: got --epochs and --set steps."),
         (["--set", "engine.compile=maybe"], "lrlab: engine.compile: must be 'auto', True or False, got 'maybe'."),
         (["--batch-size", "2000"], "lrlab: batch_size must be at most the number of training images, got 2000"),
@@ -374,7 +375,7 @@ def test_a_replay_of_too_few_losses_says_how_many_it_takes_and_draws_nothing(
         ),
         (("replay", "losses.csv", "--schedule", "snr"), 2, "'snr' reads the optimizer, not the loss"),
         (("calibrate", "--schedule", "slope", "--noise", "-1"), 2, "Noise: std must be >= 0"),
-        (("refine", "missing"), 2, "missing holds no run"),
+        (("refine", "missing"), 2, "missing does not exist. lrlab runs lists what there is"),
     ],
 )
 def test_what_cannot_be_played_is_explained(
@@ -449,3 +450,9 @@ def test_a_network_that_does_not_fit_is_said_to_in_a_line(tmp_path: Path, capsys
         "free memory.\n"
     )
     assert not run.exists()
+
+
+def test_a_study_is_told_from_the_configuration_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plan.toml").write_text('name = "plan"\nseeds = [0]\n[arms]\na = {}\n')
+    code, _, err = said(capsys, "train", "--config", str(tmp_path / "plan.toml"))
+    assert code == 2 and "plan.toml: a study, since it has arms. Run it by lrlab study" in err

@@ -140,6 +140,14 @@ def test_where_the_exact_test_sees_more_than_students_it_is_said() -> None:
     assert "The sign-flip test, which assumes no normal distribution, does find one (p = 0.0078)" in text
 
 
+def test_a_difference_that_three_seeds_show_rests_on_what_they_cannot_show() -> None:
+    found, text = only(compare_runs(make_arms({"a": BASE[:3], "b": BETTER[:3]})))
+    assert found.verdict == "different"
+    assert "normally distributed, which 3 seeds cannot show." in text
+    _, text = only(compare_runs(make_arms({"a": BASE, "b": BETTER})))
+    assert "cannot show" not in text
+
+
 def test_seeds_that_all_point_one_way_are_not_enough_where_no_test_finds_it_so() -> None:
     _, text = only(compare_runs(make_arms({"a": [0.5] * 4, "b": [0.51, 0.52, 0.51, 0.8]})))
     assert "All 4 seeds point the same way, which is not enough by itself." in text

@@ -61,7 +61,6 @@ def test_a_configuration_survives_toml(name: str) -> None:
         ({"data": {"width": 8}}, "Unknown key 'data.width'.* Did you mean 'model.width'[?]"),
         ({"schedule": {"name": "slope", "lr": 0.1}}, "'schedule.lr'.* Did you mean 'optimizer.lr'[?]"),
         ({"LR": 1.0}, "Unknown key 'LR'.* Did you mean 'optimizer.lr'[?]"),
-        ({"arms": {}, "seeds": [1]}, "This is a study, since it has arms: lrlab study runs it."),
         ({"width": 8}, "Unknown key 'width'.* Did you mean 'model.width'[?]"),
         ({"optimizer": {"name": "adamW"}}, "must be 'adam', 'adamw' or 'sgd', got 'adamW'. Did you mean 'adamw'[?]"),
         ({"data": {"name": "digit"}}, "data.name: must be .*, got 'digit'. Did you mean 'digits'[?]"),

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from lrlab.config import ConfigError, read_study
+from lrlab.config import ConfigError, parse_config, read_study, to_toml
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.toml"))
 
@@ -107,6 +107,13 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     plan = write(tmp_path, PLAN)
     with pytest.raises(ConfigError, match=f"is a folder, not a file. TOML files in .*: {plan}."):
         read_study(tmp_path)
+
+
+def test_the_configuration_of_a_run_is_told_from_a_study(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="study.toml: the configuration of one run, without arms. Train it by lrlab tr"
+    ):
+        read_study(write(tmp_path, to_toml(parse_config({}))))
 
 
 def test_another_format_is_told_from_toml(tmp_path: Path) -> None:

@@ -11,10 +11,14 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from lrlab.compare.tasks import settings_of
 from lrlab.config import parse_config
 from lrlab.data import DataError, ImageData, load_digits_data, set_aside
 from lrlab.experiments import Evaluated, Experiment, Update, verify_run
+from lrlab.report import write_report
 from lrlab.runs import RunError, read_run, sound_checkpoints
+from lrlab.studies import Member
+from lrlab.studies.members import check_same_config
 from lrlab.training.checkpoint import CheckpointError, load_state
 
 SMALL: dict[str, Any] = {
@@ -243,6 +247,35 @@ def test_other_images_are_refused(tmp_path: Path, digits: ImageData) -> None:
         DataError, match=r"not those that the run began with \(num_train: 1438 -> 719; num_validation: 0 -> 719"
     ):
         next(build(set_aside(digits, 0.5)).run(tmp_path / "run", resumes=True))
+
+
+def test_a_run_made_longer_than_its_rate_was_planned_for_says_so_wherever_it_is_taken_up(
+    tmp_path: Path, digits: ImageData
+) -> None:
+    planned = {"schedule": {"name": "cosine"}, "steps": 20}
+    for seed in (0, 1):
+        list(build(digits, **planned, seed=seed).run(tmp_path / f"cosine-seed{seed}"))
+    with pytest.warns(UserWarning, match="steps 20 -> 40: the rate was planned for another length"):
+        list(build(digits, **planned | {"steps": 40}).run(tmp_path / "cosine-seed0", resumes=True))
+    run, other = (read_run(tmp_path / f"cosine-seed{seed}") for seed in (0, 1))
+    assert (run.lengthened, other.lengthened) == ("steps 20 -> 40 at update 20", "")
+    assert "resumed" in settings_of(run) and "resumed" not in settings_of(other)
+    assert (
+        "made longer than its rate was planned for (steps 20 -&gt; 40 at update 20)"
+        in write_report(run.directory).read_text()
+    )
+    config = parse_config({**SMALL, **planned, "steps": 40})
+    with pytest.raises(RunError, match="so it is no run of this study"):
+        check_same_config(Member("cosine", 0, config, run.directory))
+
+
+@pytest.mark.parametrize("longer", [{"schedule": {"name": "constant"}}, {"schedule": SMALL["schedule"]}])
+def test_a_rate_that_does_not_span_the_run_is_the_same_in_a_longer_one(
+    tmp_path: Path, digits: ImageData, longer: dict[str, Any]
+) -> None:
+    list(build(digits, **longer, steps=20).run(tmp_path / "run"))
+    list(build(digits, **longer, steps=40).run(tmp_path / "run", resumes=True))
+    assert read_run(tmp_path / "run").lengthened == ""
 
 
 def test_a_complete_run_that_cannot_go_on_stays_what_it_was(tmp_path: Path, digits: ImageData) -> None:

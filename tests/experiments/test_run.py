@@ -356,6 +356,13 @@ def test_a_rule_that_never_gets_to_look_is_warned_of(digits: ImageData) -> None:
         Experiment(parse_config({**SMALL, "schedule": {"name": "article"}}), data=digits)
 
 
+def test_a_step_schedule_that_never_decays_is_warned_of(digits: ImageData) -> None:
+    step = {"name": "step", "step_size": SMALL["steps"]}
+    with pytest.warns(UserWarning, match="schedule 'step' decays after 30 updates for the first time, of 30: the rate"):
+        Experiment(parse_config({**SMALL, "schedule": step}), data=digits)
+    Experiment(parse_config({**SMALL, "schedule": {**step, "step_size": SMALL["steps"] - 1}}), data=digits)
+
+
 def test_after_100_updates_with_augmentation_the_weights_are_the_same_with_every_probe(
     tmp_path: Path, digits: ImageData
 ) -> None:

@@ -68,6 +68,7 @@ def test_probabilities_are_those_of_the_logits_highest_first(run: Path, pictures
     probabilities = trained.probabilities(DIGITS.test.images[:5])
     torch.testing.assert_close(probabilities.sum(1), torch.ones(5))
     [found] = trained.predict_files([pictures / "0003.png"])
+    assert trained.predict_files(str(pictures / "0003.png")) == [found]
     assert list(found.probabilities.values()) == sorted(found.probabilities.values(), reverse=True)
     expected = dict(zip(trained.classes, probabilities[3].tolist(), strict=True))
     assert found.probabilities == pytest.approx(expected, abs=1e-6)

@@ -394,6 +394,6 @@ def test_a_run_that_has_only_begun_has_a_page_without_faults(study_writer, open_
 
     page = open_page(write_report(run.directory))
 
-    assert page.get_by_text("Nothing is recorded yet.").is_visible()
+    assert page.get_by_text("Nothing is recorded.").is_visible()
     document = json.loads(page.locator("#data").text_content())
     assert document["charts"] == [] and document["matrices"] == []

@@ -180,8 +180,8 @@ def test_a_run_that_has_only_begun_has_a_page(make_run) -> None:
 
     assert_stands_alone(page)
     assert "running: it is not over" in page.text
-    assert "Nothing is recorded yet." in page.text
-    assert "No evaluation was made yet." in page.text
+    assert "Nothing is recorded." in page.text
+    assert "There is no evaluation." in page.text
     assert page.document["charts"] == [] and page.document["accuracy"] is None
 
 
@@ -200,7 +200,7 @@ def test_a_study_none_of_whose_runs_is_over_has_a_page(make_study, row, tmp_path
     page = Page(write_report(tmp_path / "trials"))
 
     assert "1 arm, 1 run: 1 preempted." in page.text
-    assert "No run has come to its end with an evaluation yet." in page.text
+    assert "No run that came to its end has an evaluation." in page.text
     assert "There is no second arm to compare with." in page.text
     assert "What the arms differ in" not in page.text
 

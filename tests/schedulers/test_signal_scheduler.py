@@ -410,3 +410,11 @@ def test_plateau_is_torchs_rule_on_the_mean_of_each_stretch() -> None:
         reference.step(stretch.mean().item())
         assert ours.param_groups[0]["lr"] == theirs.param_groups[0]["lr"]
     assert theirs.param_groups[0]["lr"] < 0.1
+
+
+def test_what_is_no_optimizer_and_what_is_no_loss_of_a_batch_is_refused() -> None:
+    with pytest.raises(TypeError, match="SlopeLR: it takes an optimizer, got Linear"):
+        SlopeLR(nn.Linear(1, 1))  # type: ignore[arg-type]
+    scheduler = SlopeLR(torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1))
+    with pytest.raises(ValueError, match=r"the loss of a batch is one number, got a tensor of shape \(3,\)"):
+        scheduler.observe(torch.ones(3))

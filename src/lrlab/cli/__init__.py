@@ -17,6 +17,8 @@ from lrlab.cli.parsing import explain
 from lrlab.cli.signals import INTERRUPTED, Stopped, stop_now
 
 USAGE = 2
+KEEPS = ("train", "resume", "study", "track", "sharpness", "generalisation")
+"""Verbs that write as they go."""
 CLOSED_PIPE = 128 + signal.SIGPIPE
 
 
@@ -51,7 +53,8 @@ def _main(arguments: list[str]) -> int:
             return USAGE
         except KeyboardInterrupt as stop:
             if rank() == 0:
-                _complain("lrlab: stopped; what was recorded so far is kept.\n")
+                kept = "; what was recorded so far is kept" if arguments and arguments[0] in KEEPS else ""
+                _complain(f"lrlab: stopped{kept}.\n")
             return stop.exit_code if isinstance(stop, Stopped) else INTERRUPTED
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; Python flushes in peace

@@ -30,6 +30,8 @@ class Followed:
 def describe_plan(study: StudyConfig) -> str:
     """Say how many runs a study is."""
     text = f"study {study.name}: {len(study.arms)} arms x {len(study.seeds)} seeds = {_num_runs(study)} runs"
+    for alike in _same_arms(study):
+        text = f"arms {', '.join(map(repr, alike))} are one configuration, so they differ by nothing\n{text}"
     if study.tune is None:
         return text
     tune = study.tune
@@ -73,6 +75,9 @@ def follow_study(screen: Output, study: StudyConfig, happenings: Generator[Happe
                     screen.say(f"{member.name}: its process ended {event.how}; another one goes on with it")
         finally:
             live.stop()
+        if stop.number is not None:
+            ended = f"{sum(num_ended.values())} of {sum(totals.values())} runs are over"
+            screen.say(f"{ended}; the same command goes on with the others")
     return followed
 
 
@@ -94,6 +99,17 @@ def describe_choice(choice: Choice) -> str:
     cost = f"{choice.cost.runs} runs, {choice.cost.steps:,} updates, {choice.cost.train_seconds:,.1f} s of training"
     remark = f"\n  {choice.remark}" if choice.remark else ""
     return f"{choice.arm}: optimizer.lr {choice.lr}, by validation accuracy ({tried}); {cost}{remark}"
+
+
+def _same_arms(study: StudyConfig) -> list[list[str]]:
+    """Arms that say the same, tuned or not."""
+    alike: dict[str, list[str]] = {}
+    for (arm, seed), config in study.configs(
+        dict.fromkeys(study.arms, study.tune.rates[0]) if study.tune else None
+    ).items():
+        if seed == study.seeds[0]:
+            alike.setdefault(config.model_dump_json(), []).append(arm)
+    return [arms for arms in alike.values() if len(arms) > 1]
 
 
 def _num_runs(study: StudyConfig) -> int:

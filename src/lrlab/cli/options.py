@@ -20,6 +20,8 @@ def read_config(file: Path | None, flags: dict[str, Any], settings: list[str] | 
         settings: the KEY=VALUE of each --set, in order.
     """
     table = read_toml(file) if file else {}
+    if file is not None and "arms" in table:
+        raise ConfigError(f"{file}: a study, since it has arms. Run it by lrlab study; a configuration is of one run.")
     for key, value in flags.items():
         if value is not None:
             table = merge(table, _nested(key, value))
@@ -40,7 +42,9 @@ def data_flags(data: str | None, data_dir: Path | None) -> dict[str, Any]:
     """
     name, colon, directory = (data or "").partition(":")
     if colon and name == "folder":
-        if not directory or data_dir:
+        if not directory:
+            raise ConfigError("--data folder: names no folder: say which, as --data folder:DIR.")
+        if data_dir:
             raise ConfigError("A folder of images is named once, as --data folder:DIR, without --data-dir.")
         _check_text(directory)
         return {"data.name": "folder", "data.dir": str(Path(directory).absolute())}

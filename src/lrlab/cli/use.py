@@ -32,7 +32,7 @@ def predict(
     from lrlab.experiments import load_trained
 
     if not images:
-        raise ConfigError("Name the images to predict: lrlab predict RUN IMAGE...")
+        raise ConfigError(f"{path}: name a run, and then the images to predict: lrlab predict RUN IMAGE...")
     screen = Output(json=json)
     predictions = load_trained(path, device=device or "auto").predict_files(images)
     for found in predictions:

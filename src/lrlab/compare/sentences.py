@@ -100,6 +100,11 @@ def _doubts(found: Difference, num_tested: int) -> list[str]:
             f"By itself this pair would count as different; among {num_tested} pairs chance alone brings such a one in "
             "more than 5 % of studies."
         )
+    if found.verdict == "different" and found.num_seeds < FEW_SEEDS:
+        doubts.append(
+            "That rests on the assumption that the differences are normally distributed, which "
+            f"{found.num_seeds} seeds cannot show."
+        )
     flip = found.p_sign_flip_holm
     finds_one = flip is not None and flip <= LEVEL
     is_one_way = found.num_above in (0, found.num_seeds) and all(found.differences)

@@ -117,7 +117,8 @@ def settings_of(run: Run) -> Settings:
     settings = {name: value for name, value in _flat(complete) if not name.startswith(NO_MATTER)}
     # statistics of a rank's part of the batch are other ones than of the whole
     parts = {"ranks": str(run.num_ranks)} if complete["model"]["batchnorm"] == "per_rank" else {}
-    return settings | parts
+    longer = {"resumed": run.lengthened} if run.lengthened else {}  # no run that was planned for this length
+    return settings | parts | longer
 
 
 @cache

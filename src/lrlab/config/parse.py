@@ -131,10 +131,6 @@ def parse_config(table: Table) -> RunConfig:
             "The run was made elsewhere and brought in: what made it is not known here, so it can be replayed, "
             "compared and shown in a report, and nothing else."
         )
-    if "arms" in table:
-        raise ConfigError(
-            "This is a study, since it has arms: lrlab study runs it. A configuration is what one run needs."
-        )
     return check(RunConfig, table)
 
 

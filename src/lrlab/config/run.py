@@ -8,9 +8,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from lrlab.config.parts import Count, Fraction, NotNegative, Part, Positive, Seed
-from lrlab.config.rates import LayerRate, PhasesConfig
+from lrlab.config.rates import LayerRate, PhasesConfig, PlannedRate
 from lrlab.config.rules import ArticleSchedule
-from lrlab.config.schedules import OneCycleSchedule, ScheduleConfig, TorchSchedule, WsdSchedule
+from lrlab.config.schedules import OVER_THE_RUN, OneCycleSchedule, ScheduleConfig, TorchSchedule, WsdSchedule
 
 DEFAULT_EPOCHS = 5
 
@@ -206,6 +206,16 @@ class RunConfig(Part):
     """Seed of the initial weights, the order of the examples and their augmentation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU where there is one."""
+
+    @property
+    def rate_spans_run(self) -> bool:
+        """Whether the rate depends on how long the run is to be, so that a longer one is another from its start on."""
+        phases = self.phases
+        return (
+            self.schedule.name in OVER_THE_RUN
+            or bool(phases.warmup_fraction or phases.cooldown_fraction or phases.cooldown_steps)
+            or any(isinstance(rate, PlannedRate) for rate in self.layer_rates.values())
+        )
 
     @model_validator(mode="before")
     @classmethod

@@ -142,6 +142,10 @@ SCHEDULES: Mapping[str, type[BaseModel]] = {
 }
 
 
+OVER_THE_RUN = frozenset({"cosine", "linear", "wsd", "one_cycle", "refined"})
+"""Schedules whose rate at an update depends on how many there are to be."""
+
+
 def schedule_tag(value: Any) -> str:
     """Return which entry of the union a table is of: its name, or torch for any of torch's own."""
     name = str(value.get("name", "article") if isinstance(value, Mapping) else value.name)

@@ -120,6 +120,8 @@ def read_study(path: Path) -> StudyConfig:
     Raises: ConfigError with the file's name in each line.
     """
     table = read_toml(path)
+    if "arms" not in table and {"model", "optimizer", "schedule"} <= table.keys():
+        raise ConfigError(f"{path}: the configuration of one run, without arms. Train it by lrlab train --config.")
     try:
         study = check(StudyConfig, table)
         _check_seeds(study)

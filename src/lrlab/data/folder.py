@@ -57,7 +57,8 @@ def load_folder(directory: Path, test_fraction: float | None) -> ImageData:
     name = f"folder:{directory}"
     with reading(name):
         if not directory.is_dir():
-            raise DataError(f"{name}: there is no such folder.")
+            what = "it is a file, not a folder" if directory.exists() else "there is no such folder"
+            raise DataError(f"{name}: {what}. Each class is a folder in it.")
         if _is_split(name, directory):
             if test_fraction is not None:
                 raise ValueError(

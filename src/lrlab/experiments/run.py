@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from lrlab.config import RunConfig
+from lrlab.config import RunConfig, StepSchedule
 from lrlab.data import Batch, ImageData, evaluation_batches
 from lrlab.experiments.build import (
     build_average,
@@ -106,7 +106,7 @@ class Experiment:
         """How the run stands in its directory; None until there is one."""
         self.stopped = 0
         """What `stop` said, where it ended the run."""
-        self._warn_of_a_rule_that_never_looks()
+        self._warn_of_a_rate_that_never_moves()
 
     def summary(self) -> str:
         """Say in a line what will be done."""
@@ -221,15 +221,18 @@ class Experiment:
             "The checkpoints are as they were."
         )
 
-    def _warn_of_a_rule_that_never_looks(self) -> None:
+    def _warn_of_a_rate_that_never_moves(self) -> None:
         rule = rule_of(self.scheduler)
         num_heard = self.num_steps - sum(self.config.phases.lengths(self.num_steps))
+        schedule = self.config.schedule
+        if isinstance(schedule, StepSchedule) and schedule.step_size >= num_heard:
+            first = f"schedule 'step' decays after {schedule.step_size} updates for the first time, of {num_heard}"
+            warnings.warn(f"{first}: the rate stays. Lower schedule.step_size, or train longer.", stacklevel=3)
         if rule is not None and rule.first_decision > num_heard:
             keys = " or ".join(f"schedule.{name}" for name in rule.timed_by)
             warnings.warn(
-                f"schedule '{self.config.schedule.name}' decides after {rule.first_decision} updates at the earliest "
-                f"and in this run it hears {num_heard}: it will not move the rate. Lower {keys}, or "
-                "train longer.",
+                f"schedule '{schedule.name}' decides after {rule.first_decision} updates at the earliest "
+                f"and in this run it hears {num_heard}: it will not move the rate. Lower {keys}, or train longer.",
                 stacklevel=3,
             )
 

@@ -74,6 +74,12 @@ class Session:
             return
         reasons = reasons_against_exactness(experiment, self._writer.before, info["environment"])
         *earlier, last = info["resumed"]
+        if "longer" in last:
+            warnings.warn(
+                f"{last['longer']}: the rate was planned for another length, so this is no run that was planned for "
+                "this one: config.toml alone does not repeat it, and a study and a comparison do not take it for one.",
+                stacklevel=2,
+            )
         self._writer.describe(resumed=[*earlier, {**last, "inexact": reasons}])
         if reasons:
             warnings.warn(

@@ -88,16 +88,18 @@ class TrainedModel:
         """Return the probability of each class, by softmax of `logits`: (N, number of classes), on the processor."""
         return self.logits(images).softmax(1)
 
-    def predict_files(self, paths: Sequence[Path | str]) -> list[Prediction]:
+    def predict_files(self, paths: Sequence[Path | str] | Path | str) -> list[Prediction]:
         """Predict the classes of image files, in their order.
 
         An image of another size is cut to the network's proportions about its middle and resized; one in colour for a
         network of grey images is made grey. What was done to each stands in its prediction.
 
         Args:
-            paths: PNG, JPEG, WebP or BMP; a folder stands for the images in it and in the folders within.
+            paths: one or several, PNG, JPEG, WebP or BMP; a folder stands for the images in it and in those within.
         Raises: DataError that names all files which cannot be read.
         """
+        if isinstance(paths, str | Path):  # a text would be taken letter by letter
+            paths = [paths]
         files = [file for path in map(Path, paths) for file in (images_in(path) if path.is_dir() else [path])]
         fitted, problems = [], []
         for file in files:

@@ -68,6 +68,8 @@ def read_losses(path: Path, column: str | None = None) -> Recorded:
         run = read_run(path)
         name = _choose(run.columns, column, path)
         return _recorded(name, *run.series(name), path)
+    if any(path.glob(f"*/seed*/{INFO}")) or any(path.glob(f"*/{INFO}")):
+        raise RecordedError(f"{path}: it holds several runs. Name one of them, as lrlab runs lists them.")
     found = read_recordings(path)
     if len(found) > 1:
         names = ", ".join(recording.name for recording in found[:10])

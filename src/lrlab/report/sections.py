@@ -149,7 +149,13 @@ def _of_run(member: Member) -> dict[str, Any]:
         ],
         "differences": None,
         "again": f"{_launcher(member.run)}lrlab train --config config.toml --run NEW",
-        "again_from": "The same from config.toml, which lies beside this page and holds every setting:",
+        "again_from": (
+            f"It was made longer than its rate was planned for ({member.run.lengthened}), and config.toml, which lies "
+            "beside this page, holds the last length alone. The same takes a run of the first length and lrlab resume; "
+            "this makes one that was planned for the last:"
+            if member.run.lengthened
+            else "The same from config.toml, which lies beside this page and holds every setting:"
+        ),
     }
 
 

@@ -2,9 +2,10 @@
 
 from lrlab.runs.checkpoints import Checkpoint, DamagedError, sound_checkpoints
 from lrlab.runs.directory import check_resumable, check_vacant
+from lrlab.runs.finding import find_runs, list_runs
 from lrlab.runs.lock import LockedError, lock_run
 from lrlab.runs.onlooker import Onlooker
-from lrlab.runs.reader import Run, find_runs, list_runs, read_info, read_run
+from lrlab.runs.reader import Run, read_info, read_run
 from lrlab.runs.storage import RunError, StorageError
 from lrlab.runs.writer import RunWriter, Status
 

@@ -79,6 +79,15 @@ def _check_it_has_more_to_do(
         raise storage.RunError(f"{directory}: the run is complete. Give it more --epochs or --steps to go on.")
 
 
+def lengthening(directory: Path, config: RunConfig) -> dict[str, str]:
+    """Say, as `longer`, how a configuration makes the run in a directory longer than its rate was planned for."""
+    made = read_toml(directory / storage.CONFIG)
+    unit, after = ("epochs", config.epochs) if config.steps is None else ("steps", config.steps)
+    if made.get(unit) == after or not config.rate_spans_run:  # `check_resumable` has seen that the unit is the same
+        return {}
+    return {"longer": f"{unit} {made.get(unit)} -> {after}"}
+
+
 def _beside_the_weights(directory: Path) -> dict[str, Any] | None:
     """The configuration in the newest sound checkpoint, whatever was edited since; None without one."""
     for path in checkpoint_paths(directory):

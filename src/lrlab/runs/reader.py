@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections import Counter
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lrlab.config import ConfigError, read_toml
+from lrlab.config import read_toml
 from lrlab.runs import storage
 from lrlab.runs.lock import is_written
 
@@ -65,6 +64,12 @@ class Run:
     def num_ranks(self) -> int:
         """How many processes made it together."""
         return int(self.info.get("engine", {}).get("ranks", 1))  # runs of an older lrlab do not say
+
+    @property
+    def lengthened(self) -> str:
+        """How it was made longer than its rate was planned for, and where; empty for a run that was not."""
+        longer = [f"{one['longer']} at update {one['step']}" for one in self.info.get("resumed", []) if "longer" in one]
+        return ", ".join(longer)
 
     @property
     def place(self) -> Path:
@@ -209,7 +214,10 @@ def read_info(directory: Path) -> Mapping[str, Any]:
         try:
             content = (directory / storage.INFO).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
-            raise storage.RunError(f"{directory} holds no run: there is no {storage.INFO} in it.") from None
+            what = f"holds no run: there is no {storage.INFO} in it" if directory.exists() else "does not exist"
+            if (directory / storage.STUDY).exists():
+                what = "is a study, not a run; lrlab study goes on with it, and its runs lie within"
+            raise storage.RunError(f"{directory} {what}. lrlab runs lists what there is.") from None
     try:
         info = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -222,38 +230,3 @@ def read_info(directory: Path) -> Mapping[str, Any]:
             f"{storage.FORMAT_VERSION}. Use the lrlab that wrote it."
         )
     return info
-
-
-def list_runs(folder: Path) -> list[Run]:
-    """Return all runs in a folder and in the folders within, by path; what is damaged is left out.
-
-    Raises: RunError if there is none; StorageError if the folder may not be read.
-    """
-    with storage.storage_errors(folder):
-        infos = sorted(folder.rglob(storage.INFO))
-    runs = []
-    for info in infos:
-        with contextlib.suppress(storage.RunError, ConfigError):
-            runs.append(read_run(info.parent))
-    if not runs:
-        raise storage.RunError(f"{folder}: no runs here. Make one with lrlab train, or name another folder.")
-    return runs
-
-
-def find_runs(path: Path) -> list[Run]:
-    """Return the run at a path, or all the runs of the study at it, by arm and seed.
-
-    Raises: RunError if there is neither; StorageError if they may not be read.
-    """
-    with storage.storage_errors(path):
-        is_run = (path / storage.INFO).exists()
-        infos = [] if is_run else list(path.glob(f"*/seed*/{storage.INFO}"))
-    if is_run:
-        return [read_run(path)]
-    runs = [read_run(info.parent) for info in infos]
-    if not runs:
-        what = "no run and no study here" if path.exists() else "there is no such folder"
-        raise storage.RunError(
-            f"{path}: {what}. Name a directory that lrlab train or study made; lrlab runs lists them."
-        )
-    return sorted(runs, key=lambda run: (run.arm, run.seed))

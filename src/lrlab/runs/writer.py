@@ -22,7 +22,7 @@ from lrlab.runs import storage
 from lrlab.runs.afterwards import GENERALISATION
 from lrlab.runs.background import Background
 from lrlab.runs.checkpoints import Checkpoint, DamagedError, newest_sound, prune, write_checkpoint
-from lrlab.runs.directory import check_resumable, check_vacant, clear
+from lrlab.runs.directory import check_resumable, check_vacant, clear, lengthening
 from lrlab.runs.environment import describe_environment
 from lrlab.runs.events import EVENTS_PREFIX, EventWriter, Written, stretch_of
 from lrlab.runs.lock import lock_run
@@ -113,10 +113,10 @@ class RunWriter:
         prune(self.directory, keep=config.checkpoint.keep)  # which a killed process may have left undone
         # what was found out about the network that it ended with is not of the one that it comes to now
         before = self.before = {k: v for k, v in read_info(self.directory).items() if k != GENERALISATION}
-        went_on = [*before.get("resumed", []), {"step": checkpoint.step, "status": before["status"]}]
+        again = {"step": checkpoint.step, "status": before["status"], **lengthening(self.directory, config)}
         # older checkpoints do not say how long the stretches were, but the run how many updates it was to have
         stretch = position.get("stretch", stretch_of(before.get("engine", {}).get("num_steps")))
-        self._info = {**before, **_begun(), "resumed": went_on}
+        self._info = {**before, **_begun(), "resumed": [*before.get("resumed", []), again]}
         storage.write_whole(self.directory / storage.CONFIG, to_toml(config).encode())
         self._write_info()
         self._make_folders()

@@ -48,6 +48,8 @@ class SignalScheduler(LRScheduler):
     _STATE: ClassVar[tuple[str, ...]] = ("last_epoch", "_step_count", "_last_lr", "decisions")
 
     def __init__(self, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"{type(self).__name__}: it takes an optimizer, got {type(optimizer).__name__}.")
         self.decisions: list[Decision] = []
         self._loss: Tensor | float = 0.0  # of the coming update: sum over the batches observed
         self._num_observed = 0
@@ -67,7 +69,13 @@ class SignalScheduler(LRScheduler):
                 f"{type(self).__name__}: the optimizer made an update and step() was not called. "
                 "Call scheduler.step() once after each optimizer.step()."
             )
-        loss = loss.detach() if isinstance(loss, Tensor) else loss
+        if isinstance(loss, Tensor):
+            if loss.numel() != 1:
+                raise ValueError(
+                    f"{type(self).__name__}: the loss of a batch is one number, got a tensor of shape "
+                    f"{tuple(loss.shape)}. Take its mean, as criterion(...).mean()."
+                )
+            loss = loss.detach()
         self._loss = self._loss + loss if self._num_observed else loss
         self._num_observed += 1
 

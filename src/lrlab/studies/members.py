@@ -122,6 +122,11 @@ def check_same_config(member: Member) -> None:
         return
     # a key that the run does not have came after it, and what came after is off by default
     changed = differences(merge(to_table(parse_config({})), dict(made.config)), to_table(member.config))
+    if made.lengthened:
+        raise RunError(
+            f"{member.directory} was made longer than its rate was planned for ({made.lengthened}), so it is no run of "
+            "this study. Move it elsewhere, or delete it."
+        )
     if changed:
         raise RunError(
             f"{member.directory} was made with another configuration ({'; '.join(changed)}). "

@@ -241,6 +241,19 @@
     });
   }
 
+  // Powers of ten, or where there are hardly any, whole numbers: plotly itself would write 5 for 0.5.
+  function logTicks(low, high) {
+    if (high / low > 30) return { dtick: 1 };
+    const values = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
+      for (const digit of high / low > 4 ? [1, 2, 5] : [1, 2, 3, 4, 5, 6, 7, 8, 9]) {
+        const value = Number(`${digit}e${power}`);
+        if (value >= low && value <= high) values.push(value);
+      }
+    }
+    return { tickvals: values, ticktext: values.map((value) => String(value)) };
+  }
+
   function chartFigure(chart) {
     const theme = look();
     const withRows = rowOf.size > 0 && shown.decays;
@@ -266,8 +279,8 @@
       autorange: false,
       fixedrange: true, // charts of a section share their scale
       nticks: 6,
-      ...(chart.isLog && chart.high / chart.low > 30 ? { dtick: 1 } : {}),
-      ...(chart.isShare ? { tickformat: ".0%" } : {}),
+      ...(chart.isLog ? logTicks(chart.low, chart.high) : {}),
+      ...(chart.isShare ? { tickformat: chart.high - chart.low < 0.1 ? ".1%" : ".0%" } : {}),
     });
     if (withRows) {
       const range = [rowOf.size - 0.4, -0.6];

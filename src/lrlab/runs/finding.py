@@ -1,0 +1,57 @@
+"""Finds runs: those of a study, and all that lie in a folder."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from lrlab.config import ConfigError
+from lrlab.runs import storage
+from lrlab.runs.reader import Run, read_run
+
+
+def list_runs(folder: Path) -> list[Run]:
+    """Return all runs in a folder and in the folders within, by path; what is damaged is left out, and warned of.
+
+    Raises: RunError if there is none; StorageError if the folder may not be read.
+    """
+    with storage.storage_errors(folder):
+        infos = sorted(folder.rglob(storage.INFO))
+    runs = []
+    for info in infos:
+        try:
+            runs.append(read_run(info.parent))
+        except (storage.RunError, ConfigError) as error:
+            warnings.warn(f"left out: {error}", stacklevel=2)
+    if not runs:
+        raise storage.RunError(f"{folder}: no runs here. Make one with lrlab train, or name another folder.")
+    return runs
+
+
+def find_runs(path: Path) -> list[Run]:
+    """Return the run at a path, or all the runs of the study at it, by arm and seed.
+
+    Raises: RunError if there is neither; StorageError if they may not be read.
+    """
+    with storage.storage_errors(path):
+        is_run = (path / storage.INFO).exists()
+        infos = [] if is_run else list(path.glob(f"*/seed*/{storage.INFO}"))
+    if is_run:
+        return [read_run(path)]
+    runs = [read_run(info.parent) for info in infos]
+    if not runs:
+        raise storage.RunError(f"{path}: {_what_it_is(path)}")
+    return sorted(runs, key=lambda run: (run.arm, run.seed))
+
+
+def _what_it_is(path: Path) -> str:
+    """Say what a path is in place of a run or a study, and what to name."""
+    if not path.exists():
+        return "there is no such folder. Name a directory that lrlab train or study made; lrlab runs lists them."
+    if path.is_file():
+        return "a file, and no run or study. What another program recorded comes in by lrlab import."
+    if any(path.glob(f"seed*/{storage.INFO}")):
+        return f"an arm, and no run or study. Name the study, {path.parent}, or single runs of it."
+    if any(path.glob(f"*/{storage.INFO}")) or any(path.glob(f"*/*/seed*/{storage.INFO}")):
+        return "no run and no study, but some lie within: name them one by one; lrlab runs lists them."
+    return "no run and no study here. Name a directory that lrlab train or study made; lrlab runs lists them."
