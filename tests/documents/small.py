@@ -18,6 +18,7 @@ SMALL: dict[str, dict[str, list[str]]] = {
     "study": {"--workers": [], "--ray": [], "--cpus": [], "--gpus": []},  # tests/studies has workers and clusters
     "lr-find": {"--width": [], "--batch-size": [], "--steps": [], "": [*TINY, "--steps", "20", "--seeds", "2"]},
     "calibrate": {"": ["--traces", "20"]},
+    "replay": {"": ["--set", "schedule.check_every=1"]},
     "sharpness": {"--at": [], "--examples": [], "--vectors": [], "": ["--whole", "--examples", "8", "--vectors", "1"]},
     "generalisation": {"--images": [], "": ["--images", "20"]},
 }

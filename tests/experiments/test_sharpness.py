@@ -168,6 +168,7 @@ def test_what_does_not_fit_is_refused_before_any_work(run: Path, tmp_path: Path)
         list(measure_sharpness(read_run(run), QUICK))
 
 
+@pytest.mark.filterwarnings("ignore:steps 6 -> 8")
 def test_a_measured_run_is_still_verified_and_a_resumed_one_forgets_what_lies_ahead(run: Path) -> None:
     list(measure_sharpness(read_run(run), QUICK))
     assert verify_run(run).differences == []

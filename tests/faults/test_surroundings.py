@@ -87,7 +87,7 @@ def test_too_little_memory_is_said_with_the_batch_size_and_the_checkpoint_stays(
     (tmp_path / "run.toml").write_text(to_toml(parse_config(table)))
     assert do(lrlab=["train", "--config", "run.toml", "--run", "run"]).code == 0
     before = sound_checkpoints(tmp_path / "run")
-    ended = do(lrlab=["resume", "run", "--steps", "3"], max_memory=60_000_000)
+    ended = do(lrlab=["resume", "run", "--steps", "3"], max_memory=120_000_000)
     assert ended.code == 2, ended.err
     assert ended.err == (
         "lrlab: out of memory: updates of 1400 images and evaluations of 500, at width 16, do not fit. "
