@@ -192,6 +192,15 @@ def test_a_setting_goes_by_its_name_with_its_prefix_and_without(tmp_path: Path, 
     assert [run.arm for run in find_runs(tmp_path / "out")] == ["a", "b"]
 
 
+def test_rows_without_a_step_are_said_to_be_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "log.csv").write_text("epoch,loss,acc\n1,1.5,0.3\n2,1.25,0.5\n")
+    assert main(["import", str(tmp_path / "log.csv"), "--out", str(tmp_path / "out"), "--seed", "0"]) == 0
+    out, _ = capsys.readouterr()
+    assert "no column says of which update a row is, so the rows are counted" in out
+    assert "there are: acc, epoch, train/loss. Name what is meant by --accuracy or --loss" in out
+    assert read_run(tmp_path / "out").info["elsewhere"]["rows_counted"] is True
+
+
 def test_runs_of_which_nothing_was_recorded_are_left_out_and_named(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("run,seed,step,loss\na,0,1,1.5\nfailed,1,,\nb,2,1,2.5\n")
     with pytest.warns(UserWarning, match="log.csv: left out, since no numbers were recorded in them: failed."):

@@ -295,3 +295,8 @@ def test_measuring_on_a_gpu_never_waits_for_it() -> None:
     observe(one, 1)
     observe(other, 1)
     assert torch.equal(one.take()[1], other.take()[1])
+
+
+def test_a_model_in_place_of_its_groups_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"as from lrlab.models.layer_groups\(model\), got Linear"):
+        GradientProbe(nn.Linear(1, 1))  # type: ignore[arg-type]

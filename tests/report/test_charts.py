@@ -47,7 +47,7 @@ def test_gradients_are_l2_norms_on_logarithmic_axes_of_one_scale(make_run, row) 
     assert [stem.get_yscale(), linear.get_yscale(), output.get_yscale()] == ["log"] * 3
     assert stem.lines[0].get_ydata().tolist() == [0.5, 0.5]
     assert stem.get_ylim() == linear.get_ylim() != output.get_ylim()
-    assert stem.get_ylabel() == "L2 norm of the parameters' gradient"
+    assert stem.get_ylabel() == "L2 norm of the gradient"
     assert (stem.get_title("left"), output.get_title("left")) == (
         "stem: gradient of the parameters",
         "stem: gradient through the output",

@@ -94,6 +94,8 @@ def import_runs(
         kinds = [f"{run.origin['accuracy']} as {run.split} accuracy"] if run.accuracy else ["no accuracy"]
         kinds += [f"{run.origin['loss']} as training loss"] if run.origin["loss"] else ["no training loss"]
         screen.say(f"{run.origin['run'] or path}: {run.directory}, {', '.join(kinds)}")
+        if run.origin["rows_counted"]:
+            screen.say("  no column says of which update a row is, so the rows are counted: step would be one")
         if not run.accuracy or not run.origin["loss"]:
             named = ", ".join(sorted(run.series))
             screen.say(f"  there are: {named}. Name what is meant by --accuracy or --loss, if it is one of these.")

@@ -193,6 +193,8 @@ def _explain(problem: dict[str, Any], part: type[BaseModel], table: Table) -> st
         return f"Unknown key '{key}'. Known: {', '.join(known)}.{_meant(key, known, part)}"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
+    if problem["type"] == "too_short":
+        return f"{key}: must have at least {problem['ctx']['min_length']}, got {problem['ctx']['actual_length']}."
     if problem["type"] == "missing":
         return f"{key}: must be given."
     if problem["type"] in ("model_type", "dict_type"):

@@ -96,13 +96,19 @@ class StudyConfig(Part):
             except ConfigError as error:
                 for line in str(error).splitlines():
                     found.setdefault(line, {}).setdefault(arm, {})[rate] = None
-        return [
+        try:
+            parse_config(merge(self.base, {"seed": self.seeds[0]}))
+            of_base = []
+        except ConfigError as error:
+            of_base = [line for line in str(error).splitlines() if len(found.get(line, ())) == len(self.arms)]
+        return [f"base: {line}" for line in of_base] + [
             ", ".join(
                 f"arm '{arm}'" + (f" at optimizer.lr {', '.join(map(str, at))}" if len(at) < len(rates) else "")
                 for arm, at in where.items()
             )
             + f": {line}"
             for line, where in found.items()
+            if line not in of_base
         ]
 
     def _config(self, arm: str, seed: int, *, rate: float | None = None, is_tuning: bool = False) -> RunConfig:

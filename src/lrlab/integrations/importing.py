@@ -89,6 +89,7 @@ def plan_import(recordings: Sequence[Recording], reading: Reading, *, source: Pa
                     "arm": arm,
                     "accuracy": accuracy_name,
                     "loss": loss_name,
+                    "rows_counted": one.is_counted,
                     "settings_of_this_run": {key: value for key, value in one.settings.items() if key not in kept},
                 },
             )

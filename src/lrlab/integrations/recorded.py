@@ -42,6 +42,8 @@ class Recording:
     """What does not change in a run, as text: its configuration."""
     labels: Sequence[str] = ()
     """Columns that change within it, of text or of a few numbers: one may tell apart runs that are one here."""
+    is_counted: bool = False
+    """Whether its rows were counted, since nothing says of which update they are."""
 
 
 @dataclass(frozen=True)

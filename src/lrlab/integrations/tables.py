@@ -76,7 +76,8 @@ def _read(path: Path) -> pa.Table:
         names = table.column_names
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         name = {"parquet": "Parquet"}.get(kind, "CSV")
-        raise RecordedError(f"{path}: cannot be read as {name} ({str(error).splitlines()[0]}).") from error
+        hint = " Columns are parted by commas, and numbers have points." if name == "CSV" else ""
+        raise RecordedError(f"{path}: cannot be read as {name} ({str(error).splitlines()[0]}).{hint}") from error
     kinds = [(_bare(name, PREFIXES + _QUANTITY), name.startswith(PREFIXES)) for name in names]
     twice = next((name for (name, _), kind in zip(kinds, kinds, strict=True) if kinds.count(kind) > 1), None)
     if twice is not None:
@@ -106,7 +107,7 @@ def _recording(name: str, table: pa.Table, step: str | None, labels: Sequence[st
                 changing.append(_bare(column, _QUANTITY))
             there = values.is_valid().to_numpy()  # a tracker leaves cells empty where another curve has a value
             series[_bare(column, _QUANTITY)] = steps[there], _numbers(values, column, path)[there]
-    return Recording(name, series, settings, changing)
+    return Recording(name, series, settings, changing, is_counted=step is None)
 
 
 def _chart(table: pa.Table, step: str, path: Path) -> Iterator[Recording]:

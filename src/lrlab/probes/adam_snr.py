@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from lrlab.gradients import group_norms
 from lrlab.moments import check_moments
-from lrlab.probes.base import Probe
+from lrlab.probes.base import Probe, column_names
 
 
 class AdamSnrProbe(Probe):
@@ -36,7 +36,7 @@ class AdamSnrProbe(Probe):
 
     def __init__(self, groups: Mapping[str, Sequence[nn.Parameter]], optimizer: Optimizer, *, every: int = 1) -> None:
         check_moments(optimizer, reader="AdamSnrProbe")
-        super().__init__([f"adam_snr/{name}" for name in groups], every=every)
+        super().__init__(column_names(groups, "adam_snr"), every=every)
         self._optimizer = optimizer
         self._groups = [list(parameters) for parameters in groups.values()]
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lrlab.probes.buffer import RowBuffer
+
+
+def column_names(groups: Mapping[str, Any], *quantities: str) -> list[str]:
+    """Return `<quantity>/<group>` of every quantity and group.
+
+    Raises: TypeError for what has no groups, a model for instance.
+    """
+    if not isinstance(groups, Mapping):
+        raise TypeError(
+            f"groups: name -> parameters, as from lrlab.models.layer_groups(model), got {type(groups).__name__}."
+        )
+    return [f"{quantity}/{name}" for quantity in quantities for name in groups]
 
 
 class Probe(ABC):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lrlab.gradients import group_sizes, group_sums
-from lrlab.probes.base import Probe
+from lrlab.probes.base import Probe, column_names
 
 
 class GradientProbe(Probe):
@@ -37,8 +37,7 @@ class GradientProbe(Probe):
         every: int = 1,
         sums: Callable[[], Tensor] | None = None,
     ) -> None:
-        quantities = ("grad_l2", "grad_rms", "grad_mean", "grad_max")
-        super().__init__([f"{quantity}/{name}" for quantity in quantities for name in groups], every=every)
+        super().__init__(column_names(groups, "grad_l2", "grad_rms", "grad_mean", "grad_max"), every=every)
         self._groups = [list(parameters) for parameters in groups.values()]
         self._sums = sums or self._sums_of_parameters
         self._inverse_sizes = group_sizes(self._groups).reciprocal().to(self._groups[0][0].device)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lrlab.gradients import group_products
-from lrlab.probes.base import Probe
+from lrlab.probes.base import Probe, column_names
 
 
 class GradientCosineProbe(Probe):
@@ -40,7 +40,7 @@ class GradientCosineProbe(Probe):
         every: int = 1,
         products: Callable[[list[list[Tensor]], list[list[Tensor]]], Tensor] = group_products,
     ) -> None:
-        super().__init__([f"grad_cosine/{name}" for name in groups], every=every)
+        super().__init__(column_names(groups, "grad_cosine"), every=every)
         self._groups = [list(parameters) for parameters in groups.values()]
         self._products = products
         self._last: list[list[Tensor]] | None = None  # gradients of the update before, where the next one is due

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrlab.gradients import group_changes
-from lrlab.probes.base import Probe
+from lrlab.probes.base import Probe, column_names
 
 
 class UpdateRatioProbe(Probe):
@@ -43,7 +43,7 @@ class UpdateRatioProbe(Probe):
         every: int = 1,
         changes: Callable[[list[list[Tensor]], list[list[Tensor]]], Tensor] = group_changes,
     ) -> None:
-        super().__init__([f"update_ratio/{name}" for name in groups], every=every)
+        super().__init__(column_names(groups, "update_ratio"), every=every)
         self._groups = [list(parameters) for parameters in groups.values()]
         self._changes = changes
         self._before: list[list[Tensor]] | None = None  # of the update under way, where it is measured

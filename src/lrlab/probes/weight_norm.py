@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lrlab.gradients import group_norms, group_sizes
-from lrlab.probes.base import Probe
+from lrlab.probes.base import Probe, column_names
 
 
 class WeightNormProbe(Probe):
@@ -27,9 +27,7 @@ class WeightNormProbe(Probe):
     """
 
     def __init__(self, groups: Mapping[str, Sequence[nn.Parameter]], *, every: int = 1) -> None:
-        super().__init__(
-            [f"{quantity}/{name}" for quantity in ("weight_l2", "weight_rms") for name in groups], every=every
-        )
+        super().__init__(column_names(groups, "weight_l2", "weight_rms"), every=every)
         self._groups = [list(parameters) for parameters in groups.values()]
         self._roots = group_sizes(self._groups).sqrt().to(self._groups[0][0].device)
 

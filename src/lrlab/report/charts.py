@@ -21,13 +21,13 @@ from lrlab.runs.storage import storage_errors, write_whole
 _EDGES: Final = {"hessian_max": "hessian_edge", "preconditioned_max": "preconditioned_edge"}
 """Quantity -> the one that it is held against."""
 _LAYERS: Final[Mapping[Section, tuple[str, str, str, Scale]]] = {
-    "grad": ("grad_l2", "gradient of the parameters", "L2 norm of the parameters' gradient", "log"),
-    "grad_out": ("grad_out_l2", "gradient through the output", "L2 norm of the output's gradient", "log"),
-    "update": ("update_ratio", "update over weights", "length of the update over that of the weights", "log"),
+    "grad": ("grad_l2", "gradient of the parameters", "L2 norm of the gradient", "log"),
+    "grad_out": ("grad_out_l2", "gradient through the output", "L2 norm of the gradient", "log"),
+    "update": ("update_ratio", "update over weights", "length over that of the weights", "log"),
     "cosine": ("grad_cosine", "cosine of successive gradients", "cosine with the gradient before", "signed"),
     "snr": ("adam_snr", "signal to noise in Adam's moments", "first moment squared over the second", "log"),
     "noise": ("noise_scale", "noise scale of the gradient", "noise scale, examples", "log"),
-    "dead": ("dead_relu", "dead ReLUs", "share of units that are zero for a whole batch", "share"),
+    "dead": ("dead_relu", "dead ReLUs", "share of units without a gradient", "share"),
     "weight": ("weight_l2", "weights", "L2 norm of the weights", "log"),
     "sharpness": ("hessian_max", "sharpness", "largest eigenvalue of the Hessian", "log"),
     "preconditioned": ("preconditioned_max", "sharpness as Adam sees it", "largest eigenvalue, preconditioned", "log"),
