@@ -393,6 +393,7 @@ def test_what_a_tracker_holds_back_is_noted_once_it_is_closed(run: Path, tmp_pat
     subprocess.run([sys.executable, "-c", textwrap.dedent(killed)], check=False, capture_output=True, timeout=120)
     note = run / TRACKED.format(kind)
     assert json.loads(note.read_text()).keys() == {"key", "project"}
+    shutil.rmtree(tmp_path / "wandb-files" / "wandb", ignore_errors=True)  # its end would be waited for
     if kind == "trackio":  # it had not even written that there is such a run
         with pytest.raises(TrackerError, match=r"no run 'first' in project 'lrlab'.* delete sent-to-trackio\.json"):
             Sender(run, kind).send()
