@@ -456,3 +456,15 @@ def test_a_study_is_told_from_the_configuration_of_a_run(tmp_path: Path, capsys:
     (tmp_path / "plan.toml").write_text('name = "plan"\nseeds = [0]\n[arms]\na = {}\n')
     code, _, err = said(capsys, "train", "--config", str(tmp_path / "plan.toml"))
     assert code == 2 and "plan.toml: a study, since it has arms. Run it by lrlab study" in err
+
+
+def test_a_folder_without_its_kind_is_told_how_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "imgs").mkdir()
+    (tmp_path / "digits").mkdir()  # a data set's name goes before that of a folder
+    monkeypatch.chdir(tmp_path)
+    code, _, err = said(capsys, "data", "check", "imgs")
+    assert (code, err) == (2, "lrlab: --data imgs: a folder of images is named as folder:imgs.\n")
+    assert said(capsys, "data", "check", "digits")[0] == 0
+    assert "nothing to download" in said(capsys, "data", "fetch", "digits")[2]

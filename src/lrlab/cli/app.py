@@ -207,7 +207,8 @@ def compare(
         Parameter(
             metavar="NAME",
             group=COMPARED,
-            help="As in a run's result, a column of the rows, or generalisation/ece [test_accuracy].",
+            help="As in a run's result, a column of the rows (mean of its last tenth), or generalisation/ece "
+            "[test_accuracy].",
         ),
     ] = None,
     target: Annotated[

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from lrlab.config import ConfigError, RunConfig, merge, parse_config, read_setting, read_toml
+from lrlab.config import ConfigError, DataConfig, RunConfig, merge, parse_config, read_setting, read_toml
 from lrlab.runs import StorageError
 from lrlab.studies.ray import Resources
 
@@ -50,6 +50,8 @@ def data_flags(data: str | None, data_dir: Path | None) -> dict[str, Any]:
         return {"data.name": "folder", "data.dir": str(Path(directory).absolute())}
     if data_dir is not None:
         _check_text(str(data_dir))
+    if name and not colon and name not in get_args(DataConfig.model_fields["name"].annotation) and Path(name).is_dir():
+        raise ConfigError(f"--data {name}: a folder of images is named as folder:{name}.")
     return {"data.name": data, "data.dir": str(data_dir.absolute()) if data_dir else None}
 
 

@@ -189,7 +189,7 @@ def too_small_for(num_seeds: int, num_tested: int) -> list[str]:
     if num_seeds < 2 * FEW_SEEDS:
         low, high = spread_factors(num_seeds)
         limits.append(
-            f"knowing their spread, and with it what would be detected and the seeds for it: the true one may be "
+            f"knowing their spread, and with it what would be detected and the seeds for it: the true spread may be "
             f"{low:.2g} to {high:.2g} times the measured one"
         )
     return limits

@@ -27,6 +27,8 @@ def fetch_data_set(name: str) -> str:
     Raises: ConfigError for a name that is nothing to download; DataError if it cannot be had.
     """
     if name not in ARCHIVES:
+        if name == "digits":
+            raise ConfigError("digits come with scikit-learn: there is nothing to download.")
         raise ConfigError(unknown("data set to download", name, ARCHIVES))
     return str(fetch_cifar(ARCHIVES[name], cache_directory()))
 
