@@ -78,7 +78,7 @@ def list_limits(comparison: Comparison, task: str) -> Listing:
     ]
     return Listing(
         (
-            "the same",
+            "difference",
             "effect\nsize",
             "bootstrap",
             "p of sign\nflips",

@@ -55,7 +55,10 @@ def compare_pairs(runs: Sequence[Run]) -> Pairs:
     listed = [
         (f"{task}: {title}" if prefix else title, tables.Table(*list_them(comparison, task)))
         for task in tasks
-        for title, list_them in (("Differences by pairs", list_differences), ("What they rest on", list_limits))
+        for title, list_them in (
+            ("Differences by pairs", list_differences),
+            ("Effect size, other tests, and power", list_limits),
+        )
     ]
     found = sorted(comparison.differences, key=lambda difference: difference.verdict != "different")
     sentences = [sentence(difference, comparison) for difference in found]

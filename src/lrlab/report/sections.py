@@ -209,7 +209,7 @@ def _caption(chart: Chart) -> str:
     panel, limits = chart
     parts = []
     if any(arm.band is not None for arm in panel.arms):
-        parts.append("thick: median of the seeds; band: half of them; thin: one seed")
+        parts.append("thick: median of the seeds; band: their middle half; thin: one seed")
     if panel.window > 1:
         parts.append(f"lines: mean of the last {panel.window:,} {panel.quantity.smoothed_over}")
     if panel.window > 1 and not panel.has_raw and panel.peak is not None:
