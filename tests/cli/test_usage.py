@@ -335,25 +335,28 @@ def test_replay_says_when_a_rule_would_have_decayed_and_why(
     assert decays[0] == int(update)
 
 
-def test_a_replay_that_moves_nothing_tells_its_last_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def falling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that a command runs in, with forty losses in losses.csv."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "losses.csv").write_text("loss\n" + "\n".join(str(2.0 - step / 40) for step in range(40)))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("falling")
+def test_a_replay_that_moves_nothing_tells_its_last_look(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = said(capsys, "replay", "losses.csv", "--schedule", "slope", "--set", "schedule.window=20")
     assert "the rate moves 0 times" in out and "the last look: num_losses = 20, slope = -0.025" in out
 
 
 @pytest.mark.filterwarnings("default:schedule 'slope' decides")
 def test_a_replay_of_too_few_losses_says_how_many_it_takes_and_draws_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    falling: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "losses.csv").write_text("loss\n" + "\n".join(str(2.0 - step / 40) for step in range(40)))
     code, out, err = said(capsys, "replay", "losses.csv", "--schedule", "plateau", "--set", "schedule.check_every=41")
     assert (code, out) == (2, "")
     assert "schedule 'plateau' looks at 41 losses at a time, and there are 40. Lower schedule.check_every, or" in err
-    assert not list(tmp_path.glob("*.png"))
+    assert not list(falling.glob("*.png"))
     options = ["--schedule", "slope", "--set", "schedule.window=41", "--set", "phases.warmup_steps=10"]
     code, out, err = said(capsys, "replay", "losses.csv", *options)
     assert code == 0 and "; 3 looks, the rate moves 0 times" in out

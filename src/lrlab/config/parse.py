@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from lrlab.config.parts import ConfigError, did_you_mean
+from lrlab.config.parts import ConfigError, did_you_mean, nearest
 from lrlab.config.rates import MeasuredRate, PlannedRate
 from lrlab.config.run import RunConfig
 from lrlab.config.schedules import SCHEDULES, schedule_tag
@@ -212,7 +212,7 @@ def _no_table(key: str, value: Any) -> str:
 
 def _meant(key: str, known: list[str], part: type[BaseModel]) -> str:
     """Ask after the key that was meant: that name beside it or elsewhere, whatever it is called there, or one alike."""
-    parents, _, name = key.rpartition(".")
+    name = key.rpartition(".")[2]
     name = _SYNONYMS.get(name.casefold(), name.casefold())
     beside = {one.rpartition(".")[2]: one for one in known}
     if name in beside:
@@ -222,9 +222,8 @@ def _meant(key: str, known: list[str], part: type[BaseModel]) -> str:
         elsewhere += [f"base.{one}" for one in _keys(RunConfig) if one.rpartition(".")[2] == name]
     if elsewhere:
         return f" Did you mean {' or '.join(map(repr, elsewhere))}?"
-    # only last words are compared: what comes before them is the same for all
-    alike = did_you_mean(name, beside)
-    return alike.replace("mean '", f"mean '{parents}.") if parents else alike
+    found = nearest(name, beside)  # of last words: what comes before them is the same for all
+    return "" if found is None else f" Did you mean '{beside[found]}'?"
 
 
 def _keys(part: type[BaseModel], prefix: str = "") -> Iterator[str]:

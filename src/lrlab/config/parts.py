@@ -37,7 +37,12 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the question after the nearest known name, to follow a sentence; empty where none is near."""
+    found = nearest(name, known)
+    return "" if found is None else f" Did you mean '{found}'?"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is the same but for its capitals, or else much like it; None where none is."""
     names = list(known)
-    same = [one for one in names if one.casefold() == name.casefold()]
-    nearest = same or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f" Did you mean '{nearest[0]}'?" if nearest else ""
+    same = (one for one in names if one.casefold() == name.casefold())
+    return next(same, None) or next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.5)), None)
