@@ -59,6 +59,7 @@ def test_a_folder_stands_for_the_images_within_it_too(run: Path, pictures: Path,
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         shutil.copy(pictures / name, tmp_path / folder / name)
     (tmp_path / "b" / "back").symlink_to(tmp_path)  # and no end of it, were each folder not seen once
+    (tmp_path / "c").symlink_to(tmp_path / "b")
     found = load_trained(run).predict_files([tmp_path])
     assert [str(one.path.relative_to(tmp_path)) for one in found] == ["0002.png", "a/deep/0001.png", "b/0000.png"]
 

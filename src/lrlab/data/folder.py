@@ -127,10 +127,11 @@ def images_in(folder: Path) -> list[Path]:
 
 def _files_within(folder: Path) -> Iterator[Path]:
     """Files that are not hidden, in the folders within too; links are followed, each folder is seen once."""
-    seen = set()
+    seen = {os.path.realpath(folder)}
     for place, folders, files in os.walk(folder, followlinks=True):
-        seen.add(os.path.realpath(place))
-        folders[:] = [name for name in folders if name[0] != "." and os.path.realpath(Path(place) / name) not in seen]
+        real = {os.path.realpath(Path(place) / name): name for name in sorted(folders, reverse=True) if name[0] != "."}
+        folders[:] = [name for where, name in real.items() if where not in seen]
+        seen |= real.keys()
         yield from (Path(place) / name for name in files if name[0] != "." and (Path(place) / name).is_file())
 
 

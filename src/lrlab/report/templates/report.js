@@ -251,6 +251,7 @@
         if (value >= low && value <= high) values.push(value);
       }
     }
+    if (values.length < 2) return {}; // too narrow for any but plotly's own
     return { tickvals: values, ticktext: values.map((value) => String(value)) };
   }
 
