@@ -197,7 +197,7 @@ def test_rows_without_a_step_are_said_to_be_counted(tmp_path: Path, capsys: pyte
     assert main(["import", str(tmp_path / "log.csv"), "--out", str(tmp_path / "out"), "--seed", "0"]) == 0
     out, _ = capsys.readouterr()
     assert "no column says of which update a row is, so the rows are counted" in out
-    assert "there are: acc, epoch, train/loss. Name what is meant by --accuracy or --loss" in out
+    assert "there are also: acc, epoch. If one of them is meant, name it by --accuracy or --loss." in out
     assert read_run(tmp_path / "out").info["elsewhere"]["rows_counted"] is True
 
 

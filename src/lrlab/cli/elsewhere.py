@@ -96,9 +96,11 @@ def import_runs(
         screen.say(f"{run.origin['run'] or path}: {run.directory}, {', '.join(kinds)}")
         if run.origin["rows_counted"]:
             screen.say("  no column says of which update a row is, so the rows are counted: step would be one")
-        if not run.accuracy or not run.origin["loss"]:
-            named = ", ".join(sorted(run.series))
-            screen.say(f"  there are: {named}. Name what is meant by --accuracy or --loss, if it is one of these.")
+        others = sorted(run.series.keys() - {"train/loss"})
+        if others and (not run.accuracy or not run.origin["loss"]):
+            screen.say(
+                f"  there are also: {', '.join(others)}. If one of them is meant, name it by --accuracy or --loss."
+            )
     screen.document(
         {"runs": [{"run": str(run.directory), "from": run.origin["run"], "seed": run.seed} for run in runs]}
     )
