@@ -42,7 +42,8 @@ def lightning(setting: Setting, *, best: bool) -> None:
     options: dict[str, Any] = {"accelerator": "gpu" if setting.device == "cuda" else "cpu", "devices": 1}
     if best:
         off = ("logger", "enable_progress_bar", "enable_checkpointing", "enable_model_summary")
-        options |= {"precision": "bf16-mixed", **dict.fromkeys(off, False)}
+        precision = "bf16-mixed" if setting.quickest == "bf16" else "32-true"
+        options |= {"precision": precision, **dict.fromkeys(off, False)}
     trainer = L.Trainer(max_epochs=-1, default_root_dir=setting.directory, callbacks=[Counting()], **options)
     trainer.fit(Classifier(), MemoryLoader(setting) if best else stock_loader(setting))
 
@@ -84,7 +85,7 @@ def transformers(setting: Setting, *, best: bool) -> None:
     options: dict[str, Any] = {}
     if best:
         options = {
-            "bf16": True,
+            "bf16": setting.quickest == "bf16",
             "optim": "adamw_torch_fused",
             "max_grad_norm": 0.0,
             "disable_tqdm": True,

@@ -77,6 +77,8 @@ class Setting:
     directory: Path
     """Empty; for whatever a loop writes."""
     meter: Meter
+    quickest: str
+    """Arithmetic in which the machine computes most quickly: bf16 where it has it, else fp32."""
 
     def model(self) -> nn.Module:
         """The network, with the same initial weights for all."""

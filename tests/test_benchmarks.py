@@ -140,6 +140,7 @@ def options(**changes: Any) -> argparse.Namespace:
     return argparse.Namespace(**(quick | changes))
 
 
+@pytest.mark.filterwarnings("ignore:precision bf16")  # where the processor has it not
 @pytest.mark.parametrize("name", ["textbook", "lrlab fp32", "lrlab bf16", *throughput.YARDSTICKS])
 def test_the_loops_and_the_yardsticks_can_be_measured(name: str) -> None:
     assert throughput.measure_here(name, 16, options()) > 0
@@ -165,6 +166,19 @@ def test_a_share_is_that_of_the_quicker_yardstick_in_the_same_arithmetic() -> No
     assert summary["loops"]["textbook"]["share_of_best_rate"]["median"] == 0.5
     assert summary["loops"]["lrlab bf16"]["share_of_best_rate"]["max"] == 0.5
     assert summary["loops"]["lrlab bf16"]["ratio_to"]["textbook"]["median"] == 1.5
+
+
+def test_without_instructions_for_bf16_the_best_is_fp32(capsys: pytest.CaptureFixture[str]) -> None:
+    assert throughput.available(["textbook", "lrlab bf16"], "fp32") == ["textbook"]
+    assert "left out: lrlab bf16, since this machine has no instructions for it" in capsys.readouterr().out
+    assert throughput.available(["textbook", "lrlab bf16"], "bf16") == ["textbook", "lrlab bf16"]
+    names = throughput.yardsticks("fp32")
+    assert names == ["matrix product fp32", "convolution fp32"]
+    rates = {**dict(zip(names, ([10.0], [20.0]), strict=True)), "textbook": [4.0], "Lightning, best": [5.0]}
+    summary = throughput.summarise(rates, batch_size=4, flops=2)
+    assert summary["loops"]["Lightning, best"]["share_of_best_rate"]["median"] == 0.5
+    text = throughput.page({4: rates}, flops=2, data="noise", options=options(repeats=1, threads=2))
+    assert "'best': fp32, channels-last" in text
 
 
 def test_every_variant_of_telemetry_makes_its_blocks() -> None:

@@ -48,6 +48,21 @@ def test_where_a_run_was_made_does_not_matter() -> None:
     assert places(group_runs(runs)) == {"runs": {"a": [0, 1]}}
 
 
+def test_auto_precision_is_what_the_machine_made_of_it() -> None:
+    runs = [make_run("a", seed, 0.5, engine={"precision": "auto"}) for seed in (0, 1)]
+    half, single = (
+        replace(run, info={**run.info, "engine": {"precision": found}})
+        for run, found in zip(runs, ("bf16", "fp32"), strict=True)
+    )
+    with pytest.raises(CompareError, match=r"Arm 'a' is not one thing: .* differ in engine\.precision"):
+        group_runs([half, single])
+    assert places(group_runs([single, make_run("a", 0, 0.5)])) == {"runs": {"a": [1, 0]}}, "fp32 without being asked"
+    resumed = replace(single, info={**single.info, "resumed": [{"step": 3, "inexact": ["precision: bf16 -> fp32"]}]})
+    assert resumed.precision == "fp32, precision: bf16 -> fp32"
+    with pytest.raises(CompareError, match=r"differ in engine\.precision"):
+        group_runs([resumed, make_run("a", 0, 0.5)])
+
+
 @pytest.mark.parametrize(("batchnorm", "matters"), [("per_rank", True), ("synchronised", False)])
 def test_the_number_of_ranks_matters_where_each_normalises_its_own_part(batchnorm: str, matters: bool) -> None:
     alone, shared = (make_run("a", seed, 0.5, model={"batchnorm": batchnorm}) for seed in (0, 1))

@@ -335,6 +335,18 @@ def test_another_number_of_threads_is_said_to_cost_exactness(tmp_path: Path, dig
     ]
 
 
+def test_another_arithmetic_is_said_to_change_more_than_the_last_digits(
+    tmp_path: Path, digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    stop_at(tmp_path / "run", build(digits, engine={"precision": "auto"}), 15)
+    for question in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, question, lambda: False)
+    with pytest.warns(UserWarning, match=r"otherwise than it would have, since .*\(precision: bf16 -> fp32\)"):
+        list(build(digits, engine={"precision": "auto"}).run(tmp_path / "run", resumes=True))
+    assert read_run(tmp_path / "run").precision == "fp32, precision: bf16 -> fp32"
+
+
 def test_a_run_that_diverged_does_not_go_on(tmp_path: Path, digits: ImageData) -> None:
     huge = {"optimizer": {"name": "sgd", "lr": 1e30}, "schedule": {"name": "constant"}}
     with pytest.raises(RuntimeError, match="diverged"):

@@ -115,6 +115,7 @@ def settings_of(run: Run) -> Settings:
     # a key that the run does not have came after it, and what came after is off by default
     complete = merge(_defaults(), dict(run.config))
     settings = {name: value for name, value in _flat(complete) if not name.startswith(NO_MATTER)}
+    settings["engine.precision"] = json.dumps(run.precision)  # auto is another arithmetic on another machine
     # statistics of a rank's part of the batch are other ones than of the whole
     parts = {"ranks": str(run.num_ranks)} if complete["model"]["batchnorm"] == "per_rank" else {}
     longer = {"resumed": run.lengthened} if run.lengthened else {}  # no run that was planned for this length

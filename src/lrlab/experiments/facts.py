@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from lrlab.experiments.run import Experiment
     from lrlab.training import Evaluation
 
-_EXACT = ("threads", "device", "precision", "network", "ranks")
-"""Facts of the engine on which the last bits of a result depend."""
+_EXACT = ("threads", "instructions", "device", "precision", "network", "ranks")
+"""Facts of the engine on which a result depends, if only in its last bits."""
 
 
 def describe(experiment: Experiment) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def check_images_of_run(data: ImageData, directory: Path) -> None:
 
 
 def reasons_against_exactness(experiment: Experiment, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what has changed so that a run that goes on may differ, in the last bits, from one that never stopped.
+    """Return what has changed so that a run may differ, if only in the last bits, from one that never stopped.
 
     Args:
         experiment: that is to go on with the run.
@@ -62,7 +62,7 @@ def reasons_against_exactness(experiment: Experiment, before: Mapping[str, Any],
         now: its `environment` in this process.
     """
     engine = _describe_engine(experiment)
-    made = {"ranks": 1, **before["engine"]}  # older runs do not say so
+    made = {"ranks": 1, "instructions": engine["instructions"], **before["engine"]}  # older runs do not say so
     changes = [(name, made.get(name), engine[name]) for name in _EXACT]
     changes += [("processor", before["environment"]["processor"], now["processor"])]
     packages = before["environment"]["packages"]
@@ -100,6 +100,8 @@ def _describe_engine(experiment: Experiment) -> dict[str, Any]:
         "precision": engine.precision,
         "ranks": experiment.ranks.size,
         "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "memory_format": str(engine.memory_format).removeprefix("torch."),
         "memory": engine.memory,
         "network": "compiled" if engine.compile is True else "eager",
         "telemetry": experiment.network.telemetry,

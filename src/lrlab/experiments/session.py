@@ -82,9 +82,10 @@ class Session:
             )
         self._writer.describe(resumed=[*earlier, {**last, "inexact": reasons}])
         if reasons:
+            extent = "" if any(why.startswith("precision: ") for why in reasons) else ", in the last digits"
             warnings.warn(
-                "not bit-exact: the run goes on otherwise than it would have, in the last digits, since something "
-                f"changed ({'; '.join(reasons)}).",
+                f"not bit-exact: the run goes on otherwise than it would have{extent}, since something changed "
+                f"({'; '.join(reasons)}).",
                 stacklevel=2,
             )
 

@@ -66,6 +66,14 @@ class Run:
         return int(self.info.get("engine", {}).get("ranks", 1))  # runs of an older lrlab do not say
 
     @property
+    def precision(self) -> str:
+        """Arithmetic in which it was made, and what became of that where it went on on another machine."""
+        resumed = self.info.get("resumed", [])
+        changes = [why for one in resumed for why in one.get("inexact", []) if why.startswith("precision: ")]
+        made = {"precision": "fp32", **self.config.get("engine", {}), **self.info.get("engine", {})}["precision"]
+        return ", ".join([made, *changes])
+
+    @property
     def lengthened(self) -> str:
         """How it was made longer than its rate was planned for, and where; empty for a run that was not."""
         longer = [f"{one['longer']} at update {one['step']}" for one in self.info.get("resumed", []) if "longer" in one]

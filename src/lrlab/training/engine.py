@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, TypeVar
 
 import torch
@@ -41,20 +42,39 @@ class Engine:
     """What torch.compile is for: the network and the telemetry, the telemetry alone (auto), or nothing."""
     memory: Literal["kept", "returned"] = "returned"
     """Whether the process keeps the memory that a step frees for the next one, or gives it back to the system."""
+    memory_format: torch.memory_format = torch.channels_last
+    """Order in memory of images and of the weights of convolutions; channels last is the faster one on every device."""
 
     @property
     def device_name(self) -> str:
         """cpu, or the GPU's name."""
         return "cpu" if self.device.type == "cpu" else f"cuda ({torch.cuda.get_device_name(self.device)})"
 
+    def suited_to(self, model: nn.Module) -> Engine:
+        """Return the engine that computes a model rightly: without channels last, where that is known to go wrong.
+
+        oneDNN 3.12, which PyTorch 2.13 convolves with, computes wrong gradients of a strided 1x1 convolution of few
+        planes, and writes over memory of others, on processors with AVX2 and without AVX-512.
+        Source: uxlfoundation/oneDNN#6035.
+        """
+        has_avx2_alone = torch.cpu._is_avx2_supported() and not torch.cpu._is_avx512_supported()
+        if self.device.type == "cpu" and has_avx2_alone and any(map(_goes_wrong_in_avx2, model.modules())):
+            return replace(self, memory_format=torch.contiguous_format)
+        return self
+
     def place(self, model: ModuleT) -> ModuleT:
-        """Move a model to the device, its convolutions' weights in channels-last order (faster on every device)."""
-        return model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        """Move a model to the device, the weights of its convolutions in the order that suits it."""
+        memory_format = self.suited_to(model).memory_format
+        return model.to(device=self.device, memory_format=memory_format)  # type: ignore[call-overload,no-any-return]
+
+    def arrange(self, images: Tensor) -> Tensor:
+        """Bring (B, C, H, W) images into the engine's order."""
+        return images.contiguous(memory_format=self.memory_format)
 
     def logits(self, model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """(B, C, H, W) images -> (B, num_classes) logits: float32, or float64 of a model of such numbers."""
         with self.autocast():
-            outputs = model(images.contiguous(memory_format=torch.channels_last))
+            outputs = model(self.arrange(images))
         return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -75,7 +95,7 @@ def choose_engine(
 
     Args:
         device: auto takes a GPU where PyTorch sees one.
-        precision: auto takes bf16 where the processor has instructions for it.
+        precision: auto takes bf16 where the processor has instructions for it; bf16 without them comes with a warning.
         threads: threads for one operation, set for the whole process; what the process began with if None.
         compile: true compiles the network and the telemetry; auto the telemetry of large networks on a processor.
         keep_memory: ask the C library to keep freed memory for the next step; it cannot be taken back.
@@ -90,6 +110,12 @@ def choose_engine(
     _set_denormals(flush=flush_denormals)
     if precision == "auto":
         precision = "bf16" if _has_bf16(chosen) else "fp32"
+    elif precision == "bf16" and not _has_bf16(chosen):
+        warnings.warn(
+            "precision bf16: this processor has no instructions for it, and imitates them many times more slowly than "
+            "it computes in fp32. Say auto, which takes bf16 only where it is quick.",
+            stacklevel=2,
+        )
     torch.backends.cudnn.allow_tf32 = precision != "fp32"  # TF32 keeps 10 bits of the mantissa, float32 has 23
     is_kept = keep_memory and chosen == "cpu" and _keep_memory()
     return Engine(torch.device(chosen), precision, compile, "kept" if is_kept else "returned")
@@ -99,6 +125,13 @@ def _has_bf16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _goes_wrong_in_avx2(module: nn.Module) -> bool:
+    """Whether it is a strided 1x1 convolution of fewer planes than a vector of AVX2 holds numbers."""
+    if not isinstance(module, nn.Conv2d) or module.in_channels >= 8:
+        return False
+    return module.kernel_size == (1, 1) and module.stride != (1, 1)
 
 
 def _keep_memory() -> bool:
