@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -62,6 +64,28 @@ def test_a_block_is_relu_of_f_plus_shortcut() -> None:
     expected = torch.relu(inner + block.shortcut[1](block.shortcut[0](x)))
     block.load_state_dict(block.state_dict())
     assert torch.allclose(block(x), expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(("planes", "side"), [(2, 8), (4, 8), (7, 4), (8, 16), (12, 16), (15, 8), (16, 8)])
+def test_gradients_of_shortcuts_are_those_of_a_float64_twin(planes: int, side: int, threads: int) -> None:
+    # oneDNN's own of a strided 1x1 convolution of few planes are none, and come with others' memory written over
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        shortcut = resnet18(num_classes=10, width=planes).layer2[0].shortcut[0]
+        twin = copy.deepcopy(shortcut).double()
+        shortcut.to(memory_format=torch.channels_last)
+        for seed in range(5):
+            torch.manual_seed(seed)
+            x = torch.randn(17, planes, side, side).contiguous(memory_format=torch.channels_last)
+            weights = torch.randn(17, 2 * planes, side // 2, side // 2)
+            for module, numbers in ((shortcut, torch.float32), (twin, torch.float64)):
+                module.zero_grad()
+                (module(x.to(numbers)) * weights.to(numbers)).sum().backward()
+            torch.testing.assert_close(shortcut.weight.grad.double(), twin.weight.grad, rtol=1e-4, atol=1e-4)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_groups_by_pattern_take_the_first_match() -> None:

@@ -250,27 +250,6 @@ def test_bf16_that_the_processor_has_not_is_warned_of(monkeypatch: pytest.Monkey
     assert choose_engine(device="cpu", precision="bf16").precision == "bf16", "with no warning, which would fail"
 
 
-@pytest.mark.parametrize(
-    ("width", "avx512", "expected"),
-    [
-        (7, False, torch.contiguous_format),
-        (8, False, torch.channels_last),
-        (7, True, torch.channels_last),
-    ],
-)
-def test_few_planes_are_not_laid_channels_last_where_onednn_errs(
-    width: int, avx512: bool, expected: torch.memory_format, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: True)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: avx512)
-    model = CPU.place(resnet18(num_classes=10, width=width))
-    weights = model.layer1[0].conv1.weight
-    assert weights.is_contiguous(memory_format=expected) and CPU.suited_to(model).memory_format is expected
-    network = Network(model, layer_groups(model), engine=CPU)
-    assert network.engine.memory_format is expected
-    assert network.engine.arrange(torch.zeros(2, 3, 4, 4)).is_contiguous(memory_format=expected)
-
-
 def test_memory_is_kept_where_the_c_library_can_and_said_to_be() -> None:
     has_glibc = "glibc" in platform.libc_ver()[0]
     assert choose_engine(device="cpu", keep_memory=True).memory == ("kept" if has_glibc else "returned")

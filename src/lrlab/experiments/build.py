@@ -139,12 +139,15 @@ def build_layer_probes(config: TelemetryConfig, network: Network, optimizer: Opt
     return [*probes, AdamSnrProbe(groups, optimizer, every=every)] if has_moments else probes
 
 
-def build_noise_probe(config: RunConfig, network: Network, batches: Callable[[int], Batch]) -> list[NoiseScaleProbe]:
+def build_noise_probe(
+    config: RunConfig, model: nn.Module, groups: LayerGroups, batches: Callable[[int], Batch]
+) -> list[NoiseScaleProbe]:
     """Make the probe of the gradient's noise, where it is asked for.
 
     Args:
         config: of the run.
-        network: its model is in training mode when the probe measures.
+        model: in training mode when the probe measures.
+        groups: of the model's own parameters.
         batches: update -> what it learns from.
     Raises: ConfigError for a batch that has no two parts of two examples.
     """
@@ -160,12 +163,10 @@ def build_noise_probe(config: RunConfig, network: Network, batches: Callable[[in
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
         found = batches(step)
-        return network.engine.arrange(found.images), found.labels
+        return found.images.contiguous(memory_format=torch.channels_last), found.labels
 
     criterion = partial(F.cross_entropy, label_smoothing=config.label_smoothing)
-    return [
-        NoiseScaleProbe(network.layers, network.model, batch, criterion=criterion, num_parts=num_parts, every=every)
-    ]
+    return [NoiseScaleProbe(groups, model, batch, criterion=criterion, num_parts=num_parts, every=every)]
 
 
 def build_average(config: AveragingConfig, model: nn.Module) -> AveragedModel | None:

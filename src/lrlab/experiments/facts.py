@@ -101,7 +101,6 @@ def _describe_engine(experiment: Experiment) -> dict[str, Any]:
         "ranks": experiment.ranks.size,
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "memory_format": str(engine.memory_format).removeprefix("torch."),
         "memory": engine.memory,
         "network": "compiled" if engine.compile is True else "eager",
         "telemetry": experiment.network.telemetry,

@@ -89,7 +89,6 @@ class Experiment:
                 model = synchronise(model, ranks, device=self.engine.device)
             self.model: nn.Module = self.engine.place(model)
             self.network = Network(self.model, layer_groups(self.model), engine=self.engine, ranks=ranks)
-            self.engine = self.network.engine  # as it suits the model
             self.average = build_average(config.averaging, self.model)  # before the probes, whose hooks it would copy
             groups = self.network.groups
             self.group_names = list(groups)
@@ -101,7 +100,7 @@ class Experiment:
                     dict(self.model.named_children()), every=config.telemetry.outputs_every, total=self.network.total
                 ),
                 *build_layer_probes(config.telemetry, self.network, self.optimizer),
-                *build_noise_probe(config, self.network, self.batches.batch),
+                *build_noise_probe(config, self.model, self.network.layers, self.batches.batch),
             ]
         self.status: Status | None = None
         """How the run stands in its directory; None until there is one."""

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
@@ -180,7 +181,7 @@ def _samples(experiment: Experiment, num_samples: int, size: int, *, batch_size:
 
     def batch(indices: Tensor) -> tuple[Tensor, Tensor]:
         images = normalise(data.train.images[indices], mean=data.mean, std=data.std)
-        return experiment.engine.arrange(images), data.train.labels[indices]
+        return images.contiguous(memory_format=torch.channels_last), data.train.labels[indices]
 
     return [[batch(indices) for indices in sample.split(batch_size)] for sample in places.split(size)]
 

@@ -140,7 +140,7 @@ def load_trained(path: Path | str, *, device: Literal["auto", "cpu", "cuda"] = "
         network = build_network(description, weights)
     else:
         raise RunError(f"{path}: neither a run nor an exported network. Name a run, or a {MODEL} of lrlab export.")
-    engine = choose_engine(device=device).suited_to(network)
+    engine = choose_engine(device=device)
     return TrainedModel(engine.place(network).eval(), description, engine)
 
 

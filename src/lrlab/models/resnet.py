@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+NUMBERS_IN_A_VECTOR = 16
+"""Of float32, with AVX-512."""
+
+
+class Projection(nn.Conv2d):
+    """A strided 1x1 convolution without bias, whose gradient is right for few planes too.
+
+    Of few planes the pixels that it looks at are taken beforehand, which is the same function. oneDNN 3.12, by which
+    PyTorch 2.13 convolves, otherwise computes wrong gradients of the weights, and writes over memory of others, where
+    images are in channels-last order: with AVX2 always, with AVX-512 where threads share an image.
+    Source: uxlfoundation/oneDNN#6035.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride)."""
+        if self.in_channels >= NUMBERS_IN_A_VECTOR:
+            return super().forward(x)
+        down, across = self.stride
+        return F.conv2d(x[:, :, ::down, ::across], self.weight)
 
 
 class Block(nn.Module):
@@ -21,7 +42,7 @@ class Block(nn.Module):
         self.relu1, self.relu2 = nn.ReLU(inplace=True), nn.ReLU(inplace=True)  # modules, so that a probe can watch them
         self.shortcut = nn.Sequential()
         if stride != 1 or in_planes != planes:
-            self.shortcut.append(nn.Conv2d(in_planes, planes, 1, stride=stride, bias=False))
+            self.shortcut.append(Projection(in_planes, planes, 1, stride=stride, bias=False))
             self.shortcut.append(nn.BatchNorm2d(planes))
 
     def forward(self, x: Tensor) -> Tensor:

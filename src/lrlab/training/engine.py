@@ -6,7 +6,7 @@ import ctypes
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar
 
 import torch
@@ -42,39 +42,20 @@ class Engine:
     """What torch.compile is for: the network and the telemetry, the telemetry alone (auto), or nothing."""
     memory: Literal["kept", "returned"] = "returned"
     """Whether the process keeps the memory that a step frees for the next one, or gives it back to the system."""
-    memory_format: torch.memory_format = torch.channels_last
-    """Order in memory of images and of the weights of convolutions; channels last is the faster one on every device."""
 
     @property
     def device_name(self) -> str:
         """cpu, or the GPU's name."""
         return "cpu" if self.device.type == "cpu" else f"cuda ({torch.cuda.get_device_name(self.device)})"
 
-    def suited_to(self, model: nn.Module) -> Engine:
-        """Return the engine that computes a model rightly: without channels last, where that is known to go wrong.
-
-        oneDNN 3.12, which PyTorch 2.13 convolves with, computes wrong gradients of a strided 1x1 convolution of few
-        planes, and writes over memory of others, on processors with AVX2 and without AVX-512.
-        Source: uxlfoundation/oneDNN#6035.
-        """
-        has_avx2_alone = torch.cpu._is_avx2_supported() and not torch.cpu._is_avx512_supported()
-        if self.device.type == "cpu" and has_avx2_alone and any(map(_goes_wrong_in_avx2, model.modules())):
-            return replace(self, memory_format=torch.contiguous_format)
-        return self
-
     def place(self, model: ModuleT) -> ModuleT:
-        """Move a model to the device, the weights of its convolutions in the order that suits it."""
-        memory_format = self.suited_to(model).memory_format
-        return model.to(device=self.device, memory_format=memory_format)  # type: ignore[call-overload,no-any-return]
-
-    def arrange(self, images: Tensor) -> Tensor:
-        """Bring (B, C, H, W) images into the engine's order."""
-        return images.contiguous(memory_format=self.memory_format)
+        """Move a model to the device, its convolutions' weights in channels-last order (faster on every device)."""
+        return model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def logits(self, model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """(B, C, H, W) images -> (B, num_classes) logits: float32, or float64 of a model of such numbers."""
         with self.autocast():
-            outputs = model(self.arrange(images))
+            outputs = model(images.contiguous(memory_format=torch.channels_last))
         return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -125,13 +106,6 @@ def _has_bf16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def _goes_wrong_in_avx2(module: nn.Module) -> bool:
-    """Whether it is a strided 1x1 convolution of fewer planes than a vector of AVX2 holds numbers."""
-    if not isinstance(module, nn.Conv2d) or module.in_channels >= 8:
-        return False
-    return module.kernel_size == (1, 1) and module.stride != (1, 1)
 
 
 def _keep_memory() -> bool:

@@ -119,7 +119,7 @@ def estimate_statistics(model: nn.Module, batches: Iterable[Tensor], *, engine: 
     Source: Izmailov et al., 2018, arXiv:1803.05407, section 3.2; torch.optim.swa_utils.update_bn.
     """
     with engine.autocast():
-        update_bn(map(engine.arrange, batches), model)
+        update_bn((images.contiguous(memory_format=torch.channels_last) for images in batches), model)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class Network:
         ranks: Ranks = ALONE,
     ) -> None:
         self.model = model
-        self.engine = engine.suited_to(model)
+        self.engine = engine
         self.ranks = ranks
         self.layers = {name: list(group) for name, group in groups.items()}
         """Name -> the model's own parameters in the group, which are views of `groups`."""
@@ -76,11 +76,7 @@ class Network:
             self.groups[name] = [whole]
             start += num_rows * ROW
         self._adopt(starts)
-        self._forward = self._compute
-        if engine.compile is True:
-            # it would bring convolutions into channels last by itself
-            options = {} if self.engine.memory_format is torch.channels_last else {"layout_optimization": False}
-            self._forward = torch.compile(self._compute, options=options)
+        self._forward = torch.compile(self._compute) if engine.compile is True else self._compute
         rows = self._gradients.view(-1, ROW)
         self._row_sums = compiled(
             partial(row_sums, num_rows=self._num_rows), rows, engine=engine, num_parameters=self._gradients.numel()
@@ -233,8 +229,7 @@ def _is_finite(numbers: Tensor | None) -> bool:
 def _view(whole: Tensor, start: int, like: Tensor) -> Tensor:
     """The numbers from `start` on, in the shape and memory order of a parameter."""
     part = whole[start : start + like.numel()]
-    # a 1x1 kernel is both, and would be taken for channels last where the others are not
-    if like.dim() == 4 and not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last):
+    if like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last):
         planes, channels, height, width = like.shape
         return part.view(planes, height, width, channels).permute(0, 3, 1, 2)
     return part.view(like.shape)
