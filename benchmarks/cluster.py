@@ -1,8 +1,9 @@
-"""A study on Ray's own test cluster, a head and nodes of one processor each, from which nodes are taken without a word.
+"""A study on Ray's own test cluster, from whose nodes some are taken without a word.
 
     python benchmarks/cluster.py --seeds 8 --removals 3
 
-The same study is run by the local executor too, and the runs are compared to the byte, the seconds left out. Each node
+Each node has a processor, and a GPU that Ray counts and nobody uses; a run is given half of it. The same study is run
+by the local executor too, and the runs are compared to the byte, the seconds left out. Each node
 that is taken is replaced, as in a cluster that mends itself. Prints a JSON document; exit code 1 if a run differs.
 """
 
@@ -27,8 +28,10 @@ from ray.cluster_utils import Cluster
 
 from kills import compare
 from lrlab.config import read_study
-from lrlab.studies import Died, Ended, Progress, run_study
+from lrlab.studies import Died, Ended, Progress, Resources, run_study
 
+NODE = {"num_cpus": 1, "num_gpus": 1}
+RUN = Resources(num_cpus=1, num_gpus=0.5)
 ARMS = {"constant": {"schedule": {"name": "constant"}}, "cosine": {"schedule": {"name": "cosine"}}}
 
 
@@ -70,9 +73,9 @@ def study_of(num_seeds: int, steps: int) -> dict[str, Any]:
 def on_nodes(file: Path, root: Path, *, removals: int) -> dict[str, Any]:
     """Run a study on two nodes, taking one away when a run there has a checkpoint."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    outcomes, died, taken = Counter[str](), [], []
-    for happening in run_study(read_study(file), file, root=root, ray=cluster.address):
+    nodes = [cluster.add_node(**NODE) for _ in range(2)]
+    outcomes, died, taken, gpus_left = Counter[str](), [], [], set()
+    for happening in run_study(read_study(file), file, root=root, ray=cluster.address, resources=RUN):
         member, event = happening  # no rates are tuned
         if isinstance(event, Ended):
             outcomes[event.outcome] += 1
@@ -80,16 +83,18 @@ def on_nodes(file: Path, root: Path, *, removals: int) -> dict[str, Any]:
             died.append(event.how)
         elif isinstance(event, Progress) and len(taken) < removals and member.name not in taken and all_saved(root):
             busy = busy_nodes()
+            gpus_left |= set(busy.values())
             node = next((node for node in nodes if node.node_id in busy), None)
             if node is None:  # what Ray says of its nodes comes late
                 continue
             nodes.remove(node)
             cluster.remove_node(node, allow_graceful=False)
-            nodes.append(cluster.add_node(num_cpus=1))
+            nodes.append(cluster.add_node(**NODE))
             taken.append(member.name)
     cluster.shutdown()
     resumed = sum(len(json.loads(file.read_text()).get("resumed", [])) for file in root.glob("nodes/*/seed*/run.json"))
-    return {"outcomes": dict(outcomes), "taken": len(taken), "died": died, "resumed": resumed}
+    found = {"outcomes": dict(outcomes), "taken": len(taken), "died": died, "resumed": resumed}
+    return {**found, "gpus_left": sorted(gpus_left)}
 
 
 def all_saved(root: Path) -> bool:
@@ -98,11 +103,11 @@ def all_saved(root: Path) -> bool:
     return len(runs) > 1 and all((run / "checkpoints" / "latest").exists() for run in runs)
 
 
-def busy_nodes() -> set[str]:
-    """Nodes on which something runs, by what they have left."""
+def busy_nodes() -> dict[str, float]:
+    """Nodes on which something runs, by what they have left -> how much of their GPU that is."""
     left = ray._private.state.available_resources_per_node()
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    return {node["NodeID"] for node in nodes if not left.get(node["NodeID"], {"CPU": 1.0}).get("CPU")}
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    return {node: left[node].get("GPU", 0.0) for node in nodes if node in left and not left[node].get("CPU")}
 
 
 if __name__ == "__main__":

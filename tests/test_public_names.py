@@ -45,6 +45,10 @@ PUBLIC = {
         "Profile", "Race", "compare_runs", "count_verdicts", "notes", "race_sentence", "sentence", "to_document",
         "write_csv",
     },
+    "lrlab.studies": {
+        "Choice", "ClusterError", "Died", "Ended", "Member", "Progress", "Resources", "StudyEvent", "Waiting",
+        "run_study", "study_members", "tuning_members",
+    },
     "lrlab.report": {"confusion_png", "write_figures", "write_range_test", "write_replay", "write_report"},
 }  # fmt: skip
 

@@ -55,6 +55,7 @@ def test_a_node_is_taken_away_and_the_runs_are_those_of_the_local_executor(tmp_p
     found = json.loads(ended.stdout.splitlines()[-1])
     assert found["taken"] == len(found["died"]) == found["resumed"] == 1
     assert (found["outcomes"], found["compared"], found["differences"]) == ({"complete": 2}, 2, {})
+    assert found["gpus_left"] == [0.5], "a run was given half of one"
 
 
 def test_begun_here_it_outlives_its_workers_and_is_saved_when_it_is_stopped(file: Path, tmp_path: Path) -> None:

@@ -52,11 +52,11 @@ def run_study(
         root: folder of the study's folder.
         workers: processes that train side by side, each with its share of the processor's threads; None: the runs are
             made one after another in this process.
-        ray: address of a Ray cluster whose tasks train instead, or local; see `Cluster`.
+        ray: address of a Ray cluster whose tasks train instead, or local.
         resources: of the cluster, for each run.
     Raises: ConfigError or DataError for an arm that cannot be built, before any is run; RunError if a run that is
         there was made with another configuration; StorageError if the study's own folder cannot be written;
-            ClusterError.
+        ClusterError for a cluster that cannot be reached, or has no room for a run.
     """
     folder = root / study.name
     with storage_errors(source):
