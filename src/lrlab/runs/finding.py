@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from lrlab.config import ConfigError
+from lrlab.config import ConfigError, read_toml
 from lrlab.runs import storage
 from lrlab.runs.reader import Run, read_run
 
@@ -29,9 +29,9 @@ def list_runs(folder: Path) -> list[Run]:
 
 
 def find_runs(path: Path) -> list[Run]:
-    """Return the run at a path, or all the runs of the study at it, by arm and seed.
+    """Return the run at a path, or all the runs of the study at it, by seed within arm; arms as its file has them.
 
-    Raises: RunError if there is neither; StorageError if they may not be read.
+    Raises: RunError if there is neither; StorageError if they may not be read; ConfigError for a broken file.
     """
     with storage.storage_errors(path):
         is_run = (path / storage.INFO).exists()
@@ -41,7 +41,10 @@ def find_runs(path: Path) -> list[Run]:
     runs = [read_run(info.parent) for info in infos]
     if not runs:
         raise storage.RunError(f"{path}: {_what_it_is(path)}")
-    return sorted(runs, key=lambda run: (run.arm, run.seed))
+    plan = path / storage.STUDY
+    planned = list(read_toml(plan).get("arms", {})) if plan.exists() else []
+    places = {arm: place for place, arm in enumerate(planned)}
+    return sorted(runs, key=lambda run: (places.get(run.arm, len(places)), run.arm, run.seed))
 
 
 def _what_it_is(path: Path) -> str:
