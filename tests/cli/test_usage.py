@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,17 @@ def test_a_run_directory_that_cannot_be_made_is_exit_code_5(capsys: pytest.Captu
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "--version") == (0, f"{__version__}\n", "")
+
+
+def test_whoever_calls_it_has_its_own_handler_of_sigterm_back() -> None:
+    def ours(number: int, frame: object) -> None: ...
+
+    before = signal.signal(signal.SIGTERM, ours)
+    try:
+        assert main(["--version"]) == 0
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_help_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:

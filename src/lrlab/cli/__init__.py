@@ -14,7 +14,7 @@ from cyclopts import CycloptsError
 from lrlab.cli.app import app
 from lrlab.cli.launch import SHARED_BY_RANKS, num_ranks, rank
 from lrlab.cli.parsing import explain
-from lrlab.cli.signals import INTERRUPTED, Stopped, stop_now
+from lrlab.cli.signals import INTERRUPTED, Stopped, stopped_at_once
 
 USAGE = 2
 KEEPS = ("train", "resume", "study", "track", "sharpness", "generalisation")
@@ -43,9 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    signal.signal(signal.SIGTERM, stop_now)
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning  # type: ignore[assignment]
+    with stopped_at_once(), warnings.catch_warnings():
+        warnings.showwarning = _show_warning  # type: ignore[assignment]  # it is called with all arguments in place
         try:
             return int(app(arguments) or 0)
         except CycloptsError as error:

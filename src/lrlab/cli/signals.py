@@ -64,6 +64,16 @@ def stop_requests() -> Iterator[StopRequest]:
         raise Stopped(request.number)
 
 
-def stop_now(number: int, frame: FrameType | None) -> None:
-    """Handle a signal where there is no run to save."""
+@contextmanager
+def stopped_at_once() -> Iterator[None]:
+    """Within, SIGTERM ends at once what there is no run to save of; whoever called the program has its own back."""
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        if before is not None:  # as it is where something other than Python set it
+            signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
     raise Stopped(number)

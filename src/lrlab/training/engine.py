@@ -50,6 +50,7 @@ class Engine:
 
     def place(self, model: ModuleT) -> ModuleT:
         """Move a model to the device, its convolutions' weights in channels-last order (faster on every device)."""
+        # torch's types know of one argument or the other
         return model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def logits(self, model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

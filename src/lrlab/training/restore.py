@@ -91,9 +91,9 @@ class _Kept:
         self._seen[id(value)] = value
         if isinstance(value, Tensor):
             self._keep_tensor(value)
-        elif type(value) in _PLAIN:
-            self._dicts.append((value, dict(value)))  # type: ignore[arg-type, call-overload]
-            for item in value.values():  # type: ignore[attr-defined]
+        elif isinstance(value, dict) and type(value) in _PLAIN:
+            self._dicts.append((value, dict(value)))
+            for item in value.values():
                 self.keep(item)
         elif isinstance(value, list | tuple):
             if type(value) is list:
