@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 
 from lrlab.studies.members import Died, Ended, Member, MemberEvents
-from lrlab.studies.messages import Checked, Job, Message, Warned
+from lrlab.studies.messages import Begun, Checked, Job, Message, Warned
 
 MAX_TRIES = 3
 """Processes that may die over one member before it has failed."""
@@ -32,7 +32,7 @@ class Elsewhere(ABC):
         """Run members; one whose process died goes on in another, from its newest checkpoint."""
         jobs = deque((Job(member, only_checks=False), 1) for member in members)
         for member, message in self._work(jobs):
-            if not isinstance(message, Checked | Warned):
+            if not isinstance(message, Begun | Checked | Warned):
                 yield member, message
 
     @abstractmethod

@@ -16,6 +16,11 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A job that may have had to wait for room has found it."""
+
+
+@dataclass(frozen=True)
 class Checked:
     """A member was built, or cannot be."""
 
@@ -29,5 +34,5 @@ class Warned:
     text: str
 
 
-Message = StudyEvent | Checked | Warned
+Message = StudyEvent | Begun | Checked | Warned
 """What a worker says; an `Ended` or a `Checked` is its last word on a job."""

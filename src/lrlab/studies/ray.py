@@ -71,7 +71,7 @@ class Cluster(Elsewhere):
         self._check_room(address, resources)
         options = {"num_returns": "streaming", "max_retries": 0, "num_cpus": resources.num_cpus}
         self._task = self._ray.remote(**options, num_gpus=resources.num_gpus)(do)
-        self._silent: set[Any] = set()  # tasks that have not said a word: they may still wait for room
+        self._silent: set[Any] = set()  # tasks of which no word was heard: they may still wait for room
 
     def close(self) -> None:
         """Have what is under way saved, wait for it, and leave the cluster."""
@@ -79,7 +79,7 @@ class Cluster(Elsewhere):
             if self._under_way:
                 self._stop.parent.mkdir(parents=True, exist_ok=True)  # there is none before the arms are checked
                 self._stop.touch()
-                for task in self._silent & self._under_way.keys():
+                for task in self._waiting_for_room():
                     self._ray.cancel(task)
                 for task, tried in self._under_way.items():
                     with suppress(self._ray.exceptions.RayError):
@@ -107,6 +107,11 @@ class Cluster(Elsewhere):
                 if isinstance(message, Died | Ended | Checked):
                     del under_way[task]
                 yield tried[0].member, settle(message, tried, waiting)
+
+    def _waiting_for_room(self) -> list[Any]:
+        """Tasks that have not begun. One that has is not to be cancelled, which would cut it short wherever it is."""
+        silent = list(self._silent & self._under_way.keys())
+        return list(self._ray.wait(silent, num_returns=len(silent), timeout=0)[1]) if silent else []
 
     def _hear(self, task: Any) -> Message:
         """Return what a task says next; how it died, if it did.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from lrlab import __version__
 from lrlab.studies.members import Ended
-from lrlab.studies.messages import Checked, Job, Message, Warned
+from lrlab.studies.messages import Begun, Checked, Job, Message, Warned
 
 if TYPE_CHECKING:
     from lrlab.studies.work import DataSets  # loads torch
@@ -40,7 +40,8 @@ class Place:
 
 
 def do(job: Job, place: Place) -> Iterator[Message]:
-    """Do a job in a worker of Ray's, and say what happens."""
+    """Do a job in a worker of Ray's, and say what happens; first of all that it has begun."""
+    yield Begun()
     said: list[Message] = []
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: said.append(Warned(str(message)))
