@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from lrlab.cli import main
 from lrlab.compare import compare_runs
@@ -16,6 +17,7 @@ from lrlab.integrations.recorded import RecordedError, read_recordings
 from lrlab.report import write_report
 from lrlab.runs import RunError, find_runs, read_run
 from lrlab.runs.elsewhere import write_elsewhere
+from lrlab.schedulers import SlopeLR
 
 STUDY = """
 name = "made"
@@ -110,6 +112,64 @@ def test_one_run_is_replayed_as_its_table_is(tmp_path: Path, capsys: pytest.Capt
         assert main(["replay", str(path), *how]) == 0
         found.append(json.loads(capsys.readouterr().out)["decisions"])
     assert found[0] == found[1] != []
+
+
+def test_what_a_rule_decided_comes_with_the_rows_of_its_loop(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weight = torch.nn.Parameter(torch.zeros(1))
+    scheduler = SlopeLR(torch.optim.SGD([weight], lr=0.1), window=20, check_every=10)
+    losses = (1.0 + 0.1 * np.random.default_rng(0).standard_normal(200)).tolist()
+    for loss in losses:
+        weight.grad = torch.zeros(1)
+        scheduler.observe(loss)
+        scheduler.optimizer.step()
+        scheduler.step()
+    decided = scheduler.take_decisions()
+    (tmp_path / "log.csv").write_text("step,loss\n" + "".join(f"{n},{loss}\n" for n, loss in enumerate(losses, 1)))
+    (tmp_path / "decided.jsonl").write_text("".join(json.dumps(decision) + "\n" for decision in decided))
+    how = ["--out", str(tmp_path / "run"), "--seed", "0", "--decisions", str(tmp_path / "decided.jsonl")]
+    assert main(["import", str(tmp_path / "log.csv"), *how]) == 0
+    assert f"loss as training loss, {len(decided)} decisions" in " ".join(capsys.readouterr().out.split())
+    found = read_run(tmp_path / "run").decisions()
+    assert [one["decision"] for one in found] == [one["decision"] for one in decided]
+    assert "decay" in {one["decision"] for one in found}
+    assert main(["report", str(tmp_path / "run")]) == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    decays = [one["step"] for one in decided if one["decision"] == "decay"]
+    assert (
+        f"{len(decided)} decisions, {len(decays)} decay{'' if len(decays) == 1 else 's'} (at update {decays[0]}" in page
+    )
+
+
+KEPT = {"step": 10, "rule": "slope", "decision": "keep", "lr_before": [0.1], "lr_after": [0.1]}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["", json.dumps(KEPT)], "line 1: must be one decision of take_decisions"),
+        ([json.dumps(KEPT), "{"], "line 2: must be one decision .* got '{'"),
+        ([json.dumps([KEPT])], "line 1: must be one decision"),
+        ([json.dumps({**KEPT, "step": "10"})], "line 1: must be one decision"),
+        ([json.dumps({**KEPT, "lr_before": ["x"]})], "line 1: must be one decision"),
+        ([json.dumps({**KEPT, "lr_before": [], "lr_after": []})], "line 1: must be one decision"),
+        (
+            [json.dumps(KEPT), json.dumps({**KEPT, "step": 5})],
+            "line 2: decisions must be of one run, oldest first, and",
+        ),
+    ],
+)
+def test_what_are_no_decisions_is_said_and_nothing_is_written(lines: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("step,loss\n1,2.0\n")
+    (tmp_path / "decided.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(RecordedError, match=message):
+        bring_in(tmp_path / "log.csv", tmp_path / "out", seed="0", decisions=tmp_path / "decided.jsonl")
+    with pytest.raises(RecordedError, match="--arm is for several"):
+        bring_in(tmp_path / "log.csv", tmp_path / "out", arm="seed", decisions=tmp_path / "decided.jsonl")
+    with pytest.raises(RecordedError, match=r"missing\.jsonl: cannot be read"):
+        bring_in(tmp_path / "log.csv", tmp_path / "out", seed="0", decisions=tmp_path / "missing.jsonl")
+    assert not (tmp_path / "out").exists()
 
 
 def test_one_run_whose_table_says_the_seed(tmp_path: Path) -> None:

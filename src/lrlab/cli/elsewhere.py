@@ -78,6 +78,9 @@ def import_runs(
         Parameter(metavar="test|validation", group=READ, help="Images that the accuracy is of [as it is called]."),
     ] = None,
     percent: Annotated[bool, Parameter(group=READ, help="Accuracies are in per cent.")] = False,
+    decisions: Annotated[
+        Path | None, Parameter(metavar="FILE", group=READ, help="What a rule decided in the one run, lines of JSON.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Bring in runs that were made elsewhere, to replay and compare them."""
@@ -86,13 +89,14 @@ def import_runs(
     from lrlab.integrations.recorded import read_recordings
     from lrlab.runs.elsewhere import write_elsewhere
 
-    reading = Reading(arm=arm, seed=seed, accuracy=accuracy, loss=loss, split=split, in_percent=percent)
+    reading = Reading(arm, seed, accuracy=accuracy, loss=loss, split=split, in_percent=percent, decisions=decisions)
     runs = plan_import(read_recordings(path, keys=reading.keys, project=project), reading, source=path, out=out)
     write_elsewhere(runs, study=None if arm is None else out)
     screen = Output(json=json)
     for run in runs:
         kinds = [f"{run.origin['accuracy']} as {run.split} accuracy"] if run.accuracy else ["no accuracy"]
         kinds += [f"{run.origin['loss']} as training loss"] if run.origin["loss"] else ["no training loss"]
+        kinds += [f"{len(run.decisions):,} decisions"] if decisions is not None else []
         screen.say(f"{run.origin['run'] or path}: {run.directory}, {', '.join(kinds)}")
         if run.origin["rows_counted"]:
             screen.say("  no column says of which update a row is, so the rows are counted: step would be one")

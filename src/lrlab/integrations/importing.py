@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from lrlab.integrations.recorded import LOSSES, PREFIXES, RecordedError, Recording
+from lrlab.integrations.recorded import LOSSES, PREFIXES, RecordedError, Recording, read_decisions
 from lrlab.runs.elsewhere import Curve, MadeElsewhere, folder_name
 
 ACCURACIES: Final = (
@@ -41,6 +41,8 @@ class Reading:
     """test or validation; None: as the accuracy is called."""
     in_percent: bool = False
     """Whether accuracies are given in per cent."""
+    decisions: Path | None = None
+    """File of what a rule decided, in one run by itself."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -58,6 +60,8 @@ def plan_import(recordings: Sequence[Recording], reading: Reading, *, source: Pa
         out: directory of the run, or folder of the study whose members they are to be.
     Raises: RecordedError that names the recording for what is not there, or cannot be.
     """
+    if reading.arm is not None and reading.decisions is not None:
+        raise RecordedError("--decisions is what was decided in one run, and --arm is for several. Leave one out.")
     if reading.arm is None and len(recordings) > 1:
         names = ", ".join(one.name for one in recordings[:10])
         raise RecordedError(
@@ -65,6 +69,7 @@ def plan_import(recordings: Sequence[Recording], reading: Reading, *, source: Pa
             f"{_keys(recordings)}."
         )
     recordings = _with_numbers(recordings, source)
+    decisions = [] if reading.decisions is None else read_decisions(reading.decisions)
     shared = _shared(recordings, reading, source)
     made = []
     for one in recordings:
@@ -92,6 +97,7 @@ def plan_import(recordings: Sequence[Recording], reading: Reading, *, source: Pa
                     "rows_counted": one.is_counted,
                     "settings_of_this_run": {key: value for key, value in one.settings.items() if key not in kept},
                 },
+                decisions,
             )
         )
     _check_arms([made_one.origin["arm"] for made_one in made], source)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -122,6 +123,32 @@ def read_recordings(path: Path, *, keys: Sequence[str] = (), project: str | None
     )
 
 
+def read_decisions(path: Path) -> list[dict[str, Any]]:
+    """Read what a rule decided, as a loop wrote it: a line of JSON for each decision of `take_decisions`.
+
+    Raises: RecordedError that names the first line which is none, or is older than the one before it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordedError(f"{path}: cannot be read as a file of text ({error}).") from error
+    decisions: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        found = _decision(line)
+        if found is None:
+            raise RecordedError(
+                f"{path}, line {number}: must be one decision of take_decisions(), as json.dumps writes it, got "
+                f"{line[:60]!r}."
+            )
+        if decisions and found["step"] < decisions[-1]["step"]:
+            raise RecordedError(
+                f"{path}, line {number}: decisions must be of one run, oldest first, and step {found['step']:,} comes "
+                f"after step {decisions[-1]['step']:,}."
+            )
+        decisions.append(found)
+    return decisions
+
+
 def as_curve(points: Sequence[tuple[float, float]]) -> Curve:
     """Return points (step, value) as a curve."""
     steps, values = np.array(points, dtype=np.float64).reshape(-1, 2).T
@@ -139,6 +166,17 @@ def _is_mlflow(path: Path) -> bool:
     except sqlite3.Error as error:
         raise RecordedError(f"{path}: cannot be read as a database ({error}).") from error
     return "experiments" in names
+
+
+def _decision(line: str) -> dict[str, Any] | None:
+    """The decision that a line holds; None if it holds none."""
+    try:
+        found = json.loads(line)
+        rates = [*found["lr_before"], *found["lr_after"]]
+        is_one = isinstance(found["step"], int) and all(isinstance(found[key], str) for key in ("rule", "decision"))
+    except (ValueError, TypeError, KeyError):
+        return None
+    return found if is_one and rates and all(isinstance(rate, int | float) for rate in rates) else None
 
 
 def _choose(names: Sequence[str], column: str | None, path: Path) -> str:

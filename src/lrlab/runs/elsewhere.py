@@ -37,6 +37,8 @@ class MadeElsewhere:
     """By dotted name; the same for all runs of its arm."""
     origin: Mapping[str, Any]
     """Where it came from, for run.json."""
+    decisions: Sequence[Mapping[str, Any]] = ()
+    """What a rule decided in it, oldest first."""
 
 
 def write_elsewhere(runs: Sequence[MadeElsewhere], *, study: Path | None) -> None:
@@ -81,6 +83,7 @@ def _write(run: MadeElsewhere) -> None:
         for step, value in (zip(*run.accuracy, strict=True) if run.accuracy else ())
     ]
     storage.append_json_lines(run.directory / storage.EVALUATIONS, evaluations)
+    storage.append_json_lines(run.directory / storage.DECISIONS, [dict(decision) for decision in run.decisions])
     config = {
         "seed": run.seed,
         **{part: {"name": storage.ELSEWHERE} for part in ("data", "model", "schedule")},
