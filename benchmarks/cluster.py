@@ -66,6 +66,7 @@ def study_of(num_seeds: int, steps: int) -> dict[str, Any]:
         "checkpoint": {"every": 20},
         "telemetry": {"flush_every": 10},
         "engine": {"threads": 1},
+        "device": "cpu",  # also where there is a GPU, whose digits do not repeat
     }
     return {"name": "nodes", "seeds": list(range(num_seeds)), "base": base, "arms": ARMS}
 
@@ -104,7 +105,7 @@ def all_saved(root: Path) -> bool:
 
 
 def busy_nodes() -> dict[str, float]:
-    """Nodes on which something runs, by what they have left -> how much of their GPU that is."""
+    """Node on which something runs -> what is left of its GPU."""
     left = ray._private.state.available_resources_per_node()
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     return {node: left[node].get("GPU", 0.0) for node in nodes if node in left and not left[node].get("CPU")}

@@ -102,7 +102,7 @@ def quickest(rates: Mapping[str, list[float]]) -> str:
     return "bf16" if any(name in rates for name in YARDSTICKS if name.endswith("bf16")) else "fp32"
 
 
-def measure_here(name: str, batch_size: int, options: argparse.Namespace) -> float:
+def measure_here(name: str, batch_size: int, quickest: str, options: argparse.Namespace) -> float:
     """Images a second of one loop, or operations a second of a yardstick, in this process."""
     if name in YARDSTICKS:
         return best_rate(name, device=options.device, quick=options.quick)
@@ -117,7 +117,7 @@ def measure_here(name: str, batch_size: int, options: argparse.Namespace) -> flo
             num_workers=options.workers,
             directory=Path(directory),
             meter=meter,
-            quickest=choose_engine(device=options.device, precision="auto").precision,
+            quickest=quickest,
         )
         try:
             LOOPS[name](setting)
@@ -126,9 +126,9 @@ def measure_here(name: str, batch_size: int, options: argparse.Namespace) -> flo
     raise RuntimeError(f"{name}: ended before it was measured.")
 
 
-def measure(name: str, *, batch_size: int, options: argparse.Namespace) -> float:
+def measure(name: str, *, batch_size: int, precision: str, options: argparse.Namespace) -> float:
     """The same in a process of its own: threads, allocator and the libraries' settings are process-wide."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--measure", name, str(batch_size)]
+    command = [sys.executable, __file__, *sys.argv[1:], "--measure", name, str(batch_size), precision]
     threads = {"OMP_NUM_THREADS": str(options.threads)} if options.threads else {}
     done = subprocess.run(command, env=os.environ | threads, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -141,7 +141,9 @@ def available(names: Sequence[str], precision: str) -> list[str]:
     found = []
     for name in names:
         if name.endswith("bf16") and precision != "bf16":
-            print(f"left out: {name}, since this machine has no instructions for it, and would take hours", flush=True)
+            print(
+                f"left out: {name}, since this machine has no instructions for it, and it would take hours", flush=True
+            )
             continue
         missing = [
             package for package in NEEDS.get(name.partition(",")[0], ()) if not importlib.util.find_spec(package)
@@ -150,6 +152,8 @@ def available(names: Sequence[str], precision: str) -> list[str]:
             print(f"left out: {name}, since {' and '.join(missing)} is not installed", flush=True)
         else:
             found.append(name)
+    if not found:
+        raise SystemExit("No loop is left to be measured: name others by --loop.")
     return found
 
 
@@ -206,7 +210,7 @@ def read_options() -> argparse.Namespace:
     made.add_argument("--seconds", type=float, default=8.0, help="that a measured block should take [8]")
     made.add_argument("--threads", type=int, help="for one operation [PyTorch's choice]")
     made.add_argument("--workers", type=int, default=0, help="processes of PyTorch's loader [0]")
-    made.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)  # what a process of its own is told
+    made.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)  # what a process of its own is told
     options = made.parse_args()
     if options.quick:
         options.repeats, options.width, options.seconds = 1, 4, 0.2
@@ -216,15 +220,15 @@ def read_options() -> argparse.Namespace:
 def main() -> None:
     options = read_options()
     if options.measure:
-        name, batch_size = options.measure
-        print(json.dumps({"rate": measure_here(name, int(batch_size), options)}))
+        name, batch_size, precision = options.measure
+        print(json.dumps({"rate": measure_here(name, int(batch_size), precision, options)}))
         return
     facts = environment(options.device)
     precision = choose_engine(device=options.device, precision="auto").precision
     names = [*yardsticks(precision), *available(options.loop or list(LOOPS), precision)]
     measured, started = {}, time.perf_counter()
     for batch_size in options.batch or ([16] if options.quick else BATCHES):
-        one = partial(measure, batch_size=batch_size, options=options)
+        one = partial(measure, batch_size=batch_size, precision=precision, options=options)
         measured[batch_size] = interleave(names, one, repeats=options.repeats)
         print(f"batch {batch_size}: done after {time.perf_counter() - started:.0f} s", flush=True)
     flops = flops_per_image(width=options.width, side=8 if options.quick and not options.data_dir else 32)

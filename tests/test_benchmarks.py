@@ -36,6 +36,7 @@ from lrlab.compare import compare_runs
 from lrlab.config import parse_config, to_toml
 from lrlab.experiments import Update
 from lrlab.runs import Run, find_runs, read_run
+from lrlab.training import choose_engine
 from measuring import digits, interleave, median_with_interval, ratios, spread, table
 from throughput import LOOPS, NEEDS
 
@@ -143,14 +144,15 @@ def options(**changes: Any) -> argparse.Namespace:
 @pytest.mark.filterwarnings("ignore:precision bf16")  # where the processor has it not
 @pytest.mark.parametrize("name", ["textbook", "lrlab fp32", "lrlab bf16", *throughput.YARDSTICKS])
 def test_the_loops_and_the_yardsticks_can_be_measured(name: str) -> None:
-    assert throughput.measure_here(name, 16, options()) > 0
+    assert throughput.measure_here(name, 16, "bf16", options()) > 0
 
 
 @pytest.mark.parametrize("name", [name for name in LOOPS if name.partition(",")[0] in NEEDS])
 def test_the_frameworks_can_be_measured(name: str) -> None:
     if missing := [package for package in NEEDS[name.partition(",")[0]] if not importlib.util.find_spec(package)]:
         pytest.skip(f"{' and '.join(missing)} not installed; make bench sets it up")
-    command = [sys.executable, str(BENCHMARKS / "throughput.py"), "--quick", "--measure", name, "16"]
+    quickest = choose_engine(device="cpu", precision="auto").precision
+    command = [sys.executable, str(BENCHMARKS / "throughput.py"), "--quick", "--measure", name, "16", quickest]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1])["rate"] > 0
 
@@ -172,6 +174,8 @@ def test_without_instructions_for_bf16_the_best_is_fp32(capsys: pytest.CaptureFi
     assert throughput.available(["textbook", "lrlab bf16"], "fp32") == ["textbook"]
     assert "left out: lrlab bf16, since this machine has no instructions for it" in capsys.readouterr().out
     assert throughput.available(["textbook", "lrlab bf16"], "bf16") == ["textbook", "lrlab bf16"]
+    with pytest.raises(SystemExit, match="No loop is left"):
+        throughput.available(["lrlab bf16"], "fp32")
     names = throughput.yardsticks("fp32")
     assert names == ["matrix product fp32", "convolution fp32"]
     rates = {**dict(zip(names, ([10.0], [20.0]), strict=True)), "textbook": [4.0], "Lightning, best": [5.0]}

@@ -39,7 +39,8 @@ def test_two_runs_cannot_have_one_place() -> None:
 
 def test_an_arm_is_one_configuration() -> None:
     runs = [make_run("a", 0, 0.5), make_run("a", 1, 0.5, batch_size=64, optimizer={"lr": 0.5})]
-    with pytest.raises(CompareError, match=r"a-seed0 and .*a-seed1 differ in optimizer\.lr, batch_size"):
+    differing = r"a-seed0 and .*a-seed1 differ in optimizer\.lr \(0\.001 and 0\.5\), batch_size \(128 and 64\)\. "
+    with pytest.raises(CompareError, match=f"{differing}Name the runs of one of them\\."):
         group_runs(runs)
 
 
@@ -57,10 +58,32 @@ def test_auto_precision_is_what_the_machine_made_of_it() -> None:
     with pytest.raises(CompareError, match=r"Arm 'a' is not one thing: .* differ in engine\.precision"):
         group_runs([half, single])
     assert places(group_runs([single, make_run("a", 0, 0.5)])) == {"runs": {"a": [1, 0]}}, "fp32 without being asked"
-    resumed = replace(single, info={**single.info, "resumed": [{"step": 3, "inexact": ["precision: bf16 -> fp32"]}]})
-    assert resumed.precision == "fp32, precision: bf16 -> fp32"
-    with pytest.raises(CompareError, match=r"differ in engine\.precision"):
+    resumed = replace(single, info={**single.info, "resumed": [{"step": 3, "precision": "bf16"}]})
+    with pytest.raises(
+        CompareError, match=r'engine\.precision \("bf16 then fp32" and "fp32"\).*: auto is what a machine'
+    ):
         group_runs([resumed, make_run("a", 0, 0.5)])
+    assert places(group_runs([half, runs[1]])) == {"runs": {"a": [0, 1]}}, "the second has not begun"
+
+
+@pytest.mark.parametrize(
+    ("resumed", "last", "expected"),
+    [
+        ([], "bf16", "bf16"),
+        ([(10, "bf16")], "fp32", "bf16 then fp32"),
+        ([(10, "bf16"), (10, "fp32")], "bf16", "bf16"),  # nothing of the second stretch is left
+        ([(10, "bf16"), (20, "fp32")], "bf16", "bf16 then fp32 then bf16"),
+        ([(10, "bf16"), (20, "fp32"), (5, "bf16")], "bf16", "bf16"),
+        ([(10, "fp32"), (0, "bf16")], "bf16", "bf16"),
+        ([(10, None), (20, "fp32")], "fp32", "fp32"),
+    ],
+)
+def test_the_arithmetic_of_a_run_is_that_of_the_updates_that_are_left(
+    resumed: list[tuple[int, str | None]], last: str, expected: str
+) -> None:
+    run = make_run("a", 0, 0.5)
+    entries = [{"step": step, **({"precision": made} if made else {})} for step, made in resumed]
+    assert replace(run, info={**run.info, "engine": {"precision": last}, "resumed": entries}).precision == expected
 
 
 @pytest.mark.parametrize(("batchnorm", "matters"), [("per_rank", True), ("synchronised", False)])

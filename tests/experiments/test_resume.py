@@ -331,20 +331,21 @@ def test_another_number_of_threads_is_said_to_cost_exactness(tmp_path: Path, dig
         list(build(digits, engine={"threads": 2}).run(tmp_path / "run", resumes=True))
     torch.set_num_threads(1)
     assert read_run(tmp_path / "run").info["resumed"] == [
-        {"step": 15, "status": "preempted", "inexact": ["threads: 1 -> 2"]}
+        {"step": 15, "status": "preempted", "precision": "fp32", "inexact": ["threads: 1 -> 2"]}
     ]
 
 
-def test_another_arithmetic_is_said_to_change_more_than_the_last_digits(
+def test_another_arithmetic_is_said_and_kept_on_record(
     tmp_path: Path, digits: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     stop_at(tmp_path / "run", build(digits, engine={"precision": "auto"}), 15)
     for question in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, question, lambda: False)
+    assert read_run(tmp_path / "run").precision == "bf16"
     with pytest.warns(UserWarning, match=r"otherwise than it would have, since .*\(precision: bf16 -> fp32\)"):
         list(build(digits, engine={"precision": "auto"}).run(tmp_path / "run", resumes=True))
-    assert read_run(tmp_path / "run").precision == "fp32, precision: bf16 -> fp32"
+    assert read_run(tmp_path / "run").precision == "bf16 then fp32"
 
 
 def test_a_run_that_diverged_does_not_go_on(tmp_path: Path, digits: ImageData) -> None:

@@ -67,7 +67,7 @@ def test_a_block_is_relu_of_f_plus_shortcut() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize(("planes", "side"), [(2, 8), (4, 8), (7, 4), (8, 16), (12, 16), (15, 8), (16, 8)])
+@pytest.mark.parametrize(("planes", "side"), [(2, 16), (4, 16), (7, 4), (8, 16), (12, 16), (15, 16), (16, 8), (20, 16)])
 def test_gradients_of_shortcuts_are_those_of_a_float64_twin(planes: int, side: int, threads: int) -> None:
     # oneDNN's own of a strided 1x1 convolution of few planes are none, and come with others' memory written over
     before = torch.get_num_threads()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrlab.config import ConfigError, parse_config, to_table
+from lrlab.config import parse_config, to_table
 from lrlab.runs import LockedError, RunError, RunWriter, StorageError, find_runs, lock_run, read_run
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x02\x00\x00\x00\x03" + b"\x00" * 8
@@ -283,8 +283,10 @@ def test_arms_come_as_the_studys_file_has_them_and_others_after_them(tmp_path: P
     (tmp_path / "study.toml").write_text('[arms]\nc = {}\nmissing = {}\n"a" = { epochs = 2 }\n')
     assert [run.arm for run in find_runs(tmp_path)] == ["c", "a", "b", "d"]
     (tmp_path / "study.toml").write_text("[arms")
-    with pytest.raises(ConfigError, match=r"study\.toml"):
-        find_runs(tmp_path)
+    with pytest.warns(UserWarning, match=r"study\.toml.* Its arms come by the alphabet"):
+        assert [run.arm for run in find_runs(tmp_path)] == ["a", "b", "c", "d"]
+    (tmp_path / "study.toml").write_text("arms = 3\n")
+    assert [run.arm for run in find_runs(tmp_path)] == ["a", "b", "c", "d"]
 
 
 def test_a_run_is_of_a_study_only_where_a_study_would_have_put_it(tmp_path: Path) -> None:

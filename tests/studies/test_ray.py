@@ -16,9 +16,11 @@ import tomli_w
 
 from kills import compare
 from lrlab.cli import main
-from lrlab.config import read_study
+from lrlab.config import parse_config, read_study
 from lrlab.runs import find_runs
-from lrlab.studies import run_study
+from lrlab.studies import Ended, Member, run_study
+from lrlab.studies.messages import Begun, Job
+from lrlab.studies.task import Place, do
 
 pytest.importorskip("ray", reason="pip install 'lrlab[ray]'")
 
@@ -103,6 +105,14 @@ def test_begun_here_it_outlives_its_workers_and_is_saved_when_it_is_stopped(file
     assert len(find_runs(runs / "tiny")) == 4
     for run in find_runs(runs / "tiny"):
         assert compare(tmp_path / "undisturbed" / run.directory.relative_to(runs), run.directory) == []
+
+
+def test_a_task_says_that_it_has_begun_before_it_does_anything(tmp_path: Path) -> None:
+    member = Member("a", 0, parse_config({}), tmp_path / "run")
+    place = Place(str(tmp_path), str(tmp_path / ".stop"), [], "another version", num_threads=1, has_gpu=False)
+    begun, ended = do(Job(member, only_checks=False), place)
+    assert begun == Begun()
+    assert isinstance(ended, Ended) and "the study another version" in ended.message
 
 
 def infos(runs: Path) -> list[dict[str, Any]]:

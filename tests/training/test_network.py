@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lrlab.gradients import vector_changes, vector_products
 from lrlab.models import layer_groups, resnet18
+from lrlab.models.resnet import Projection
 from lrlab.probes import GradientCosineProbe, GradientProbe, OutputGradientProbe, Probe, UpdateRatioProbe
 from lrlab.training import Engine, Network
 from lrlab.training.checkpoint import model_bytes
@@ -172,8 +173,8 @@ def test_gradient_sums_agree_with_a_float64_twin() -> None:
 
 def tiny_network(engine: Engine) -> Network:
     torch.manual_seed(0)
-    body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
-    model = engine.place(nn.Sequential(OrderedDict(body=body, linear=nn.Linear(144, 10))))
+    body = nn.Sequential(nn.Conv2d(1, 4, 3), Projection(4, 4, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    model = engine.place(nn.Sequential(OrderedDict(body=body, linear=nn.Linear(36, 10))))
     return Network(model, layer_groups(model), engine=engine)
 
 
@@ -185,6 +186,8 @@ def test_compiled_it_computes_the_same() -> None:
     probes = [OutputGradientProbe(dict(net.model.named_children()), every=2) for net in (network, eager)]
     for step in (1, 2, 3):
         assert backward(network, step) == pytest.approx(backward(eager, step), rel=1e-5)
+        for name, [whole] in network.groups.items():
+            torch.testing.assert_close(whole.grad, eager.groups[name][0].grad, rtol=1e-4, atol=1e-6)
         for probe in probes:
             probe.observe()
         for sums, twin in zip(network.gradient_sums().tolist(), float64_sums(network), strict=True):

@@ -71,7 +71,7 @@ def stopped_at_once() -> Iterator[None]:
     try:
         yield
     finally:
-        if before is not None:  # as it is where something other than Python set it
+        if before is not None:  # else it was not set from Python, which cannot put it back
             signal.signal(signal.SIGTERM, before)
 
 

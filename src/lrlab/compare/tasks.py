@@ -25,6 +25,8 @@ FOUND: Final = ("classes", "image_shape", "num_train", "num_test")
 """Facts in run.json that tell one folder of images from another."""
 SCHEDULE: Final = ("schedule.", "phases.", "layer_rates.", "optimizer.lr", "stop_below_lr")
 """Settings that are the schedule's."""
+PRECISION: Final = "engine.precision"
+_REMEDY: Final = ", or make the others again: auto is what a machine has, so give fp32 or bf16"
 
 Settings = Mapping[str, str]
 
@@ -85,10 +87,12 @@ def arm_name(run: Run) -> str:
 def _check_same_settings(arm: str, members: Mapping[int, Run]) -> None:
     first, *others = members.values()
     for other in others:
-        if differing := _differing([settings_of(first), settings_of(other)]):
+        ours, theirs = settings_of(first), settings_of(other)
+        if differing := _differing([ours, theirs]):
+            found = ", ".join(f"{name} ({ours.get(name)} and {theirs.get(name)})" for name in differing)
             raise CompareError(
-                f"Arm '{arm}' is not one thing: {first.directory} and {other.directory} differ in "
-                f"{', '.join(differing)}. Name the runs of one of them."
+                f"Arm '{arm}' is not one thing: {first.directory} and {other.directory} differ in {found}. "
+                f"Name the runs of one of them{_REMEDY if PRECISION in differing else ''}."
             )
 
 
@@ -115,7 +119,7 @@ def settings_of(run: Run) -> Settings:
     # a key that the run does not have came after it, and what came after is off by default
     complete = merge(_defaults(), dict(run.config))
     settings = {name: value for name, value in _flat(complete) if not name.startswith(NO_MATTER)}
-    settings["engine.precision"] = json.dumps(run.precision)  # auto is another arithmetic on another machine
+    settings[PRECISION] = json.dumps(run.precision)  # auto is another arithmetic on another machine
     # statistics of a rank's part of the batch are other ones than of the whole
     parts = {"ranks": str(run.num_ranks)} if complete["model"]["batchnorm"] == "per_rank" else {}
     longer = {"resumed": run.lengthened} if run.lengthened else {}  # no run that was planned for this length
@@ -129,7 +133,12 @@ def _defaults() -> dict[str, Any]:
 
 def _differing(all_settings: Sequence[Settings]) -> list[str]:
     names = dict.fromkeys(name for settings in all_settings for name in settings)
-    return [name for name in names if len({settings.get(name) for settings in all_settings}) > 1]
+    return [name for name in names if len({settings.get(name) for settings in all_settings} - _unknown(name)) > 1]
+
+
+def _unknown(name: str) -> set[str | None]:
+    """Values of a setting that stand for none: a run that has not begun says auto."""
+    return {json.dumps("auto")} if name == PRECISION else set()
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

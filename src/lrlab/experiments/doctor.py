@@ -45,8 +45,10 @@ def diagnose() -> dict[str, dict[str, str]]:
 
 
 def _devices() -> dict[str, str]:
-    found = {"instructions": torch.backends.cpu.get_cpu_capability()}
-    found |= {"cores": f"{num_usable_cpus()} that this process may use, of {os.cpu_count()}"}
+    found = {
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": f"{num_usable_cpus()} that this process may use, of {os.cpu_count()}",
+    }
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found["memory"] = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB"
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

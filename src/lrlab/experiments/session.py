@@ -82,9 +82,8 @@ class Session:
             )
         self._writer.describe(resumed=[*earlier, {**last, "inexact": reasons}])
         if reasons:
-            extent = "" if any(why.startswith("precision: ") for why in reasons) else ", in the last digits"
             warnings.warn(
-                f"not bit-exact: the run goes on otherwise than it would have{extent}, since something changed "
+                "not bit-exact: the run goes on otherwise than it would have, since something changed "
                 f"({'; '.join(reasons)}).",
                 stacklevel=2,
             )

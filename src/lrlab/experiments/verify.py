@@ -78,8 +78,9 @@ def verify_run(directory: Path) -> Verification:
             shutil.copytree(
                 directory, copy, ignore=shutil.ignore_patterns(last.path.name, ".lock", "*.png", "*.html", EXPORT)
             )
-        # saved at that very update; computed with as many threads, on which the last bits depend
-        changed = {"checkpoint": {"every": last.step}, "engine": {"threads": made.info["engine"]["threads"]}}
+        # saved at that very update; computed with as many threads, on which the last bits depend, in what auto was
+        engine = {key: made.info["engine"][key] for key in ("threads", "precision")}
+        changed = {"checkpoint": {"every": last.step}, "engine": engine}
         config = merge(dict(made.config), changed)
         write_whole(copy / CONFIG, to_toml(parse_config(config)).encode())
         write_json(copy / INFO, {**made.info, "status": "preempted"})  # one that is over would not go on

@@ -14,12 +14,16 @@ class Projection(nn.Conv2d):
 
     Of few planes the pixels that it looks at are taken beforehand, which is the same function. oneDNN 3.12, by which
     PyTorch 2.13 convolves, otherwise computes wrong gradients of the weights, and writes over memory of others, where
-    images are in channels-last order: with AVX2 always, with AVX-512 where threads share an image.
+    images are in channels-last order: with AVX2 below 8 planes, with AVX-512 below 16 where threads share an image.
+    When the oldest PyTorch that is supported has an oneDNN without that, a plain convolution will do.
     Source: uxlfoundation/oneDNN#6035.
     """
 
+    def __init__(self, in_planes: int, planes: int, *, stride: int) -> None:
+        super().__init__(in_planes, planes, 1, stride=stride, bias=False)
+
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride)."""
+        """(B, in_planes, H, W) -> (B, planes, H / stride, W / stride), rounded up."""
         if self.in_channels >= NUMBERS_IN_A_VECTOR:
             return super().forward(x)
         down, across = self.stride
@@ -42,7 +46,7 @@ class Block(nn.Module):
         self.relu1, self.relu2 = nn.ReLU(inplace=True), nn.ReLU(inplace=True)  # modules, so that a probe can watch them
         self.shortcut = nn.Sequential()
         if stride != 1 or in_planes != planes:
-            self.shortcut.append(Projection(in_planes, planes, 1, stride=stride, bias=False))
+            self.shortcut.append(Projection(in_planes, planes, stride=stride))
             self.shortcut.append(nn.BatchNorm2d(planes))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -29,9 +29,9 @@ def list_runs(folder: Path) -> list[Run]:
 
 
 def find_runs(path: Path) -> list[Run]:
-    """Return the run at a path, or all the runs of the study at it, by seed within arm; arms as its file has them.
+    """Return the run at a path, or all the runs of the study at it, by seed within arm; arms as its plan has them.
 
-    Raises: RunError if there is neither; StorageError if they may not be read; ConfigError for a broken file.
+    Raises: RunError if there is neither; StorageError if they may not be read.
     """
     with storage.storage_errors(path):
         is_run = (path / storage.INFO).exists()
@@ -41,10 +41,20 @@ def find_runs(path: Path) -> list[Run]:
     runs = [read_run(info.parent) for info in infos]
     if not runs:
         raise storage.RunError(f"{path}: {_what_it_is(path)}")
-    plan = path / storage.STUDY
-    planned = list(read_toml(plan).get("arms", {})) if plan.exists() else []
-    places = {arm: place for place, arm in enumerate(planned)}
+    places = {arm: place for place, arm in enumerate(_planned_arms(path / storage.STUDY))}
     return sorted(runs, key=lambda run: (places.get(run.arm, len(places)), run.arm, run.seed))
+
+
+def _planned_arms(plan: Path) -> list[str]:
+    """Arms of a study in the order of its plan; none of a folder without one, or of runs that were made elsewhere."""
+    with storage.storage_errors(plan):
+        is_there = plan.exists()
+    try:
+        arms = read_toml(plan).get("arms") if is_there else None
+    except ConfigError as error:
+        warnings.warn(f"{error} Its arms come by the alphabet.", stacklevel=3)
+        return []
+    return list(arms) if isinstance(arms, dict) else []
 
 
 def _what_it_is(path: Path) -> str:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,11 +68,16 @@ class Run:
 
     @property
     def precision(self) -> str:
-        """Arithmetic in which it was made, and what became of that where it went on on another machine."""
-        resumed = self.info.get("resumed", [])
-        changes = [why for one in resumed for why in one.get("inexact", []) if why.startswith("precision: ")]
-        made = {"precision": "fp32", **self.config.get("engine", {}), **self.info.get("engine", {})}["precision"]
-        return ", ".join([made, *changes])
+        """Arithmetic of its updates, of one after the other where it went on in another; auto before it has begun."""
+        stretches: list[tuple[int, str]] = []  # those that are left: the update before each, and its arithmetic
+        begun = 0
+        for resume in self.info.get("resumed", []):
+            if "precision" in resume:  # runs of an older lrlab do not say
+                stretches.append((begun, resume["precision"]))
+            begun = resume["step"]
+            stretches = [(before, made) for before, made in stretches if before < begun]
+        last = {"precision": "fp32", **self.config.get("engine", {}), **self.info.get("engine", {})}["precision"]
+        return " then ".join(made for made, _ in groupby([*(made for _, made in stretches), last]))
 
     @property
     def lengthened(self) -> str:

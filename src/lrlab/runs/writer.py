@@ -98,9 +98,7 @@ class RunWriter:
 
     def _begin(self, config: RunConfig) -> None:
         self._info: dict[str, Any] = {"format_version": storage.FORMAT_VERSION, **_begun()}
-        storage.write_whole(self.directory / storage.CONFIG, to_toml(config).encode())
-        self._write_info()
-        self._make_folders()
+        self._write_begun(config)
 
     def _take_up(self, config: RunConfig, checkpoint: Checkpoint) -> Written:
         """Go back to a checkpoint; return how far TensorBoard's curves are written."""
@@ -113,16 +111,18 @@ class RunWriter:
         prune(self.directory, keep=config.checkpoint.keep)  # which a killed process may have left undone
         # what was found out about the network that it ended with is not of the one that it comes to now
         before = self.before = {k: v for k, v in read_info(self.directory).items() if k != GENERALISATION}
-        again = {"step": checkpoint.step, "status": before["status"], **lengthening(self.directory, config)}
+        engine = before.get("engine", {})
+        made = {key: engine[key] for key in ("precision",) if key in engine}
+        again = {"step": checkpoint.step, "status": before["status"], **made, **lengthening(self.directory, config)}
         # older checkpoints do not say how long the stretches were, but the run how many updates it was to have
-        stretch = position.get("stretch", stretch_of(before.get("engine", {}).get("num_steps")))
+        stretch = position.get("stretch", stretch_of(engine.get("num_steps")))
         self._info = {**before, **_begun(), "resumed": [*before.get("resumed", []), again]}
-        storage.write_whole(self.directory / storage.CONFIG, to_toml(config).encode())
-        self._write_info()
-        self._make_folders()
+        self._write_begun(config)
         return Written(stretch, dict(last))
 
-    def _make_folders(self) -> None:
+    def _write_begun(self, config: RunConfig) -> None:
+        storage.write_whole(self.directory / storage.CONFIG, to_toml(config).encode())
+        self._write_info()
         with storage.storage_errors(self.directory):
             for folder in (storage.METRICS, storage.CONFUSION, storage.FIGURES, storage.CHECKPOINTS):
                 (self.directory / folder).mkdir(exist_ok=True)
