@@ -212,7 +212,7 @@ def test_a_study_lays_its_arms_over_each_other_and_is_safe_to_repeat(tmp_path: P
     ended = lrlab_process(tmp_path, "study", "pair.toml")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert re.search(r"\[4/4\] multiplier-0.2 seed 1: complete, test accuracy \d", ended.stdout)
-    assert re.search(r"\narm +n  test accuracy, %.*\n─+\nmultiplier-0.2 +2 ", ended.stdout)
+    assert re.search(r"\narm +n  test accuracy, %.*\n─+\nmultiplier-0.5 +2 .*\nmultiplier-0.2 +2 ", ended.stdout)
     assert re.search(r"between multiplier-0.2 and multiplier-0.5|than multiplier-0.5|have the same test", ended.stdout)
     assert "\nall figures of it: lrlab compare runs/pair\n" in ended.stdout
     assert [run.status for run in find_runs(tmp_path / "runs" / "pair")] == ["complete"] * 4

@@ -51,17 +51,17 @@ def test_a_study_makes_every_run_and_marks_its_folder(tmp_path: Path) -> None:
     }
     runs = find_runs(tmp_path / "runs" / "plan")
     assert [(run.arm, run.seed, run.status) for run in runs] == [
-        ("narrow", 0, "complete"),
-        ("narrow", 1, "complete"),
         ("wide", 0, "complete"),
         ("wide", 1, "complete"),
+        ("narrow", 0, "complete"),
+        ("narrow", 1, "complete"),
     ]
     assert (tmp_path / "runs" / "plan" / "study.toml").read_text() == PLAN
 
 
 def test_arms_of_one_seed_are_paired_until_their_rates_part(tmp_path: Path) -> None:
     play(write(tmp_path))
-    narrow, _, wide, _ = find_runs(tmp_path / "runs" / "plan")
+    wide, _, narrow, _ = find_runs(tmp_path / "runs" / "plan")
     losses, other = (list(run.series("train/loss")[1]) for run in (narrow, wide))
     assert losses[:2] == other[:2]  # same weights, order and images; the first decay comes after update 2
     assert losses[3:] != other[3:]
