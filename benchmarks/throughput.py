@@ -102,7 +102,7 @@ def quickest(rates: Mapping[str, list[float]]) -> str:
     return "bf16" if any(name in rates for name in YARDSTICKS if name.endswith("bf16")) else "fp32"
 
 
-def measure_here(name: str, batch_size: int, quickest: str, options: argparse.Namespace) -> float:
+def measure_here(name: str, batch_size: int, precision: str, options: argparse.Namespace) -> float:
     """Images a second of one loop, or operations a second of a yardstick, in this process."""
     if name in YARDSTICKS:
         return best_rate(name, device=options.device, quick=options.quick)
@@ -117,7 +117,7 @@ def measure_here(name: str, batch_size: int, quickest: str, options: argparse.Na
             num_workers=options.workers,
             directory=Path(directory),
             meter=meter,
-            quickest=quickest,
+            quickest=precision,
         )
         try:
             LOOPS[name](setting)

@@ -112,7 +112,7 @@ class RunWriter:
         # what was found out about the network that it ended with is not of the one that it comes to now
         before = self.before = {k: v for k, v in read_info(self.directory).items() if k != GENERALISATION}
         engine = before.get("engine", {})
-        made = {key: engine[key] for key in ("precision",) if key in engine}
+        made = {"precision": engine["precision"]} if "precision" in engine else {}
         again = {"step": checkpoint.step, "status": before["status"], **made, **lengthening(self.directory, config)}
         # older checkpoints do not say how long the stretches were, but the run how many updates it was to have
         stretch = position.get("stretch", stretch_of(engine.get("num_steps")))
