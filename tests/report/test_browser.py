@@ -306,6 +306,9 @@ def test_each_difference_is_a_dot_beside_zero_and_their_mean(study: Path, open_p
     assert dots == pytest.approx([0, 0], abs=1e-9) and mean == pytest.approx([0], abs=1e-9)
     assert plot.evaluate("plot => plot.data[0].text") == ["slow - fast, seed 0: +0.00", "slow - fast, seed 1: +0.00"]
     assert plot.evaluate("plot => [plot.layout.shapes[0].x0, plot.layout.xaxis.range[0] < 0]") == [0, True]
+    plot.evaluate("plot => Plotly.relayout(plot, { 'xaxis.range': [-0.69, 0.41] })")  # where plotly's zero is -8.9e-17
+    ticks = plot.evaluate("plot => [...plot.querySelectorAll('.xtick text')].map(tick => tick.textContent)")
+    assert ticks == ["\u22120.6", "\u22120.4", "\u22120.2", "0", "+0.2", "+0.4"]
 
 
 def test_hostile_names_stay_text(study_writer, evaluation, decision, open_page, tmp_path: Path) -> None:

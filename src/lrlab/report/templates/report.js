@@ -430,7 +430,9 @@
   const differences = document.getElementById("differences-by-pair");
   if (differences) {
     add(differences, () => {
-      const { traces, layout } = dotsFigure(data.differences, "+~g", signed);
+      // plotly adds ticks up, so that zero may be 1e-17; and it spoils a format that begins with a sign, hence the "0>"
+      const { traces, layout } = dotsFigure(data.differences, "0>+.4~f", signed);
+      layout.xaxis.labelalias = { "+0": "0", "\u22120": "0" };
       const { muted } = look();
       layout.shapes = [{ type: "line", x0: 0, x1: 0, yref: "paper", y0: 0, y1: 1, line: { color: muted, width: 1 } }];
       return { traces, layout };
