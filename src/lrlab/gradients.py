@@ -118,7 +118,9 @@ def vector_changes(before: Sequence[Sequence[Tensor]], after: Sequence[Sequence[
 
 def group_sizes(groups: Sequence[Sequence[Tensor]]) -> Tensor:
     """How many numbers each group of tensors holds: (len(groups),) float64 on the CPU."""
-    return torch.tensor([sum(tensor.numel() for tensor in group) for group in groups], dtype=torch.float64)
+    return torch.tensor(
+        [sum(tensor.numel() for tensor in group) for group in groups], dtype=torch.float64, device="cpu"
+    )
 
 
 def _dtype(tensors: Sequence[Tensor]) -> torch.dtype:

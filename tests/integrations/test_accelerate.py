@@ -6,7 +6,19 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hand_written import RULES, Classifier, assert_same_decisions, loader, make_optimizer, rates, train, updates
+from hand_written import (
+    RULES,
+    Classifier,
+    assert_same_decisions,
+    batches,
+    loader,
+    make_optimizer,
+    rates,
+    train,
+    updates,
+)
+from lrlab.probes import UpdateRatioProbe
+from lrlab.schedulers import SlopeLR
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -34,7 +46,7 @@ def test_the_rates_are_those_of_a_loop_by_hand(
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulate)
     model = Classifier()
     rule = RULES[name](make_optimizer(model))
-    prepared, optimizer, batches, scheduler = accelerator.prepare(model, rule.optimizer, loader(), rule)
+    prepared, optimizer, parts, scheduler = accelerator.prepare(model, rule.optimizer, loader(), rule)
     num_calls, step = 0, rule.step
 
     def counted() -> None:
@@ -47,7 +59,7 @@ def test_the_rates_are_those_of_a_loop_by_hand(
     monkeypatch.setitem(PartialState._shared_state, "num_processes", num_processes)
     seen = []
     for _ in range(NUM_EPOCHS):
-        for inputs, labels in batches:
+        for inputs, labels in parts:
             with accelerator.accumulate(prepared):
                 loss = F.cross_entropy(prepared(inputs), labels)
                 accelerator.backward(loss)
@@ -65,6 +77,40 @@ def test_the_rates_are_those_of_a_loop_by_hand(
     assert num_calls == num_processes * len(expected)
     assert seen == [pytest.approx(row, rel=1e-4) for row in expected]
     assert_same_decisions(rule.take_decisions(), alone.take_decisions())
+
+
+def test_made_of_what_prepare_returned_a_rule_sees_the_updates() -> None:
+    model = Classifier()
+    optimizer = Accelerator(cpu=True).prepare(make_optimizer(model))
+    rule = RULES["slope"](optimizer)
+    expected = train(RULES["slope"](make_optimizer(alone := Classifier())), alone, updates(accumulate=1))
+    assert train(rule, model, updates(accumulate=1)) == expected
+
+    probe = UpdateRatioProbe({"stem": list(model.stem.parameters())}, optimizer)
+    model(batches()[0][0]).sum().backward()
+    probe.observe()
+    optimizer.step()
+    assert list(probe.take_rows()) == [1]
+
+
+def test_the_loss_of_an_update_that_was_skipped_is_forgotten_where_the_rule_is_told_so() -> None:
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    model = Classifier()
+    rule = SlopeLR(make_optimizer(model), window=10, check_every=1)
+    prepared, optimizer, prepared_batches, scheduler = accelerator.prepare(model, rule.optimizer, loader(), rule)
+    for step, (inputs, labels) in enumerate(prepared_batches):
+        loss = F.cross_entropy(prepared(inputs), labels)
+        accelerator.backward(loss)
+        rule.observe(100.0 if step == 3 else 1.0)
+        if step == 3:
+            model.head.bias.grad[0] = float("inf")
+        optimizer.step()
+        scheduler.step()
+        if optimizer.step_was_skipped:
+            rule.step()
+        optimizer.zero_grad()
+    assert rule.state_dict()["_window"].tolist() == [1.0] * 9
 
 
 def alone_model(rule: object) -> Classifier:

@@ -152,6 +152,28 @@ def test_manual_optimization_is_refused(tmp_path: Path) -> None:
         fit(Module(automatic=False), tmp_path)
 
 
+def test_a_batch_that_is_left_out_counts_for_nobody(tmp_path: Path) -> None:
+    class Skipping(Module):
+        def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:  # type: ignore[override]
+            return None if batch_idx == 3 else super().training_step(batch, batch_idx)
+
+    module = Skipping()
+    probe = GradientProbe({"all": list(module.model.parameters())})
+    fit(module, tmp_path, num_epochs=2, callbacks=[ObserveCallback(probes=[probe])])
+    assert module.rule.last_epoch == probe.num_updates == 18  # of 20 batches
+
+
+def test_probes_of_several_optimizers_are_refused(tmp_path: Path) -> None:
+    class Two(Module):
+        def configure_optimizers(self) -> Any:
+            return [torch.optim.SGD(part.parameters(), lr=0.1) for part in (self.model.stem, self.model.head)]
+
+    module = Two(automatic=False)
+    probe = GradientProbe({"all": list(module.model.parameters())})
+    with pytest.raises(ValueError, match="with several optimizers only the module knows which probe is of which"):
+        fit(module, tmp_path, callbacks=[ObserveCallback(probes=[probe])])
+
+
 def test_nobody_to_tell_is_refused(tmp_path: Path) -> None:
     class Silent(Module):
         def configure_optimizers(self) -> Any:

@@ -88,6 +88,12 @@ def test_gradients_of_shortcuts_are_those_of_a_float64_twin(planes: int, side: i
         torch.set_num_threads(before)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
+def test_a_compiled_model_has_the_groups_of_its_own() -> None:
+    model = resnet18(num_classes=10, width=2)
+    assert layer_groups(torch.compile(model)) == layer_groups(model)  # type: ignore[arg-type]
+
+
 def test_groups_by_pattern_take_the_first_match() -> None:
     groups = layer_groups(resnet18(num_classes=10, width=4), {"norms": r"\bbn\d|stem\.1", "rest": ".*"})
     assert list(groups) == ["norms", "rest"]

@@ -162,6 +162,86 @@ def test_a_unit_that_is_zero_for_the_whole_batch_is_dead() -> None:
         DeadReluProbe({"plain": model["plain"]})
 
 
+class Twice(nn.Module):
+    """One ReLU for two layers of different width, as torchvision's blocks have one for three."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other, self.relu = nn.Linear(2, 3), nn.Linear(3, 5), nn.ReLU()
+        with torch.no_grad():
+            self.one.weight.fill_(1.0)
+            self.one.bias.copy_(torch.tensor([-9.0, 1.0, 1.0]))
+            self.other.weight.fill_(1.0)
+            self.other.bias.copy_(torch.tensor([-99.0, 1.0, -99.0, 1.0, 1.0]))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.relu(self.other(self.relu(self.one(values))))
+
+
+def test_a_relu_that_is_called_twice_has_units_of_each_call() -> None:
+    model = nn.Sequential(Twice())
+    probe = DeadReluProbe({"block": model[0]})
+    for _ in range(2):  # a second pass before the update changes nothing
+        model(torch.rand(20, 2)).sum().backward()
+    probe.observe()
+    assert probe.take_rows() == {1: {"dead_relu/block": 0.375}}  # 1 of 3 and 2 of 5
+
+
+def test_what_is_not_a_number_is_not_dead() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    probe = DeadReluProbe({"all": model})
+    model(torch.full((20, 2), float("nan"))).sum().backward()
+    probe.observe()
+    assert probe.take_rows() == {1: {"dead_relu/all": 0.0}}
+
+
+def test_a_saved_gradient_does_not_change_afterwards() -> None:
+    def measure(size: list[float]) -> None:
+        weights.grad = torch.tensor(size)
+        probe.observe()
+
+    weights = nn.Parameter(torch.zeros(2))
+    probe = GradientCosineProbe({"all": [weights]})
+    measure([1.0, 0.0])
+    saved = probe.state_dict()
+    measure([0.0, 1.0])
+    measure([0.0, 1.0])
+    for _ in range(2):  # and what was loaded is not the probe's either
+        probe.load_state_dict(saved)
+        measure([2.0, 1.0])
+        measure([0.0, 1.0])
+        cosines = [row["grad_cosine/all"] for row in probe.take_rows().values()]
+        assert cosines == pytest.approx([2 / 5**0.5, 1 / 5**0.5])
+
+
+def test_an_update_that_was_not_made_leaves_nothing_for_the_next() -> None:
+    model = nn.Linear(2, 1)
+    optimizer = SGD(model.parameters(), lr=0.1)
+    probe = UpdateRatioProbe({"all": list(model.parameters())}, optimizer, every=2)
+    for step in range(1, 5):
+        model(torch.ones(1, 2)).sum().backward()
+        probe.observe()
+        if step != 2:  # GradScaler found an infinity
+            optimizer.step()
+    assert list(probe.take_rows()) == [4]
+
+
+def test_adams_moments_are_read_of_an_optimizer_that_counts_in_integers_and_not_of_what_is_frozen() -> None:
+    model = nn.ModuleDict({"one": nn.Linear(2, 1), "other": nn.Linear(2, 1)})
+    optimizer = Adam(model.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        sum(layer(torch.ones(1, 2)).sum() for layer in model.values()).backward()
+        optimizer.step()
+    probe = AdamSnrProbe(layer_groups(model), optimizer)
+    probe.observe()
+    for state in optimizer.state.values():
+        state["step"] = int(state["step"])
+    probe.observe()
+    first, second = probe.take_rows().values()
+    assert first == second == {"adam_snr/one": pytest.approx(1.0), "adam_snr/other": pytest.approx(1.0)}
+
+
 def test_plain_gradient_descent_moves_by_the_rate_times_the_gradient() -> None:
     weight = nn.Parameter(torch.tensor([3.0, 4.0]))
     optimizer = SGD([weight], lr=0.5)

@@ -218,6 +218,35 @@ def test_a_measurement_that_is_not_finite_is_left_out_of_the_mean() -> None:
     assert math.isfinite(first) and math.isfinite(third) and first != third
 
 
+def test_under_autocast_it_measures_in_full_precision() -> None:
+    def measured(enabled: bool) -> dict[str, float]:
+        model = nn.Linear(8, 3)
+        nn.init.constant_(model.weight, 0.1)
+        nn.init.zeros_(model.bias)
+        probe = NoiseScaleProbe({"all": list(model.parameters())}, model, noisy, num_parts=4, every=1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            probe.observe()
+        return probe.take_rows()[1]
+
+    def noisy(step: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(step)
+        return torch.randn(32, 8, generator=generator), torch.randint(0, 3, (32,), generator=generator)
+
+    for quantity in ("grad_square/all", "grad_variance/all"):
+        assert measured(True)[quantity] == measured(False)[quantity]
+
+
+def test_a_parameter_that_was_frozen_since_has_no_gradient() -> None:
+    model = nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 3))
+    groups = {name: list(module.parameters()) for name, module in model.named_children()}
+    batch = torch.randn(32, 8), torch.randint(0, 3, (32,))
+    probe = NoiseScaleProbe(groups, model, lambda step: batch, num_parts=4, every=1)
+    model[0].requires_grad_(False)
+    probe.observe()
+    row = probe.take_rows()[1]
+    assert row["grad_variance/0"] == 0.0 < row["grad_variance/1"]
+
+
 def test_what_has_no_parts_is_refused() -> None:
     model = nn.Linear(2, 2)
     groups = {"all": list(model.parameters())}

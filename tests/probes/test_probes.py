@@ -297,6 +297,27 @@ def test_measuring_on_a_gpu_never_waits_for_it() -> None:
     assert torch.equal(one.take()[1], other.take()[1])
 
 
+def test_a_probe_that_was_made_before_the_model_moved_measures_where_it_is() -> None:
+    groups = layer_groups(small_model())
+    probe = GradientProbe(groups, sums=lambda: torch.ones(3, len(groups), device="meta"))
+    probe.observe()
+    assert probe._values().device.type == "meta"
+
+
+def test_what_is_saved_is_no_larger_than_what_was_measured() -> None:
+    model = small_model()
+    probe = make_probes(model, every=1)[0]
+    backward(model)
+    probe.observe()
+    values = probe.state_dict()["values"]
+    assert values.untyped_storage().nbytes() == values.numel() * values.element_size()
+
+
+def test_a_group_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="groups: each must have a parameter, and none has frozen"):
+        GradientProbe({"frozen": [], "all": list(small_model().parameters())})
+
+
 def test_a_model_in_place_of_its_groups_is_refused() -> None:
     with pytest.raises(TypeError, match=r"as from lrlab.models.layer_groups\(model\), got Linear"):
         GradientProbe(nn.Linear(1, 1))  # type: ignore[arg-type]

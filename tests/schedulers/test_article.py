@@ -146,7 +146,7 @@ def test_all_groups_decay_and_the_largest_rate_is_tested() -> None:
         ({"multiplier": float("nan")}, r"multiplier must be > 0, got nan"),
         ({"factor": 1.0}, r"factor must be in \(0, 1\), got 1.0"),
         ({"min_lr": -1.0}, r"min_lr must be >= 0, got -1.0"),
-        ({"check_every": 0}, r"check_every must be >= 1, got 0"),
+        ({"check_every": 0}, r"check_every must be a whole number >= 1, got 0"),
     ],
 )
 def test_impossible_values_are_refused(options: dict[str, float], message: str) -> None:

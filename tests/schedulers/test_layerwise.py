@@ -10,7 +10,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, LRScheduler, OneCycleLR
 
 from lrlab import schedules
-from lrlab.schedulers import ArticleLR, LayerwiseLR, SignalScheduler, WeakGradients
+from lrlab.schedulers import ArticleLR, LayerwiseLR, PhasesLR, SignalScheduler, SlopeLR, WeakGradients
 
 NAMES = ("stem", "layer1", "layer2", "linear")
 
@@ -91,6 +91,43 @@ def test_where_gradients_are_weak_the_rate_is_high() -> None:
     # their geometric mean is 10 ** -0.5
     assert seen[2] == pytest.approx([0.1 * (10**-0.5 / size) ** 0.5 for size in sizes])
     assert math.prod(rate / 0.1 for rate in seen[2]) == pytest.approx(1.0)
+
+
+def test_within_phases_gradients_are_measured_before_the_update() -> None:
+    def rates(wrapped: Callable[[Optimizer], SignalScheduler]) -> list[float]:
+        weights = [nn.Parameter(torch.zeros(4)) for _ in range(2)]
+        optimizer = SGD([{"params": [w], "name": str(i)} for i, w in enumerate(weights)], lr=0.1)
+        scheduler = wrapped(optimizer)
+        for _ in range(5):
+            for size, weight in zip((0.01, 1.0), weights, strict=True):
+                weight.grad = torch.full((4,), size)
+            scheduler.observe(1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            scheduler.step()
+        return [group["lr"] for group in optimizer.param_groups]
+
+    weak = {".*": WeakGradients(every=1, limit=100.0)}
+    expected = [pytest.approx(0.1 * 10**0.5), pytest.approx(0.1 * 10**-0.5)]
+    assert rates(lambda optimizer: PhasesLR(LayerwiseLR(SlopeLR(optimizer), weak))) == expected
+    assert rates(lambda optimizer: LayerwiseLR(PhasesLR(SlopeLR(optimizer)), weak)) == expected
+    late = rates(lambda optimizer: PhasesLR(LayerwiseLR(SlopeLR(optimizer), weak), warmup_steps=3))
+    assert late == expected
+
+
+def test_a_group_that_was_added_is_there_when_a_state_is_loaded() -> None:
+    def grown() -> LayerwiseLR:
+        optimizer = SGD([{"params": [nn.Parameter(torch.zeros(4))], "name": "stem"}], lr=0.1)
+        scheduler = LayerwiseLR(SlopeLR(optimizer), {"stem": 0.5})
+        optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(4))], "name": "head"})
+        return scheduler
+
+    scheduler, other = grown(), grown()
+    scheduler.optimizer.step()
+    scheduler.step(1.0)
+    other.optimizer.load_state_dict(scheduler.optimizer.state_dict())
+    other.load_state_dict(scheduler.state_dict())
+    assert [group["lr"] for group in other.optimizer.param_groups] == [0.05, 0.1]
 
 
 def test_at_full_strength_rate_times_gradient_is_the_same_everywhere() -> None:

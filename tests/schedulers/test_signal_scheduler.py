@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -30,6 +31,7 @@ from lrlab.schedulers import (
     StationarityLR,
     WeakGradients,
 )
+from lrlab.schedulers.statistics import centred_times
 
 NUM_UPDATES = 120
 
@@ -60,6 +62,19 @@ WRAPPED: dict[str, Make] = {
         {"stem": schedules.cosine(NUM_UPDATES, start=2.0), "head": WeakGradients(every=3), "linear": WeakGradients()},
     ),
     "layerwise of torch's": lambda optimizer: LayerwiseLR(CosineAnnealingLR(optimizer, T_max=50), {"stem": 0.1}),
+    "phases of layerwise": lambda optimizer: PhasesLR(
+        LayerwiseLR(
+            SlopeLR(optimizer, window=20, check_every=7, level=0.49, min_progress=0.9),
+            {
+                "stem": schedules.cosine(NUM_UPDATES, start=2.0),
+                "head": WeakGradients(every=3),
+                "linear": WeakGradients(),
+            },
+        ),
+        warmup_steps=10,
+        cooldown_steps=30,
+        total_steps=100,
+    ),
     "layerwise of phases": lambda optimizer: LayerwiseLR(WRAPPED["phases"](optimizer), {"stem": 0.5, "linear": 2.0}),
 }
 
@@ -145,6 +160,9 @@ def test_saved_and_loaded_at_every_update_it_goes_as_if_never_saved(make: Make) 
     for step, loss in enumerate(losses, 1):
         rates += train(scheduler, loss[None], first=step)
         scheduler = copied(scheduler, make)
+        assert [float(group["lr"]) for group in scheduler.optimizer.param_groups] == rates[-1], (
+            "what the next one takes"
+        )
     assert rates == expected
     assert scheduler.take_decisions() == whole.take_decisions()
     assert len({tuple(row) for row in expected}) > 1  # or it would show nothing
@@ -210,6 +228,29 @@ def test_an_optimizer_that_never_steps_is_noticed(make: Make) -> None:
 
 
 @every_scheduler
+def test_a_step_for_several_updates_is_refused(make: Make) -> None:
+    # as ReduceLROnPlateau is stepped, once an epoch: the rate would stay what it is
+    scheduler = make(make_optimizer())
+    scheduler.observe(1.0)
+    for step in range(3):
+        update(scheduler.optimizer, step)
+        scheduler.optimizer.step()
+    with pytest.raises(
+        RuntimeError, match=r"the optimizer made 3 updates since the last step\(\). It counts updates, not"
+    ):
+        scheduler.step()
+
+
+def test_updates_that_no_hook_sees_any_more_are_noticed() -> None:
+    scheduler = SlopeLR(make_optimizer())
+    train(scheduler, noisy_losses(5))
+    with pytest.raises(RuntimeError, match=r"1000 times since a hook .* saw an update. A CUDA graph calls no hook"):
+        for _ in range(1000):  # as where a graph is replayed
+            scheduler.observe(1.0)
+            scheduler.step()
+
+
+@every_scheduler
 def test_updates_that_were_not_made_count_for_nothing(make: Make) -> None:
     # GradScaler leaves optimizer.step() out where it finds an infinity; the loop calls scheduler.step() all the same
     losses = noisy_losses()
@@ -260,6 +301,12 @@ def test_the_constructor_leaves_the_rate_alone(make: Make) -> None:
 def test_stepping_with_the_loss_is_observing_before(make: Make) -> None:
     losses = noisy_losses()
     scheduler, rates = make(make_optimizer()), []
+    if scheduler._reads_gradients:
+        update(scheduler.optimizer, 1)
+        scheduler.optimizer.step()
+        with pytest.raises(RuntimeError, match="measures gradients, which the update may have changed: call scheduler"):
+            scheduler.step(1.0)
+        return
     for step, loss in enumerate(losses, 1):
         update(scheduler.optimizer, step)
         scheduler.optimizer.step()
@@ -361,11 +408,58 @@ def test_a_copy_goes_on_with_its_copied_optimizer(make: Make) -> None:
     assert before + train(scheduler, losses[50:], first=51) == expected
 
 
-def test_pickled_and_unpickled_it_goes_on() -> None:
-    losses, scheduler = noisy_losses(), RULES["slope"](make_optimizer())
+@pytest.mark.parametrize("name", ["slope", "phases"])
+def test_pickled_and_unpickled_it_goes_on(name: str) -> None:
+    losses, scheduler = noisy_losses(), SCHEDULERS[name](make_optimizer())
     before = train(scheduler, losses[:50])
     other = pickle.loads(pickle.dumps(scheduler))
-    assert before + train(other, losses[50:], first=51) == train(RULES["slope"](make_optimizer()), losses)
+    assert before + train(other, losses[50:], first=51) == train(SCHEDULERS[name](make_optimizer()), losses)
+
+
+def test_the_loss_is_taken_as_it_is_when_it_is_observed() -> None:
+    # a CUDA graph writes every loss into the same memory
+    scheduler, memory = SlopeLR(make_optimizer(), window=10, check_every=1), torch.zeros(())
+    update(scheduler.optimizer, 1)
+    for loss in (1.0, 3.0):
+        scheduler.observe(memory.fill_(loss))
+    scheduler.optimizer.step()
+    scheduler.step()
+    assert scheduler.state_dict()["_window"].tolist() == [2.0]
+
+
+RATHER = {
+    "slope": lambda optimizer, every: SlopeLR(optimizer, window=100, check_every=every),
+    "snr": lambda optimizer, every: SnrLR(optimizer, check_every=every, sample_every=2),
+    "stationarity": lambda optimizer, every: StationarityLR(optimizer, check_every=every, sample_every=2),
+}
+
+
+@pytest.mark.parametrize("name", RATHER)
+@pytest.mark.parametrize("every", [20, 60])
+def test_loaded_with_another_stretch_the_one_under_way_begins_anew(name: str, every: int) -> None:
+    scheduler = RATHER[name](make_optimizer(), 40)
+    train(scheduler, noisy_losses(30))
+    other = RATHER[name](make_optimizer(), every)
+    other.load_state_dict(round_trip(scheduler.state_dict()))
+    train(other, noisy_losses(every), first=31)
+    assert [decision["step"] for decision in other.take_decisions()] == [30 + every]
+
+
+def test_where_tensors_are_made_elsewhere_by_default_it_decides_on_the_processor() -> None:
+    optimizer = make_optimizer()
+    expected = train(RULES["slope"](make_optimizer()), noisy_losses())
+    losses = noisy_losses().tolist()
+    centred_times.cache_clear()
+    with torch.device("meta"):  # as torch.set_default_device("cuda")
+        scheduler = RULES["slope"](optimizer)
+        seen = []
+        for step, loss in enumerate(losses, 1):
+            with torch.device("cpu"):
+                update(scheduler.optimizer, step)
+                scheduler.optimizer.step()
+            scheduler.step(loss)
+            seen.append([group["lr"] for group in scheduler.optimizer.param_groups])
+    assert seen == expected
 
 
 @every_scheduler
@@ -412,9 +506,20 @@ def test_plateau_is_torchs_rule_on_the_mean_of_each_stretch() -> None:
     assert theirs.param_groups[0]["lr"] < 0.1
 
 
+def test_at_its_floor_plateau_goes_on_firing() -> None:
+    # torch moves no rate by 1e-8 or less, so that one of 1e-3 can fall five times
+    scheduler = PlateauLR(make_optimizer(1e-3), check_every=1, patience=1)
+    scheduler.replay(torch.ones(40, dtype=torch.float64))
+    fired = [one["step"] for one in scheduler.take_decisions() if one["decision"] == "decay"]
+    assert fired == list(range(3, 41, 2))
+
+
 def test_what_is_no_optimizer_and_what_is_no_loss_of_a_batch_is_refused() -> None:
     with pytest.raises(TypeError, match="SlopeLR: it takes an optimizer, got Linear"):
         SlopeLR(nn.Linear(1, 1))  # type: ignore[arg-type]
     scheduler = SlopeLR(torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1))
     with pytest.raises(ValueError, match=r"the loss of a batch is one number, got a tensor of shape \(3,\)"):
         scheduler.observe(torch.ones(3))
+    with pytest.raises(TypeError, match="the loss of a batch is a number or a tensor of one, got None"):
+        scheduler.observe(None)  # type: ignore[arg-type]
+    scheduler.observe(np.float32(1.0))  # type: ignore[arg-type]

@@ -182,7 +182,8 @@ def test_the_floor_holds() -> None:
     ("options", "message"),
     [
         ({"test": "z"}, r"test must be \"t\" or \"dlib\", got 'z'"),
-        ({"window": 9}, "window must be >= 10, got 9"),
+        ({"window": 9}, "window must be a whole number >= 10, got 9"),
+        ({"window": 10.5}, "window must be a whole number >= 10, got 10.5"),
         ({"window": 20, "check_every": 21}, "check_every must be at most window = 20, got 21"),
         ({"level": 0.5}, r"level must be in \(0, 0.5\), got 0.5"),
         ({"min_progress": 1.0}, r"min_progress must be in \[0, 1\), got 1.0"),

@@ -55,6 +55,28 @@ def test_a_slow_twin_in_python_floats() -> None:
     assert float(moments_signal(optimizer)) == pytest.approx(sum(expected) / 2, rel=1e-5)
 
 
+@pytest.mark.parametrize("late_is_first", [True, False])
+def test_a_parameter_that_joined_late_has_a_bias_of_its_own(late_is_first: bool) -> None:
+    early, late = nn.Parameter(torch.zeros(20_000)), nn.Parameter(torch.zeros(200))
+    optimizer = Adam([late, early] if late_is_first else [early, late], 1e-3)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(2_000):
+        early.grad = torch.randn(early.shape, generator=generator)
+        late.grad = torch.randn(late.shape, generator=generator) if step >= 1_990 else None
+        optimizer.step()
+    assert float(moments_signal(optimizer)) == pytest.approx(0.0, abs=0.03)  # of nothing but noise
+
+
+def test_moments_of_a_frozen_parameter_do_not_count() -> None:
+    optimizer = adam(num_groups=2)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        update(optimizer, generator, signal=1.0)
+    optimizer.param_groups[0]["params"][0].requires_grad_(False)
+    optimizer.state[optimizer.param_groups[0]["params"][0]]["exp_avg"].zero_()
+    assert float(moments_signal(optimizer)) == pytest.approx(0.5, abs=0.05)
+
+
 def test_before_the_first_update_there_is_no_signal_to_know() -> None:
     assert math.isnan(float(moments_signal(adam())))
 

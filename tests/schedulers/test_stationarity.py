@@ -100,6 +100,16 @@ def test_a_stretch_in_which_a_rate_changed_is_left_out() -> None:
     assert scheduler.state_dict()["_num_drifts"] == 4
 
 
+@pytest.mark.parametrize("resting", [{"lr": 0.0}, {"params": []}], ids=str)
+def test_a_group_that_cannot_move_is_left_out(resting: dict[str, object]) -> None:
+    def fired(others: list[dict[str, object]]) -> list[int]:
+        weights = nn.Parameter(torch.full((50,), 10.0, dtype=torch.float64))
+        optimizer = SGD([{"params": [weights]}, *others], lr=0.05)
+        return decays(StationarityLR(optimizer, check_every=50, sample_every=5), 1_000)
+
+    assert fired([{"params": [nn.Parameter(torch.zeros(3))]} | resting]) == fired([]) != []
+
+
 def test_squared_norms_are_exact_for_float32_weights() -> None:
     weights = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
     found = squared_norms(SGD([nn.Parameter(weights)], 0.1))

@@ -27,15 +27,18 @@ class ObserveCallback(pl.Callback):
     mixed precision; nothing waits for the device. Lightning's checkpoints hold the scheduler's state.
 
     Args:
-        probes: each observes once an update, when the gradient is whole and unscaled, and not clipped yet.
+        probes: each observes once an update, when the gradient is whole and unscaled, and not clipped yet; where
+            `training_step` returned None there is none, and the update counts for nobody.
     Raises: ValueError before the training, for a scheduler that Lightning would not step once after every update, for
-        manual optimization, and where there is neither a scheduler that listens nor a probe.
+        manual optimization with one or with several optimizers, and where there is neither a scheduler that listens nor
+        a probe.
     """
 
     def __init__(self, *, probes: Sequence[Probe] = ()) -> None:
         self.probes = tuple(probes)
         self._schedulers: list[SignalScheduler] = []
         self._loss: Tensor | None = None  # of the batch that is between forward and backward
+        self._has_gradient = False  # of the coming update
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the schedulers, and see that Lightning will step them after every update."""
@@ -44,6 +47,11 @@ class ObserveCallback(pl.Callback):
             raise ValueError(
                 "ObserveCallback: in manual optimization only the module knows which loss belongs to which update. "
                 "Leave the callback out, and call scheduler.observe(loss) after self.manual_backward(loss)."
+            )
+        if not pl_module.automatic_optimization and len(trainer.optimizers) > 1:
+            raise ValueError(
+                "ObserveCallback: with several optimizers only the module knows which probe is of which. Leave the "
+                "callback out, and call probe.observe() before optimizer.step()."
             )
         if not self._schedulers and not self.probes:
             raise ValueError(
@@ -66,14 +74,19 @@ class ObserveCallback(pl.Callback):
         if self._loss is not None:
             for scheduler in self._schedulers:
                 scheduler.observe(self._loss)
-        self._loss = None
+        self._loss, self._has_gradient = None, True
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Let the probes measure."""
-        for probe in self.probes:
-            probe.observe()
+        """Let the probes measure; where no batch had a loss, Lightning makes an update all the same, of no gradient."""
+        if self._has_gradient:
+            for probe in self.probes:
+                probe.observe()
+        else:
+            for scheduler in self._schedulers:
+                scheduler._made.discount()
+        self._has_gradient = False
 
 
 def _listens(config: Any) -> bool:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 LayerGroups = dict[str, list[nn.Parameter]]
 """Name of a group -> its trainable parameters, in the model's order."""
@@ -15,12 +16,16 @@ def layer_groups(model: nn.Module, patterns: Mapping[str, str] | None = None) ->
     """Part the trainable parameters of a model into named groups.
 
     Args:
-        model: any module.
+        model: any module; what torch.compile or DistributedDataParallel made of one has the groups of that one.
         patterns: group name -> regular expression, searched in the names of the parameters; the first that
             matches has the parameter. Without it the groups are the model's children, in order, and the model's
             own parameters, if any, are the group `model`.
     Raises: ValueError if a parameter is in no group, or a group has no parameter.
     """
+    while isinstance(model, DistributedDataParallel | nn.DataParallel) or hasattr(model, "_orig_mod"):
+        inner = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+        assert isinstance(inner, nn.Module), "a wrapper is of a module"
+        model = inner
     groups: LayerGroups = {name: [] for name in patterns or ()}
     homeless = []
     for name, parameter in model.named_parameters():

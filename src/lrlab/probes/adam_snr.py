@@ -45,7 +45,8 @@ class AdamSnrProbe(Probe):
         check_moments(self._optimizer, reader="AdamSnrProbe")
         state = self._optimizer.state
         betas = {p: group["betas"] for group in self._optimizer.param_groups for p in group["params"]}
-        held = [[parameter for parameter in group if state.get(parameter)] for group in self._groups]
+        # one that is frozen by now keeps moments of gradients that are long gone
+        held = [[p for p in group if p.requires_grad and state.get(p)] for group in self._groups]
         moved = [parameter for group in held for parameter in group]
         if not moved:
             return None
@@ -54,12 +55,15 @@ class AdamSnrProbe(Probe):
         # added up by `sum`, since the 1-norm of a long tensor loses digits
         seconds = torch.stack([state[parameter]["exp_avg_sq"].sum() for parameter in moved])
         biases = [[_one_minus_power(float(beta), state[p]["step"]) for beta in betas[p]] for p in moved]
-        first_bias, second_bias = (torch.stack(of_beta).to(firsts) for of_beta in zip(*biases, strict=True))
+        first_bias, second_bias = (
+            torch.stack(of_beta).to(firsts, non_blocking=True) for of_beta in zip(*biases, strict=True)
+        )
         numbers = [len(group) for group in held]
         squares, sums = (firsts / first_bias.square()).split(numbers), (seconds / second_bias).split(numbers)
         return torch.stack([one.sum() / other.sum() for one, other in zip(squares, sums, strict=True)])
 
 
-def _one_minus_power(beta: float, step: Tensor) -> Tensor:
+def _one_minus_power(beta: float, step: Tensor | float) -> Tensor:
     """1 - beta^step, without the four digits that float32 loses to the subtraction where beta^step is near 1."""
+    step = torch.as_tensor(step, dtype=torch.float32)
     return -torch.expm1(step * math.log(beta)) if beta else torch.ones_like(step)  # beta2 may be 0

@@ -15,12 +15,15 @@ from lrlab.probes.buffer import RowBuffer
 def column_names(groups: Mapping[str, Any], *quantities: str) -> list[str]:
     """Return `<quantity>/<group>` of every quantity and group.
 
-    Raises: TypeError for what has no groups, a model for instance.
+    Raises: TypeError for what has no groups, a model for instance; ValueError for a group of nothing.
     """
     if not isinstance(groups, Mapping):
         raise TypeError(
             f"groups: name -> parameters, as from lrlab.models.layer_groups(model), got {type(groups).__name__}."
         )
+    empty = [name for name, group in groups.items() if len(group) == 0]
+    if empty:
+        raise ValueError(f"groups: each must have a parameter, and none has {', '.join(map(str, empty))}.")
     return [f"{quantity}/{name}" for quantity in quantities for name in groups]
 
 
@@ -65,7 +68,7 @@ class Probe(ABC):
         """
         values = self._values().cpu()
         steps, self._steps = self._steps, []
-        return torch.tensor(steps, dtype=torch.int64), values
+        return torch.tensor(steps, dtype=torch.int64, device="cpu"), values
 
     def take_rows(self) -> dict[int, dict[str, float]]:
         """Return the measurements since the last call as {update: {column: value}}, and forget them."""
@@ -79,7 +82,7 @@ class Probe(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a probe must know to go on where it stopped, what was not taken yet included; no sync."""
-        steps = torch.tensor(self._steps, dtype=torch.int64)
+        steps = torch.tensor(self._steps, dtype=torch.int64, device="cpu")
         return {"num_updates": self.num_updates, "steps": steps, "values": self._values()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -39,7 +39,8 @@ class RowBuffer:
 
     def rows(self, num_rows: int) -> Tensor:
         """Return a copy of the first rows, (num_rows, ...), on the device; num_rows >= 1."""
-        return torch.cat(self._chunks[: -(-num_rows // ROWS_PER_CHUNK)])[:num_rows]
+        full, left = divmod(num_rows, ROWS_PER_CHUNK)
+        return torch.cat([*self._chunks[:full], *(chunk[:left] for chunk in self._chunks[full : full + 1])])
 
     def _hold(self, chunk: Tensor) -> None:
         self._chunks.append(chunk)

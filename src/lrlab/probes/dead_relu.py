@@ -25,8 +25,9 @@ class DeadReluProbe(Probe):
     2019, arXiv:1903.06733). A small batch makes units look dead that are only rare: compare shares at one batch size.
 
     Outputs are read by hooks on the `nn.ReLU` modules, which return nothing, in updates that are measured and where
-    gradients are recorded; rectifiers that are called as functions are not seen. Of several forward passes before one
-    `observe()` a unit must be zero in all.
+    gradients are recorded; rectifiers that are called as functions are not seen. Where one `nn.ReLU` is called several
+    times in a pass through its group, as torchvision's blocks do, each call has units of its own. Of several forward
+    passes before one `observe()` a unit must be zero in all. An output that is not a number is not zero.
 
     Args:
         modules: name -> module, as from `dict(model.named_children())`; those that hold no `nn.ReLU` have no column.
@@ -52,22 +53,36 @@ class DeadReluProbe(Probe):
             )
         super().__init__([f"dead_relu/{name}" for name in self._relus], every=every)
         self._total = total
-        self._is_alive: dict[nn.Module, Tensor] = {}  # ReLU -> whether each of its units let something through, (C,)
+        self._is_alive: dict[
+            nn.Module, list[Tensor]
+        ] = {}  # ReLU -> of each call whether its units let something through
+        self._num_calls: dict[nn.Module, int] = {}  # of a ReLU in this pass through its group
         all_relus = dict.fromkeys(one for found in self._relus.values() for one in found)
-        self._handles = [one.register_forward_hook(partial(self._watch, one)) for one in all_relus]
+        self._handles = [
+            *(modules[name].register_forward_pre_hook(partial(self._begin, name)) for name in self._relus),
+            *(one.register_forward_hook(partial(self._watch, one)) for one in all_relus),
+        ]
 
     def detach(self) -> None:
         """Take the hooks off the modules."""
         for handle in self._handles:
             handle.remove()
 
+    def _begin(self, name: str, module: nn.Module, args: object) -> None:
+        for relu in self._relus[name]:
+            self._num_calls[relu] = 0
+
     @torch.no_grad()
     def _watch(self, relu: nn.Module, module: nn.Module, args: object, output: Tensor) -> None:
         if not self.due or not output.requires_grad:  # nothing requires a gradient during an evaluation
             return
         is_alive = _is_alive(output)
-        before = self._is_alive.get(relu)
-        self._is_alive[relu] = is_alive if before is None else before | is_alive
+        calls, index = self._is_alive.setdefault(relu, []), self._num_calls.get(relu, 0)
+        self._num_calls[relu] = index + 1
+        if index < len(calls):
+            calls[index] |= is_alive
+        else:
+            calls.append(is_alive)
 
     def _measure(self) -> Tensor:
         is_alive, self._is_alive = self._is_alive, {}
@@ -77,7 +92,7 @@ class DeadReluProbe(Probe):
                 f"DeadReluProbe: nothing went through all ReLUs of {', '.join(missing)}. Call probe.observe() once for "
                 "each update, with the probe made before the forward pass."
             )
-        groups = [torch.cat([is_alive[relu] for relu in relus]) for relus in self._relus.values()]
+        groups = [torch.cat([units for relu in relus for units in is_alive[relu]]) for relus in self._relus.values()]
         if self._total is not None:
             counts = self._total(torch.cat(groups).int())  # of the processes in which a unit lives
             groups = list((counts > 0).split([len(alive) for alive in groups]))
@@ -85,12 +100,12 @@ class DeadReluProbe(Probe):
 
 
 def _is_alive(output: Tensor) -> Tensor:
-    """Whether each unit is above zero anywhere, (C,); on a processor the first examples mostly tell."""
+    """Whether each unit is other than zero anywhere, (C,); on a processor the first examples mostly tell."""
     dims = [0, *range(2, output.dim())]
     if output.device.type != "cpu" or len(output) <= _FIRST_EXAMPLES:  # elsewhere, to look would mean waiting
-        return output.amax(dims) > 0
-    is_alive = output[:_FIRST_EXAMPLES].amax(dims) > 0
+        return ~(output.amax(dims) <= 0)
+    is_alive = ~(output[:_FIRST_EXAMPLES].amax(dims) <= 0)
     left = torch.nonzero(~is_alive).flatten()
     if len(left):
-        is_alive[left] = output[_FIRST_EXAMPLES:].index_select(1, left).amax(dims) > 0
+        is_alive[left] = ~(output[_FIRST_EXAMPLES:].index_select(1, left).amax(dims) <= 0)
     return is_alive

@@ -40,10 +40,12 @@ class GradientProbe(Probe):
         super().__init__(column_names(groups, "grad_l2", "grad_rms", "grad_mean", "grad_max"), every=every)
         self._groups = [list(parameters) for parameters in groups.values()]
         self._sums = sums or self._sums_of_parameters
-        self._inverse_sizes = group_sizes(self._groups).reciprocal().to(self._groups[0][0].device)
+        self._inverse_sizes = group_sizes(self._groups).reciprocal()
 
     def _measure(self) -> Tensor:
         squares, magnitudes, largest = self._sums()  # (G,) each
+        if self._inverse_sizes.device != squares.device:  # the model may move after this was made
+            self._inverse_sizes = self._inverse_sizes.to(squares.device)
         inverse_sizes = self._inverse_sizes.to(squares.dtype)
         return torch.cat([squares.sqrt(), (squares * inverse_sizes).sqrt(), magnitudes * inverse_sizes, largest])
 

@@ -54,7 +54,8 @@ class GradientCosineProbe(Probe):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a probe must know to go on where it stopped, with the gradient that it remembers; no sync."""
-        return {**super().state_dict(), "last": self._last}
+        last = self._last and [[old.clone() for old in group] for group in self._last]
+        return {**super().state_dict(), "last": last}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` returned."""
@@ -62,7 +63,10 @@ class GradientCosineProbe(Probe):
         last = state_dict["last"]
         if last is not None:
             pairs = zip(last, self._groups, strict=True)
-            last = [[old.to(p.device) for old, p in zip(group, parameters, strict=True)] for group, parameters in pairs]
+            last = [
+                [old.to(p.device, copy=True) for old, p in zip(group, parameters, strict=True)]
+                for group, parameters in pairs
+            ]
         self._last = last
 
     def _measure(self) -> Tensor | None:

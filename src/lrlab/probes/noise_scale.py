@@ -90,25 +90,28 @@ class NoiseScaleProbe(Probe):
         if size < 1:
             raise ValueError(f"NoiseScaleProbe: a batch of {len(labels)} cannot be cut into {num_parts} parts.")
         parameters = [parameter for group in self._groups for parameter in group]
+        trained = [parameter for parameter in parameters if parameter.requires_grad]  # one may be frozen by now
         total = [torch.zeros_like(parameter) for parameter in parameters]
         squares = []
         with self._unnoticed() as model:  # around all: parts with the same dropped units would share that noise
             for part in range(num_parts):
                 rows = slice(part * size, (part + 1) * size)
                 loss = self._criterion(model(images[rows]), labels[rows])
-                gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+                found = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
+                of_trained = dict(zip(trained, found, strict=True))
+                gradients = [of_trained[one] if one in of_trained else torch.zeros_like(one) for one in parameters]
                 squares.append(self._squares(gradients))
                 torch._foreach_add_(total, gradients)
         torch._foreach_div_(total, num_parts)
         of_mean, mean = self._squares(total), torch.stack(squares).mean(0)  # (G,) each
         square = (num_parts * of_mean - mean) / (num_parts - 1)
         variance = size * num_parts / (num_parts - 1) * (mean - of_mean)
-        found = torch.stack([_with_whole(square), _with_whole(variance)])
+        estimates = torch.stack([_with_whole(square), _with_whole(variance)])
         # the weights cancel in the quotient, so that sums will do for means
-        before = torch.zeros_like(found) if self._means is None else self._means
-        self._means = torch.where(found.isfinite().all(), _DECAY * before + found, before)
+        before = torch.zeros_like(estimates) if self._means is None else self._means
+        self._means = torch.where(estimates.isfinite().all(), _DECAY * before + estimates, before)
         scale = torch.where(self._means[0] > 0, self._means[1] / self._means[0], torch.nan)
-        return torch.cat([found.flatten(), scale])
+        return torch.cat([estimates.flatten(), scale])
 
     def _squares(self, gradients: Sequence[Tensor]) -> Tensor:
         """Square of each group's norm, (G,)."""
@@ -121,7 +124,12 @@ class NoiseScaleProbe(Probe):
         modules = list(self._model.modules())
         hooks = [(module, name, getattr(module, name)) for module in modules for name in _HOOKS]
         devices = {parameter.device for group in self._groups for parameter in group if parameter.is_cuda}
-        with torch.random.fork_rng(devices=list(devices)), torch.enable_grad():
+        kind = self._groups[0][0].device.type
+        with (
+            torch.random.fork_rng(devices=list(devices)),
+            torch.enable_grad(),
+            torch.autocast(kind, enabled=False),
+        ):
             try:
                 for module, name, held in hooks:
                     setattr(module, name, type(held)())

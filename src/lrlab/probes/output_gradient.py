@@ -20,7 +20,8 @@ class OutputGradientProbe(Probe):
 
     The gradient is caught by a hook on the output tensor, set only in updates that are measured; the hook reads
     and returns nothing, so training is the same with it and without. Where several backward passes come before one
-    `observe()`, the last one counts.
+    `observe()`, the last one counts. The gradient is that of what `backward()` was called on: where that was multiplied
+    by GradScaler's scale, which changes, or divided by the number of batches in an update, so is this.
 
     Args:
         modules: name -> module whose single output tensor is watched, as from `dict(model.named_children())`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,11 +49,22 @@ class UpdateRatioProbe(Probe):
         self._changes = changes
         self._before: list[list[Tensor]] | None = None  # of the update under way, where it is measured
         self._room: list[list[Tensor]] | None = None
-        self._handle = optimizer.register_step_post_hook(self._after_step)
+        # that which accelerator.prepare made of an optimizer has no hooks, but the one it was made of
+        self._handle = getattr(optimizer, "optimizer", optimizer).register_step_post_hook(self._after_step)
 
     def detach(self) -> None:
         """Take the hook off the optimizer."""
         self._handle.remove()
+
+    def observe(self) -> None:
+        """Count one update, and copy the weights where it is due."""
+        self._before = None  # of an update that was not made
+        super().observe()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` returned."""
+        super().load_state_dict(state_dict)
+        self._before = None
 
     @torch.no_grad()
     def _measure(self) -> None:

@@ -29,9 +29,11 @@ class WeightNormProbe(Probe):
     def __init__(self, groups: Mapping[str, Sequence[nn.Parameter]], *, every: int = 1) -> None:
         super().__init__(column_names(groups, "weight_l2", "weight_rms"), every=every)
         self._groups = [list(parameters) for parameters in groups.values()]
-        self._roots = group_sizes(self._groups).sqrt().to(self._groups[0][0].device)
+        self._roots = group_sizes(self._groups).sqrt()
 
     @torch.no_grad()
     def _measure(self) -> Tensor:
         norms = group_norms(self._groups)
+        if self._roots.device != norms.device:  # the model may move after this was made
+            self._roots = self._roots.to(norms.device)
         return torch.cat([norms, norms / self._roots.to(norms.dtype)])

@@ -18,6 +18,9 @@ NUM_DECISIONS = 10_000
 NUM_STEPS_WITHOUT_AN_UPDATE = 100
 """Calls of `step()` after which an optimizer that has not made its first update is taken for the wrong one."""
 
+NUM_STEPS_SINCE_AN_UPDATE = 1_000
+"""Calls of `step()` after which one that made some is: more than Accelerate has processes, or GradScaler leaves out."""
+
 
 class SignalScheduler(LRScheduler):
     """A learning-rate scheduler that listens to the training it steers.
@@ -34,7 +37,7 @@ class SignalScheduler(LRScheduler):
     It counts the updates that the optimizer really made. A `step()` after one that it did not make, because
     GradScaler found an infinity, changes nothing, and its loss is forgotten; nor does a second `step()` after one
     update, as Accelerate calls it for each process. A rule that needs the loss and was not told it raises, since the
-    failure would otherwise be a silently constant rate.
+    failure would otherwise be a silently constant rate; so does a `step()` after several updates, as once an epoch.
 
     `state_dict()` holds all that a scheduler has learnt and none of its settings: tensors, numbers, strings, and lists
     and dicts of them, so that it loads under `weights_only=True`. The rates are the optimizer's, and saved with it.
@@ -69,38 +72,37 @@ class SignalScheduler(LRScheduler):
                 f"{type(self).__name__}: the optimizer made an update and step() was not called. "
                 "Call scheduler.step() once after each optimizer.step()."
             )
-        if isinstance(loss, Tensor):
-            if loss.numel() != 1:
-                raise ValueError(
-                    f"{type(self).__name__}: the loss of a batch is one number, got a tensor of shape "
-                    f"{tuple(loss.shape)}. Take its mean, as criterion(...).mean()."
-                )
-            loss = loss.detach()
-        self._loss = self._loss + loss if self._num_observed else loss
-        self._num_observed += 1
+        self._note(loss)
+        self._read_gradients()
 
     def step(self, loss: Tensor | float | None = None) -> None:
         """Count one update and decide where it is time to. With a loss, observe it first."""
         if self.last_epoch == -1:  # torch calls step() once inside its constructor
             super().step()
             return
-        num_made, num_observed = self._made.count, self._num_observed + (loss is not None)
+        num_made, num_observed = max(0, self._made.count), self._num_observed + (loss is not None)
+        if num_made > 1:
+            raise RuntimeError(
+                f"{type(self).__name__}: the optimizer made {num_made} updates since the last step(). It counts "
+                "updates, not epochs: call scheduler.step() once after each optimizer.step()."
+            )
         if num_made and not num_observed and self.needs_observe:
             raise RuntimeError(
                 f"{type(self).__name__} was not told the loss of this update: call scheduler.observe(loss) after "
                 "loss.backward() and before optimizer.step(), or scheduler.step(loss)."
             )
+        if num_made and not self._num_observed and self._reads_gradients:
+            raise RuntimeError(
+                f"{type(self).__name__} measures gradients, which the update may have changed: call "
+                "scheduler.observe(loss) after loss.backward() and before optimizer.step(), then scheduler.step()."
+            )
         if loss is not None and num_made:
-            self._made.count = 0  # it may be observed now, after the update
-            self.observe(loss)
+            self._note(loss)
         told = self._loss / self._num_observed if self._num_observed > 1 else self._loss
         self._loss, self._num_observed, self._made.count = 0.0, 0, 0
         if num_made:
-            self._made.ever = True
-            self._step_count += 1
-            self.last_epoch += 1
-            self._advance(told)
-            self._last_lr = [_copy(group["lr"]) for group in self.optimizer.param_groups]
+            self._made.ever, self._num_idle = True, 0
+            self._go_on(told)
         else:
             self._check_it_ever_steps()
 
@@ -139,6 +141,40 @@ class SignalScheduler(LRScheduler):
         self.decisions += decisions
         del self.decisions[:-NUM_DECISIONS]
 
+    def _note(self, loss: Tensor | float) -> None:
+        """Add the loss of a batch to that of the coming update."""
+        name = type(self).__name__
+        if isinstance(loss, Tensor):
+            if loss.numel() != 1:
+                raise ValueError(
+                    f"{name}: the loss of a batch is one number, got a tensor of shape {tuple(loss.shape)}. "
+                    "Take its mean, as criterion(...).mean()."
+                )
+            loss = loss.detach().clone()  # a CUDA graph writes the next one into the same memory
+        else:
+            try:
+                loss = float(loss)
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"{name}: the loss of a batch is a number or a tensor of one, got {loss!r}.") from error
+        self._loss = self._loss + loss if self._num_observed else loss
+        self._num_observed += 1
+
+    @property
+    def _reads_gradients(self) -> bool:
+        """Whether gradients are measured in `observe`, while they are there."""
+        return False
+
+    def _read_gradients(self) -> None:
+        """Measure those of the coming update, where it is time to."""
+        return
+
+    def _go_on(self, loss: Tensor | float) -> None:
+        """Count an update that was made, by whoever knows that it was, and decide where it is time to."""
+        self._step_count += 1
+        self.last_epoch += 1
+        self._advance(loss)
+        self._last_lr = [_copy(group["lr"]) for group in self.optimizer.param_groups]
+
     @abstractmethod
     def _advance(self, loss: Tensor | float) -> None:
         """Go on by the update that was just made.
@@ -164,6 +200,11 @@ class SignalScheduler(LRScheduler):
                 f"{type(self).__name__}: step() was called {self._num_idle} times, and the optimizer has not made one "
                 "update. Give it the optimizer whose step() is called, and call its step() first."
             )
+        if self._num_idle >= NUM_STEPS_SINCE_AN_UPDATE:
+            raise RuntimeError(
+                f"{type(self).__name__}: step() was called {self._num_idle} times since a hook behind the optimizer's "
+                "step() saw an update. A CUDA graph calls no hook: leave optimizer.step() out of it."
+            )
 
 
 class _UpdateCount:
@@ -176,7 +217,12 @@ class _UpdateCount:
 
     def listen(self, optimizer: Optimizer) -> None:
         """Count the updates of this optimizer."""
-        optimizer.register_step_post_hook(self._add)
+        # that which accelerator.prepare made of it has no hooks, but the one it was made of
+        getattr(optimizer, "optimizer", optimizer).register_step_post_hook(self._add)
+
+    def discount(self) -> None:
+        """The call of step() that comes makes no update."""
+        self.count -= 1
 
     def _add(self, optimizer: Optimizer, *_: Any) -> None:
         # GradScaler calls step() of a fused optimizer all the same, and tells it what it found; it then changes nothing

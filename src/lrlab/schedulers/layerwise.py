@@ -97,6 +97,7 @@ class LayerwiseLR(SignalScheduler):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` returned, after the optimizer's."""
+        self._match(self.optimizer.param_groups)
         super().load_state_dict(state_dict)
         if isinstance(self.scheduler, SignalScheduler):  # it may change its rates by that, which are not multiplied
             self._set_rates([*self._inner_rates, *self._rates()[len(self._inner_rates) :]])
@@ -104,9 +105,14 @@ class LayerwiseLR(SignalScheduler):
             self._remember(self._rates())
             self._set_rates(self._multiplied())
 
-    def observe(self, loss: Tensor | float) -> None:
-        """Take note of the loss of one batch of the coming update, and measure gradients where it is time to."""
-        super().observe(loss)
+    @property
+    def _reads_gradients(self) -> bool:
+        inner = self.scheduler
+        return bool(self._measured_groups()) or (isinstance(inner, SignalScheduler) and inner._reads_gradients)
+
+    def _read_gradients(self) -> None:
+        if isinstance(self.scheduler, SignalScheduler):
+            self.scheduler._read_gradients()
         weak = self._measured_groups()
         if weak and any((self.last_epoch + 1) % rate.every == 0 for _, rate in weak):
             # after each backward pass of an update: the last is of its whole gradient
@@ -123,7 +129,7 @@ class LayerwiseLR(SignalScheduler):
         self._match(groups)
         self._set_rates([*self._inner_rates, *self._rates()[len(self._inner_rates) :]])
         if isinstance(self.scheduler, SignalScheduler):
-            self.scheduler.step(loss if self.scheduler.needs_observe else None)
+            self.scheduler._go_on(loss)
             self._keep(self.scheduler.take_decisions())
         else:
             self.scheduler.step()
@@ -200,6 +206,6 @@ def log_rms(groups: list[dict[str, Any]]) -> Tensor:
         size = sum(gradient.numel() for gradient in gradients)
         if gradients:
             logs.append(torch.stack(torch._foreach_norm(gradients, 2)).norm().log() - 0.5 * math.log(size))
-    device = logs[0].device if logs else torch.device("cpu")
-    missing = torch.tensor(float("-inf"), device=device)
-    return torch.stack(logs) if len(logs) == len(groups) else missing.expand(len(groups))
+    if len(logs) == len(groups):
+        return torch.stack(logs)
+    return torch.full((len(groups),), float("-inf"), device=logs[0].device if logs else "cpu")

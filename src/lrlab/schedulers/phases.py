@@ -65,7 +65,8 @@ class PhasesLR(SignalScheduler):
         self.cooldown_steps = cooldown_steps
         # not public as total_steps: Accelerate takes a scheduler that has it for OneCycleLR
         self._cooldown_start = None if not cooldown_steps or total_steps is None else total_steps - cooldown_steps
-        self._fall = COOLDOWNS[shape](cooldown_steps + 1, end=end)  # its index 0 is the last update before
+        self.shape: CooldownShape = shape
+        self.end = end
         self._cooldown_from: list[float] = []
         self._warmup_to = [float(rate) for rate in rule.get_lr()]  # those of LayerwiseLR are multiplied
         super().__init__(rule.optimizer)
@@ -89,8 +90,11 @@ class PhasesLR(SignalScheduler):
         Where this run is the longer one, a cooldown that had begun is taken back: the rate is again what the rule made
         of it, and falls from there in time.
         """
+        rates = self._rates()
         # an earlier version kept no rates of the warm-up, to which it came from those that this one was made with
         super().load_state_dict({"_warmup_to": self._warmup_to, **state_dict})
+        if not self._is_the_rules(self.last_epoch):
+            self._set_rates(rates)  # those of LayerwiseLR it has just set are not for now
         if self._cooldown_from and not self._cools(self.last_epoch):
             self._set_rates([*self._cooldown_from, *self._rates()[len(self._cooldown_from) :]])
             self._cooldown_from = []
@@ -104,18 +108,29 @@ class PhasesLR(SignalScheduler):
             return [rate * share for rate in self._warmup_to]
         if self._cools(index):
             assert self._cooldown_start is not None, "it cools"
-            left = self._fall(index - self._cooldown_start + 1)
+            fall = COOLDOWNS[self.shape](self.cooldown_steps + 1, end=self.end)  # its index 0 is the last update before
+            left = fall(index - self._cooldown_start + 1)
             self._cooldown_from += self._rates()[len(self._cooldown_from) :]  # of groups added on the way
             return [rate * left for rate in self._cooldown_from]
         return [group["lr"] for group in groups]
 
     def _advance(self, loss: Tensor | float) -> None:
-        made = self.last_epoch - 1  # index of the update that was just made
-        if made >= self.warmup_steps and not self._cools(made):
-            self.rule.step(loss if self.rule.needs_observe else None)
+        if self._is_the_rules(self.last_epoch - 1):  # the index of the update that was just made
+            self.rule._go_on(loss)
             self._keep([self._in_our_steps(decision) for decision in self.rule.take_decisions()])
-        if self.last_epoch < self.warmup_steps or self._cools(self.last_epoch):
+        if not self._is_the_rules(self.last_epoch):
             self._set_rates([float(rate) for rate in self.get_lr()])
+
+    @property
+    def _reads_gradients(self) -> bool:
+        return self.rule._reads_gradients
+
+    def _read_gradients(self) -> None:
+        if self._is_the_rules(self.last_epoch):
+            self.rule._read_gradients()
+
+    def _is_the_rules(self, index: int) -> bool:
+        return index >= self.warmup_steps and not self._cools(index)
 
     def _cools(self, index: int) -> bool:
         return self._cooldown_start is not None and index >= self._cooldown_start

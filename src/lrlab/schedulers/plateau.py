@@ -18,6 +18,8 @@ class PlateauLR(RuleLR):
     stretch instead, and its `patience` and `cooldown` count stretches. Unlike torch's own it can be saved and loaded
     without its settings, decides alike on every rank, and has a warm-up and a cooldown by `PhasesLR`.
 
+    At its floor it goes on firing, which moves no rate.
+
     It compares with the best mean so far, so after a spike it takes the whole way back for a plateau
     (pytorch/pytorch#30873), and noise for one as well; `SlopeLR` does neither.
 
@@ -53,7 +55,7 @@ class PlateauLR(RuleLR):
         self._require(patience >= 0, f"patience must be >= 0, got {patience}")
         self._require(cooldown >= 0, f"cooldown must be >= 0, got {cooldown}")
         self._require(threshold_mode in ("rel", "abs"), f'threshold_mode must be "rel" or "abs", got {threshold_mode}')
-        self._plateau = ReduceLROnPlateau(
+        self._plateau = _Plateau(
             optimizer,
             factor=factor,
             patience=patience,
@@ -82,9 +84,9 @@ class PlateauLR(RuleLR):
     def _decide(self, losses: Tensor) -> dict[str, Any]:
         mean_loss = float(losses.mean())
         before, best, num_bad = self._rates(), self._plateau.best, self._plateau.num_bad_epochs
+        self._plateau.fired = False
         self._plateau.step(mean_loss)
-        decays = self._rates() != before
-        if decays:  # once more: torch decays a tensor that the groups share once for each
+        if self._rates() != before:  # once more: torch decays a tensor that the groups share once for each
             self._set_rates(before)
             self._decay()
         return {
@@ -92,5 +94,15 @@ class PlateauLR(RuleLR):
             "best": best,
             "num_bad": num_bad,
             "threshold": self._plateau.patience,
-            "decision": "decay" if decays else "keep",
+            "decision": "decay" if self._plateau.fired else "keep",
         }
+
+
+class _Plateau(ReduceLROnPlateau):
+    """torch's rule, which says whether it fired: at its floor, and below `eps`, it moves no rate."""
+
+    fired = False
+
+    def _reduce_lr(self, epoch: int) -> None:
+        self.fired = True
+        super()._reduce_lr(epoch)

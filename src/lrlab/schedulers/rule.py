@@ -43,10 +43,13 @@ class RuleLR(SignalScheduler):
     """Settings that say when it can decide for the first time."""
 
     def __init__(self, optimizer: Optimizer, *, check_every: int, factor: float, min_lr: float) -> None:
-        self._require(check_every >= 1, f"check_every must be >= 1, got {check_every}")
+        self._require(
+            check_every >= 1 and check_every == int(check_every),
+            f"check_every must be a whole number >= 1, got {check_every}",
+        )
         self._require(0 < factor < 1, f"factor must be in (0, 1), got {factor}")
         self._require(min_lr >= 0, f"min_lr must be >= 0, got {min_lr}")
-        self.check_every = check_every
+        self.check_every = int(check_every)
         self.factor = factor
         self.min_lr = min_lr
         self._losses: Tensor | None = None  # (check_every,), since the last look, where the losses are
@@ -80,6 +83,20 @@ class RuleLR(SignalScheduler):
                 self._look(self._stretch())
         self._last_lr = list(self._rates())
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` returned. Saved with another `check_every`, the stretch under way begins anew."""
+        super().load_state_dict(state_dict)
+        if not self._fits():
+            self._begin_anew()
+
+    def _fits(self) -> bool:
+        """Whether what was loaded of the stretch under way is as it would be with these settings."""
+        return self._num_losses < self.check_every and (self._losses is None or len(self._losses) == self.check_every)
+
+    def _begin_anew(self) -> None:
+        """Forget the stretch under way."""
+        self._losses, self._num_losses = None, 0
+
     def _advance(self, loss: Tensor | float) -> None:
         if self.needs_observe:
             room = self._make_room(loss)
@@ -111,10 +128,11 @@ class RuleLR(SignalScheduler):
     def _stretch(self) -> Tensor:
         """The losses since the last look, their mean over the ranks; none for a rule that needs none."""
         if self._losses is None:
-            return torch.empty(0, dtype=torch.float64)
+            return torch.empty(0, dtype=torch.float64, device="cpu")
         losses = self._losses
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            losses = losses.clone()
+            weights = next(parameter for group in self.optimizer.param_groups for parameter in group["params"])
+            losses = losses.to(weights.device, copy=True)  # NCCL takes none from the processor, where floats are kept
             dist.all_reduce(losses)
             losses /= dist.get_world_size()
         return losses.to("cpu", torch.float64, copy=True)  # the only sync

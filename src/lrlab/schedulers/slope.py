@@ -74,7 +74,8 @@ class SlopeLR(RuleLR):
         min_lr: float = 1e-6,
     ) -> None:
         self._require(test in ("t", "dlib"), f'test must be "t" or "dlib", got {test!r}')
-        self._require(window >= 10, f"window must be >= 10, got {window}")
+        self._require(window >= 10 and window == int(window), f"window must be a whole number >= 10, got {window}")
+        window = int(window)
         if test == "dlib":
             given = [check_every, level, min_progress, forget]
             free = all(value is None for value in given)
@@ -90,7 +91,7 @@ class SlopeLR(RuleLR):
         self._require(0 < self.level < 0.5, f"level must be in (0, 0.5), got {level}")
         self._require(0 <= self.min_progress < 1, f"min_progress must be in [0, 1), got {min_progress}")
         self._require(self.forget >= 1, f"forget must be >= 1, got {forget}")
-        self._window = torch.empty(0, dtype=torch.float64)
+        self._window = torch.empty(0, dtype=torch.float64, device="cpu")
         super().__init__(optimizer, check_every=check_every, factor=factor, min_lr=min_lr)
 
     @property

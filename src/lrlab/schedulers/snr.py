@@ -86,6 +86,18 @@ class SnrLR(RuleLR):
         """It reads the optimizer, so `observe` may be left out."""
         return False
 
+    @property
+    def _num_places(self) -> int:
+        """Samples of a look, at most."""
+        return -(-self.check_every // self.sample_every)
+
+    def _fits(self) -> bool:
+        return super()._fits() and (self._samples is None or len(self._samples) == self._num_places)
+
+    def _begin_anew(self) -> None:
+        super()._begin_anew()
+        self._samples, self._num_samples = None, 0
+
     def _advance(self, loss: Tensor | float) -> None:
         if self.last_epoch % self.sample_every == 0:
             self._sample()
@@ -95,7 +107,7 @@ class SnrLR(RuleLR):
         check_moments(self.optimizer, reader="SnrLR")
         signal = moments_signal(self.optimizer)
         if self._samples is None:
-            self._samples = signal.new_zeros(-(-self.check_every // self.sample_every))
+            self._samples = signal.new_zeros(self._num_places)
         elif self._samples.device != signal.device:  # loaded from elsewhere
             self._samples = self._samples.to(signal.device)
         self._samples[self._num_samples] = signal
@@ -127,25 +139,31 @@ class SnrLR(RuleLR):
 def moments_signal(optimizer: Optimizer) -> Tensor:
     """Share of the squared gradient that is signal, by Adam's moments: its mean over the parameter groups, ().
 
-    See `SnrLR` for the formula. Groups that have made no update yet or a single one, after which R and r0 are both 1
-    whatever the gradients, or whose second moment is zero, are left out; nan where that is all. Nothing is
-    synchronised.
+    See `SnrLR` for the formula. Each parameter's moments are divided by its own bias, and r0 is the mean of theirs,
+    weighted by their second moments: they may have made different numbers of updates. Parameters that have made none
+    or a single one, after which R and r0 are both 1 whatever the gradients, or that are frozen by now, and groups whose
+    second moment is zero, are left out; nan where that is all. Nothing is synchronised.
     """
     signals = []
     for group in optimizer.param_groups:
-        states = [optimizer.state[parameter] for parameter in group["params"] if optimizer.state.get(parameter)]
+        states = [optimizer.state[weights] for weights in group["params"] if weights.requires_grad]
+        states = [state for state in states if state]
         if states:
             signals.append(_group_signal(states, *(float(beta) for beta in group["betas"])))
     return torch.stack(signals).nanmean() if signals else torch.tensor(float("nan"))
 
 
 def _group_signal(states: list[dict[str, Any]], beta1: float, beta2: float) -> Tensor:
-    squares = torch.stack(torch._foreach_norm([state["exp_avg"] for state in states], 2)).square().sum()
-    seconds = torch.stack(torch._foreach_norm([state["exp_avg_sq"] for state in states], 1)).sum()
-    step = torch.as_tensor(states[0]["step"], dtype=torch.float64 if squares.device.type == "cpu" else torch.float32)
-    step = step.to(squares.device, non_blocking=True)
-    bias1, bias2 = 1 - beta1**step, 1 - beta2**step
-    ratio = (squares / bias1**2) / (seconds / bias2)
-    noise = (1 - beta1) ** 2 * (1 - beta1 ** (2 * step)) / ((1 - beta1**2) * bias1**2)
-    signal = (ratio - noise) / (1 - noise)
-    return torch.where(step > 1, signal, float("nan"))
+    squares = torch.stack(torch._foreach_norm([state["exp_avg"] for state in states], 2)).square()  # (parameters,)
+    seconds = torch.stack(torch._foreach_norm([state["exp_avg_sq"] for state in states], 1))
+    dtype = torch.float64 if squares.device.type == "cpu" else torch.float32
+    steps = torch.stack([torch.as_tensor(state["step"], dtype=dtype) for state in states])
+    steps = steps.to(squares.device, non_blocking=True)
+    counts = steps > 1
+    bias1, bias2 = 1 - beta1**steps, 1 - beta2**steps
+    noises = (1 - beta1) ** 2 * (1 - beta1 ** (2 * steps)) / ((1 - beta1**2) * bias1**2)
+    seconds = torch.where(counts, seconds / bias2, 0.0)
+    whole = seconds.sum()
+    ratio = torch.where(counts, squares / bias1**2, 0.0).sum() / whole
+    noise = (seconds * noises).sum() / whole
+    return (ratio - noise) / (1 - noise)  # nan where none counts: 0 / 0

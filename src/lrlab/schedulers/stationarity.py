@@ -105,6 +105,14 @@ class StationarityLR(RuleLR):
         num_updates = (self.leak_ratio * (self.min_samples - 1) + 2) * self.sample_every
         return -(-num_updates // self.check_every) * self.check_every
 
+    def _fits(self) -> bool:
+        num_places = self.check_every // self.sample_every
+        return super()._fits() and (self._samples is None or len(self._samples) == num_places)
+
+    def _begin_anew(self) -> None:
+        super()._begin_anew()
+        self._samples, self._num_samples = None, 0
+
     def _advance(self, loss: Tensor | float) -> None:
         if self.last_epoch % self.sample_every == 0:
             self._sample()
@@ -113,15 +121,16 @@ class StationarityLR(RuleLR):
     def _sample(self) -> None:
         """Keep the mean of D since the last sample on the device: nan where there was none, or a rate changed."""
         squares = squared_norms(self.optimizer)
-        lrs = [torch.as_tensor(group["lr"], dtype=squares.dtype) for group in self.optimizer.param_groups]
+        lrs = [torch.as_tensor(group["lr"], dtype=squares.dtype) for group in _groups(self.optimizer)]
         rates = torch.stack([lr.to(squares.device, non_blocking=True) for lr in lrs])
         if self._samples is None:
             self._samples = squares.new_zeros(self.check_every // self.sample_every)
         self._samples = self._samples.to(squares.device)  # it may have been loaded from elsewhere
-        drift = squares.new_tensor(float("nan"))
+        drift = torch.full((), float("nan"), dtype=squares.dtype, device=squares.device)
         if self._squares is not None and self._sampled_rates is not None and len(self._squares) == len(squares):
             before, rates_before = self._squares.to(squares.device), self._sampled_rates.to(squares.device)
-            mean = ((before - squares) / (2 * rates)).sum() / self.sample_every
+            # a group at rate 0 rests: it does not move, and has no D
+            mean = torch.where(rates > 0, (before - squares) / (2 * rates), 0.0).sum() / self.sample_every
             drift = torch.where((rates == rates_before).all(), mean, drift)
         self._samples[self._num_samples] = drift
         self._num_samples += 1
@@ -137,7 +146,7 @@ class StationarityLR(RuleLR):
         self._drifts = (self._drifts + found)[len(self._drifts) + len(found) - num_kept :]
         if num_kept < self.min_samples:
             return {"num_samples": num_kept, "decision": "keep"}
-        is_stationary, evidence = self._test(torch.tensor(self._drifts, dtype=torch.float64))
+        is_stationary, evidence = self._test(torch.tensor(self._drifts, dtype=torch.float64, device="cpu"))
         if is_stationary:
             self._decay()
             self._drifts, self._num_drifts = [], 0
@@ -160,9 +169,14 @@ class StationarityLR(RuleLR):
 
 
 def squared_norms(optimizer: Optimizer) -> Tensor:
-    """Squared norm of the weights of each parameter group, (groups,) float64, on the device."""
+    """Squared norm of the weights of each parameter group that has some, (groups,) float64, on the device."""
     squares = [
         torch.stack(torch._foreach_norm([weights.detach() for weights in group["params"]], 2, dtype=torch.float64))
-        for group in optimizer.param_groups
+        for group in _groups(optimizer)
     ]
     return torch.stack([norms.square().sum() for norms in squares])
+
+
+def _groups(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Parameter groups that are not empty."""
+    return [group for group in optimizer.param_groups if group["params"]]

@@ -83,7 +83,7 @@ def slope_estimate(values: Tensor) -> Estimate:
 @lru_cache(maxsize=16)
 def centred_times(count: int) -> tuple[Tensor, float]:
     """Positions of so many values about their mean, (count,) float64, not to be changed; and their sum of squares."""
-    return torch.arange(count, dtype=torch.float64) - (count - 1) / 2, (count**3 - count) / 12
+    return torch.arange(count, dtype=torch.float64, device="cpu") - (count - 1) / 2, (count**3 - count) / 12
 
 
 def _estimate(value: Tensor, residuals: Tensor, *, spread: float, num_parameters: int) -> Estimate:
