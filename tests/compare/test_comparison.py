@@ -259,6 +259,25 @@ def test_time_to_a_target_counts_those_that_never_get_there(tmp_path: Path) -> N
     assert "no seed tells" in race_sentence(harder.races[0], harder)
 
 
+def test_who_is_looked_at_more_often_is_not_sooner_for_that(tmp_path: Path) -> None:
+    rising = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    often = {seed: {"accuracies": rising, "evaluate": {"every": 10}} for seed in range(6)}
+    seldom = {seed: {"accuracies": rising[1::2], "every": 20, "evaluate": {"every": 20}} for seed in range(6)}
+    comparison = compare_runs(write_study(tmp_path, {"often": often, "seldom": seldom}), targets=["0.3"])
+    assert [time.updates.value for time in comparison.times] == [40, 40]
+    assert comparison.races[0].race.neither == 6
+    assert "evaluate.every" not in sentence(comparison.differences[0], comparison)
+
+
+def test_a_run_that_was_cut_short_is_not_one_that_never_gets_there(tmp_path: Path) -> None:
+    cut = {"accuracies": [0.5], "status": "preempted", "steps": 30}
+    arms = {"a": {seed: [0.5, 0.9, 0.9] for seed in range(5)}, "b": {seed: [0.5, 0.5, 0.9] for seed in range(5)}}
+    runs = write_study(tmp_path, arms, name="one")
+    runs += write_study(tmp_path, arms | {"a": {**arms["a"], 0: cut, 1: cut, 2: cut}}, name="two")
+    first, second = compare_runs(runs, targets=["0.8"]).profiles
+    assert (first.arm, first.score, second.ratios) == ("a", 1.0, {"one": 1.5, "two": 1.5})
+
+
 def test_several_studies_have_a_profile_over_those_with_a_target(tmp_path: Path) -> None:
     runs = []
     for name, slow in (("one", [0.5, 0.9, 0.9]), ("two", [0.5, 0.5, 0.9])):
@@ -314,6 +333,13 @@ def test_what_cannot_be_asked_is_explained(options: dict[str, Any], message: str
         compare_runs(make_arms({"constant": BASE, "cosine": BETTER}), **options)
     assert str(raised.value).startswith(message)
     assert raised.value.exit_code == 2
+
+
+def test_where_nothing_is_left_no_difference_is_spoken_of() -> None:
+    runs = [make_run("a", 0, 0.5), make_run("a", 1, 0.5), make_run("b", 0, None, status="diverged")]
+    said = sentence((comparison := compare_runs(runs)).differences[0], comparison)
+    assert "cannot be compared" in said and "Diverged, and therefore in no difference: b seed 0." in said
+    assert "The difference is" not in said
 
 
 def test_one_arm_or_no_common_seed_is_nothing_to_compare() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import numpy as np
@@ -66,6 +67,20 @@ def test_the_sign_flip_test_goes_through_all_flips(differences: Array) -> None:
     sums = [abs(sum(sign * value for sign, value in zip(signs, differences, strict=True)))
             for signs in product((1, -1), repeat=len(differences))]  # fmt: skip
     share = np.mean([found >= abs(differences.sum()) - 1e-12 for found in sums])
+    assert statistics.sign_flip_p(differences) == pytest.approx(share, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(-12, 12), min_size=2, max_size=8), st.sampled_from([360, 1_000, 10_000]), st.data())
+def test_flips_of_accuracies_tie_where_they_do_in_whole_numbers(
+    gains: list[int], count: int, data: st.DataObject
+) -> None:
+    before = [data.draw(st.integers(count // 2, count - 20)) for _ in gains]
+    differences = np.array([(base + gain) / count - base / count for base, gain in zip(before, gains, strict=True)])
+    flipped = [
+        abs(sum(map(math.prod, zip(signs, gains, strict=True)))) for signs in product((1, -1), repeat=len(gains))
+    ]
+    share = sum(found >= abs(sum(gains)) for found in flipped) / len(flipped)
     assert statistics.sign_flip_p(differences) == pytest.approx(share, abs=1e-12)
 
 

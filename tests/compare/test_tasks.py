@@ -121,7 +121,7 @@ def test_arms_that_differ_in_more_than_the_schedule_are_told_apart_key_by_key() 
 )
 def test_results_on_other_images_are_refused(data: dict[str, object], message: str) -> None:
     with pytest.raises(
-        CompareError, match=f"'a' and 'b' were not trained and evaluated on the same images \\({message}"
+        CompareError, match=f"'a' seed 0 and 'b' seed 0 were not trained and evaluated on the same images \\({message}"
     ):
         group_runs([make_run("a", 0, 0.5), make_run("b", 0, 0.5, data=data)])
 
@@ -131,4 +131,19 @@ def test_two_folders_are_told_apart_by_what_was_found_in_them() -> None:
     for run, num_train in zip(runs, (80, 90), strict=True):
         run.info["data"] = {"num_train": num_train}  # type: ignore[index]
     with pytest.raises(CompareError, match="num_train: 80 and 90"):
+        group_runs(runs)
+    for run, mean in zip(runs, (0.4, 0.41), strict=True):
+        run.info["data"] = {"num_train": 80, "mean": [mean, 0.5]}  # type: ignore[index]
+    with pytest.raises(CompareError, match=r"mean: \[0.4, 0.5\] and \[0.41, 0.5\]"):
+        group_runs(runs)
+    for run, mean in zip(runs, (0.4, 0.4 + 1e-9), strict=True):
+        run.info["data"]["mean"] = [mean, 0.5]
+    group_runs(runs)
+
+
+def test_a_run_of_an_arm_that_saw_other_images_is_refused() -> None:
+    runs = [make_run(arm, seed, 0.5, data={"name": "folder", "dir": "/x"}) for arm in ("a", "b") for seed in (0, 1)]
+    for run, num_train in zip(runs, (80, 80, 80, 90), strict=True):
+        run.info["data"] = {"num_train": num_train}  # type: ignore[index]
+    with pytest.raises(CompareError, match=r"'a' seed 0 and 'b' seed 1 were not trained .* \(num_train: 80 and 90\)"):
         group_runs(runs)

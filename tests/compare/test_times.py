@@ -10,9 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lrlab.compare import times
 from lrlab.compare.measures import Measure
-from lrlab.compare.times import Median, Race, Time, median_time, performance_ratios, performance_score, profiles, race
+from lrlab.compare.times import (
+    Median,
+    Race,
+    Time,
+    median_time,
+    performance_ratios,
+    performance_score,
+    profiles,
+    race,
+    times_to_target,
+)
 from written_runs import evaluation, write_study
 
 ACCURACY = Measure("test", "accuracy")
@@ -75,11 +84,11 @@ def test_none_reached_or_no_seconds_is_no_median() -> None:
 
 
 def reached(updates: float) -> Time:
-    return Time(True, updates, updates)
+    return Time(True, True, updates, updates)
 
 
 def not_within(updates: float) -> Time:
-    return Time(False, updates, updates)
+    return Time(False, True, updates, updates)
 
 
 def test_a_race_by_hand() -> None:
@@ -94,9 +103,9 @@ def test_a_race_by_hand() -> None:
 
 def test_a_target_is_reached_at_the_first_evaluation_that_shows_it(tmp_path: Path) -> None:
     (run,) = write_study(tmp_path, {"a": {0: [0.2, 0.6, 0.5, 0.9]}})
-    assert times.time_to_target(run, ACCURACY, 0.6) == Time(True, 20, 10)
-    assert times.time_to_target(run, LOSS, 0.15) == Time(True, 40, 20)
-    assert times.time_to_target(run, ACCURACY, 0.95) == Time(False, 40, 20)
+    assert times_to_target([run], ACCURACY, 0.6) == [Time(True, True, 20, 10)]
+    assert times_to_target([run], LOSS, 0.15) == [Time(True, True, 40, 20)]
+    assert times_to_target([run], ACCURACY, 0.95) == [Time(False, True, 40, 20)]
 
 
 def test_a_run_that_diverged_may_have_been_at_the_target_before(tmp_path: Path) -> None:
@@ -104,8 +113,29 @@ def test_a_run_that_diverged_may_have_been_at_the_target_before(tmp_path: Path) 
         tmp_path,
         {"a": {0: {"accuracies": [0.7], "status": "diverged"}, 1: {"accuracies": [0.1], "status": "diverged"}}},
     )
-    assert times.time_to_target(early, ACCURACY, 0.6) == Time(True, 10, 5)
-    assert times.time_to_target(never, ACCURACY, 0.6) == Time(False, INF, INF)
+    found = times_to_target([early, never], ACCURACY, 0.6)
+    assert found == [Time(True, True, 10, 5), Time(False, True, INF, INF)]
+
+
+def test_runs_are_looked_at_alike(tmp_path: Path) -> None:
+    rising = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+    often, seldom, longer, short = write_study(
+        tmp_path,
+        {
+            "a": {
+                0: rising,
+                1: {"accuracies": rising[1::2], "every": 20},
+                2: {"accuracies": [*rising[3::4], 0.9, 0.95], "every": 40},
+                3: {"accuracies": rising[:3], "status": "preempted"},
+            }
+        },
+    )
+    one, other = times_to_target([often, seldom], ACCURACY, 0.5)
+    assert (one.updates, other.updates) == (60, 60)  # at 50 one was not looked at
+    assert times_to_target([often], ACCURACY, 0.5)[0].updates == 50
+    # from 120 on only one of them goes on; what was cut short at 30 does not keep the others from being looked at
+    found = times_to_target([often, longer, short], ACCURACY, 0.85)
+    assert found == [Time(False, True, 80, 40), Time(True, True, 120, 60), Time(False, False, 0.0, 0.0)]
 
 
 def test_an_evaluation_counts_by_its_own_figure() -> None:
@@ -122,6 +152,10 @@ RATIOS = np.array([[1.0, 1.5, 4.0], [2.0, 1.0, INF]])
 def test_ratios_by_hand() -> None:
     updates = np.array([[10.0, 30.0, 81.0, INF], [25.0, 20.0, 20.0, INF]])
     assert performance_ratios(updates).tolist() == [[1.0, 1.5, INF, INF], [2.5, 1.0, 1.0, INF]]
+
+
+def test_two_that_are_there_before_the_first_update_tie() -> None:
+    assert performance_ratios(np.array([[0.0], [0.0], [10.0]])).tolist() == [[1.0], [1.0], [INF]]
 
 
 def test_the_score_is_algoperfs_area_under_the_profile() -> None:

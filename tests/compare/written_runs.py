@@ -34,11 +34,17 @@ def evaluation(step: int, accuracy: float, **more: Any) -> dict[str, Any]:
 
 
 def write_run(
-    directory: Path, accuracies: Sequence[float], *, seed: int, status: Status = "complete", **config: Any
+    directory: Path,
+    accuracies: Sequence[float],
+    *,
+    seed: int,
+    status: Status = "complete",
+    every: int = 10,
+    **config: Any,
 ) -> Run:
-    """Write a run with an evaluation every ten updates, and read it."""
-    evaluations = [evaluation(10 * (index + 1), value) for index, value in enumerate(accuracies)]
-    settings = parse_config({"steps": 10 * max(1, len(accuracies)), **config, "seed": seed})
+    """Write a run with an evaluation every so many updates, and read it."""
+    evaluations = [evaluation(every * (index + 1), value) for index, value in enumerate(accuracies)]
+    settings = parse_config({"steps": every * max(1, len(accuracies)), **config, "seed": seed})
     with RunWriter(directory, settings) as writer:
         writer.describe(data={"name": "digits", "classes": ["0", "1"], "num_train": 80, "num_test": 20})
         for record in evaluations:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -276,12 +277,20 @@ def test_a_study_is_read_by_arm_and_seed(tmp_path: Path) -> None:
     assert [(run.arm, run.seed) for run in find_runs(tmp_path)] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
 
 
-def test_arms_come_as_the_studys_file_has_them_and_others_after_them(tmp_path: Path) -> None:
-    for arm in ("d", "c", "b", "a"):
-        with RunWriter(tmp_path / arm / "seed0", parse_config({})):
+def test_a_study_is_what_its_file_has_in_that_order(tmp_path: Path) -> None:
+    for arm, seed in (("d", 0), ("c", 0), ("c", 1), ("b", 0), ("b", 2), ("a", 0)):
+        with RunWriter(tmp_path / arm / f"seed{seed}", parse_config({"seed": seed})):
             pass
-    (tmp_path / "study.toml").write_text('[arms]\nc = {}\nmissing = {}\n"a" = { epochs = 2 }\n')
-    assert [run.arm for run in find_runs(tmp_path)] == ["c", "a", "b", "d"]
+    (tmp_path / "study.toml").write_text('seeds = [0, 1]\n[arms]\nc = {}\nmissing = {}\n"a" = { epochs = 2 }\n')
+    with pytest.warns(UserWarning, match=r"left out, since study.toml has them no more: b seeds 0, 2; d seed 0\."):
+        assert [(run.arm, run.seed) for run in find_runs(tmp_path)] == [("c", 0), ("c", 1), ("a", 0)]
+    (tmp_path / "study.toml").write_text("seeds = [0]\n[arms]\na = {}\nb = {}\nc = {}\nd = {}\n")
+    with pytest.warns(UserWarning, match="no more: b seed 2; c seed 1"):
+        assert [(run.arm, run.seed) for run in find_runs(tmp_path)] == [(arm, 0) for arm in "abcd"]
+    for run in list(tmp_path.glob("*/seed[12]")):
+        shutil.rmtree(run)
+    (tmp_path / "study.toml").write_text("seeds = [0]\n[arms]\nnew = {}\n")  # nothing of it was run yet
+    assert [run.arm for run in find_runs(tmp_path)] == ["a", "b", "c", "d"]
     (tmp_path / "study.toml").write_text("[arms")
     with pytest.warns(UserWarning, match=r"study\.toml.* Its arms come by the alphabet"):
         assert [run.arm for run in find_runs(tmp_path)] == ["a", "b", "c", "d"]

@@ -7,7 +7,7 @@ import pytest
 
 from lrlab.config import read_study
 from lrlab.report import write_report
-from lrlab.runs import RunWriter, find_runs, read_run
+from lrlab.runs import RunError, RunWriter, find_runs, read_run
 from lrlab.studies import Choice, Ended, run_study, tuning_members
 from lrlab.studies.tuning import choose
 
@@ -124,6 +124,18 @@ def test_a_plan_that_is_edited_while_rates_are_tuned_is_kept_as_it_is_run(tmp_pa
             path.unlink(missing_ok=True)
     for folder in (tmp_path / "runs" / "tuned", tmp_path / "runs" / "tuned" / "tuning" / "adam"):
         assert (folder / "study.toml").read_text() == text
+
+
+def test_a_plan_by_which_another_rate_is_chosen_is_refused_and_leaves_what_is_said_of_the_runs(tmp_path: Path) -> None:
+    path = write(tmp_path, PLAN.replace("rates = [1e-9, 3e-2, 1e30]", "rates = [1e-9, 1e-8]"))
+    play(path)
+    folder = tmp_path / "runs" / "tuned"
+    files = [folder / "study.toml", folder / "tuning.json", folder / "tuning" / "adam" / "study.toml"]
+    before = [file.read_bytes() for file in files]
+    write(tmp_path, PLAN.replace("rates = [1e-9, 3e-2, 1e30]", "rates = [1e-9, 1e-8, 3e-2]"))
+    with pytest.raises(RunError, match=r"optimizer\.lr: 1e-0[89] -> 0\.03"):
+        play(path)
+    assert [file.read_bytes() for file in files] == before
 
 
 def test_an_arm_whose_tuning_is_elsewhere_is_passed_over_and_the_others_are_run(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from lrlab.compare.differences import Difference, LeftOut, judge, measure_differ
 from lrlab.compare.measures import CompareError, Measure, choose_measure, list_measures, read_targets
 from lrlab.compare.statistics import holm
 from lrlab.compare.tasks import Task, group_runs
-from lrlab.compare.times import Median, Profile, Race, Time, median_time, profiles, race, time_to_target
+from lrlab.compare.times import Median, Profile, Race, Time, median_time, profiles, race, times_to_target
 from lrlab.config.parts import unknown
 from lrlab.runs import Run
 
@@ -70,7 +70,7 @@ class Comparison:
     times: Sequence[ArmTime]
     races: Sequence[PairRace]
     profiles: Sequence[Profile]
-    """Over the tasks; none for a single one."""
+    """Over the tasks, by the seeds in which no run was cut short before it got there; none for a single task."""
 
 
 def compare_runs(
@@ -152,10 +152,11 @@ Times = Mapping[str, Mapping[int, Time]]
 
 
 def _times(task: Task, measure: Measure, target: float) -> Times:
-    return {
-        arm: {seed: time_to_target(run, measure, target) for seed, run in sorted(members.items())}
-        for arm, members in task.arms.items()
-    }
+    runs = {(arm, seed): run for arm, members in task.arms.items() for seed, run in sorted(members.items())}
+    found: dict[str, dict[int, Time]] = {arm: {} for arm in task.arms}
+    for (arm, seed), time in zip(runs, times_to_target(list(runs.values()), measure, target), strict=True):
+        found[arm][seed] = time
+    return found
 
 
 def _arm_time(task: str, arm: str, target: float, times: Times) -> ArmTime:
@@ -179,14 +180,17 @@ def _races(pairs: Sequence[tuple[Task, str, str]], times: Mapping[str, Times]) -
 
 
 def _profiles(times: Mapping[str, Times]) -> list[Profile]:
-    """Lay the arms that all tasks have over each other, on the seeds that all of them have."""
+    """Lay the arms that all tasks have over each other, on the seeds of which all of them are known."""
     first, *others = times.values()
     arms = [arm for arm in first if all(arm in other for other in others)]
     if len(arms) < 2:
         return []
     updates: dict[str, dict[str, npt.NDArray[np.float64]]] = {}
     for task, found in times.items():
-        seeds = [seed for seed in found[arms[0]] if all(seed in found[arm] for arm in arms)]
+        # a run that was cut short before it got there is not one that never does
+        seeds = [
+            seed for seed in found[arms[0]] if all(seed in found[arm] and found[arm][seed].is_final for arm in arms)
+        ]
         if not seeds:
             return []
         updates[task] = {arm: np.array([_updates(found[arm][seed]) for seed in seeds]) for arm in arms}

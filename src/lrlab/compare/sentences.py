@@ -130,10 +130,9 @@ def _context(found: Difference) -> list[str]:
     diverged = [out for out in found.left_out if out.reason == "diverged"]
     others = [out for out in found.left_out if out.reason != "diverged"]
     if diverged:
-        context.append(
-            f"Diverged, and therefore in no difference: {list_runs(diverged)}. The difference is one between runs that "
-            "came to their end."
-        )
+        context.append(f"Diverged, and therefore in no difference: {list_runs(diverged)}.")
+        if found.seeds:
+            context.append("The difference is one between runs that came to their end.")
     if others:
         reasons = "; ".join(f"{out.arm} seed {out.seed} ({out.reason})" for out in others)
         context.append(f"Left out: {reasons}.")

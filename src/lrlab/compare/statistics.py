@@ -74,11 +74,21 @@ def sign_flip_p(differences: Array) -> float:
     Args:
         differences: (n,), n >= 2.
     """
+    largest = np.abs(differences).max()
+    if largest == 0:
+        return 1.0
+
+    def mean(values: Array, axis: int) -> Array:
+        # accuracies are k / N, so that flips tie, which the last digits of their differences would break
+        rounded: Array = np.round(values.mean(axis=axis) / largest, 9)
+        return rounded
+
     found = scipy.stats.permutation_test(
         (differences,),
-        np.mean,
+        mean,
         permutation_type="samples",
         n_resamples=NUM_RESAMPLES,
+        vectorized=True,
         axis=-1,
         rng=np.random.default_rng(0),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,12 @@ from lrlab.runs.storage import ELSEWHERE
 
 LOOSE: Final = "runs"
 """Name of the task of runs that belong to no study."""
-NO_MATTER: Final = ("seed", "device", "data.dir", "telemetry.", "checkpoint.", "evaluate.batch_size", "engine.threads",
-                    "engine.keep_memory", "engine.compile")  # fmt: skip
+NO_MATTER: Final = ("seed", "device", "data.dir", "telemetry.", "checkpoint.", "evaluate.batch_size", "evaluate.every",
+                    "engine.threads", "engine.keep_memory", "engine.compile")  # fmt: skip
 """Settings that decide where and how quickly a run is made, or what is recorded of it, not what comes of it."""
 DATA: Final = ("data.name", "data.test_fraction", "data.validation_fraction")
 """Settings that decide which images an evaluation is of."""
-FOUND: Final = ("classes", "image_shape", "num_train", "num_test")
+FOUND: Final = ("classes", "image_shape", "num_train", "num_test", "mean", "std")
 """Facts in run.json that tell one folder of images from another."""
 SCHEDULE: Final = ("schedule.", "phases.", "layer_rates.", "optimizer.lr", "stop_below_lr")
 """Settings that are the schedule's."""
@@ -97,21 +98,30 @@ def _check_same_settings(arm: str, members: Mapping[int, Run]) -> None:
 
 
 def _check_same_data(task: Task) -> None:
-    data = {arm: _data(next(iter(members.values()))) for arm, members in task.arms.items()}
-    first, *others = data
-    for other in others:
-        keys = [key for key in data[first] if key in data[other] and data[first][key] != data[other][key]]
+    (first, ours), *others = [
+        (f"'{arm}' seed {seed}", _data(run)) for arm, members in task.arms.items() for seed, run in members.items()
+    ]
+    for other, theirs in others:
+        keys = [key for key in ours if key in theirs and not _is_same(ours[key], theirs[key])]
         if keys:
             raise CompareError(
-                f"'{first}' and '{other}' were not trained and evaluated on the same images ({keys[0]}: "
-                f"{data[first][keys[0]]} and {data[other][keys[0]]}): their results cannot be compared."
+                f"{first} and {other} were not trained and evaluated on the same images ({keys[0]}: "
+                f"{ours[keys[0]]} and {theirs[keys[0]]}): their results cannot be compared."
             )
 
 
-def _data(run: Run) -> dict[str, str | None]:
+def _data(run: Run) -> dict[str, Any]:
     settings, facts = settings_of(run), run.info.get("data", {})
-    found: dict[str, str | None] = {key: settings.get(key) for key in DATA}
-    return found | {key: json.dumps(facts[key]) for key in FOUND if key in facts}
+    return {key: settings.get(key) for key in DATA} | {key: facts[key] for key in FOUND if key in facts}
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether a fact is the same; means and deviations to what another processor may make of them."""
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return all(_is_same(*pair) for pair in zip(one, other, strict=True))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-5)
+    return bool(one == other)
 
 
 def settings_of(run: Run) -> Settings:

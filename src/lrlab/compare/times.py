@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ class Time:
 
     reached: bool
     """Whether it did."""
+    is_final: bool
+    """Whether nothing more can come: it did, or its run is over, and was not cut short."""
     updates: float
     """Up to the evaluation that showed it; where none did, up to the last one, and infinite for a diverged run."""
     seconds: float
@@ -64,18 +66,35 @@ class Race:
     """Exact sign test, two-sided; None where no seed tells."""
 
 
-def time_to_target(run: Run, measure: Measure, target: float) -> Time:
-    """Return when a run first showed the target; a diverged run that never did never will."""
-    evaluations = run.evaluations()
+def times_to_target(runs: Sequence[Run], measure: Measure, target: float) -> list[Time]:
+    """Return when each of several runs first showed the target.
+
+    They are looked at alike: an evaluation counts if all that went on so far were evaluated at that update. Else the
+    one that is looked at more often would be sooner for that alone. A diverged run that never did never will.
+    """
+    looks = [{int(record["step"]): record for record in run.evaluations() if measure.is_in(record)} for run in runs]
+    lasts = [max(of_run, default=-1) for of_run in looks]
+    steps = sorted({step for of_run in looks for step in of_run})
+    common = [
+        step for step in steps if all(step in of_run for of_run, last in zip(looks, lasts, strict=True) if last >= step)
+    ]
+    return [
+        _time(run, [of_run[step] for step in common if step in of_run], measure, target)
+        for run, of_run in zip(runs, looks, strict=True)
+    ]
+
+
+def _time(run: Run, evaluations: Sequence[Mapping[str, Any]], measure: Measure, target: float) -> Time:
     for record in evaluations:
         if measure.reaches(record, target):
-            return Time(True, float(record["step"]), float(record.get("seconds", np.nan)))
+            return Time(True, True, float(record["step"]), float(record.get("seconds", np.nan)))
     if run.status == "diverged":
-        return Time(False, np.inf, np.inf)
-    if not any(measure.is_in(record) for record in evaluations):
-        return Time(False, 0.0, 0.0)  # nobody looked
+        return Time(False, True, np.inf, np.inf)
+    if not evaluations:
+        return Time(False, False, 0.0, 0.0)  # nobody looked
     last = evaluations[-1]
-    return Time(False, float(last["step"]), float(last.get("seconds", np.nan)))
+    is_over = run.status == "complete"
+    return Time(False, is_over, float(last["step"]), float(last.get("seconds", np.nan)))
 
 
 def median_time(times: Array, reached: npt.NDArray[np.bool_]) -> Median:
@@ -173,7 +192,8 @@ def performance_ratios(times: Array) -> Array:
     Source: AlgoPerf, scoring/performance_profile.py; Dolan and More, 2002, Mathematical Programming 91:201.
     """
     quickest = times.min(axis=-2, keepdims=True)
-    ratios = np.divide(times, quickest, out=np.full_like(times, np.inf), where=np.isfinite(quickest))
+    ratios = np.divide(times, quickest, out=np.full_like(times, np.inf), where=np.isfinite(quickest) & (quickest > 0))
+    ratios[(times == quickest) & np.isfinite(times)] = 1.0  # of one that was there before the first update, too
     return np.where(ratios > MOST_RATIO, np.inf, ratios)
 
 

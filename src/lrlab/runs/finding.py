@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 from lrlab.config import ConfigError, read_toml
 from lrlab.runs import storage
@@ -29,7 +30,9 @@ def list_runs(folder: Path) -> list[Run]:
 
 
 def find_runs(path: Path) -> list[Run]:
-    """Return the run at a path, or all the runs of the study at it, by seed within arm; arms as its plan has them.
+    """Return the run at a path, or the runs of the study at it, by seed within arm; arms as its plan has them.
+
+    The plan says what the study is: runs of arms or seeds that are not in it any more are left out, and warned of.
 
     Raises: RunError if there is neither; StorageError if they may not be read.
     """
@@ -41,20 +44,31 @@ def find_runs(path: Path) -> list[Run]:
     runs = [read_run(info.parent) for info in infos]
     if not runs:
         raise storage.RunError(f"{path}: {_what_it_is(path)}")
-    places = {arm: place for place, arm in enumerate(_planned_arms(path / storage.STUDY))}
-    return sorted(runs, key=lambda run: (places.get(run.arm, len(places)), run.arm, run.seed))
+    plan = _plan(path / storage.STUDY)
+    arms, seeds = plan.get("arms"), plan.get("seeds")
+    arms = arms if isinstance(arms, dict) else {}
+    kept = [run for run in runs if run.arm in arms and (not isinstance(seeds, list) or run.seed in seeds)]
+    if not kept:  # a rate of [tune], which lies beside a copy of the study's plan, or a plan of which nothing was run
+        return sorted(runs, key=lambda run: (run.arm, run.seed))
+    if others := sorted({(run.arm, run.seed) for run in runs} - {(run.arm, run.seed) for run in kept}):
+        listed: dict[str, list[str]] = {}
+        for arm, seed in others:
+            listed.setdefault(arm, []).append(str(seed))
+        named = "; ".join(f"{arm} seed{'s' * (len(found) > 1)} {', '.join(found)}" for arm, found in listed.items())
+        warnings.warn(f"{path}: left out, since {storage.STUDY} has them no more: {named}.", stacklevel=2)
+    places = {arm: place for place, arm in enumerate(arms)}
+    return sorted(kept, key=lambda run: (places[run.arm], run.seed))
 
 
-def _planned_arms(plan: Path) -> list[str]:
-    """Arms of a study in the order of its plan; none of a folder without one, or of runs that were made elsewhere."""
-    with storage.storage_errors(plan):
-        is_there = plan.exists()
+def _plan(file: Path) -> dict[str, Any]:
+    """The plan of a study; empty for a folder without one."""
+    with storage.storage_errors(file):
+        is_there = file.exists()
     try:
-        arms = read_toml(plan).get("arms") if is_there else None
+        return read_toml(file) if is_there else {}
     except ConfigError as error:
         warnings.warn(f"{error} Its arms come by the alphabet.", stacklevel=3)
-        return []
-    return list(arms) if isinstance(arms, dict) else []
+        return {}
 
 
 def _what_it_is(path: Path) -> str:

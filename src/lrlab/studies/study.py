@@ -63,21 +63,30 @@ def run_study(
         plan = source.read_bytes()  # once: it may be edited while the rates are tuned
     executor = _executor(workers) if ray is None else Cluster(ray, resources=resources, folder=folder)
     with closing(executor):
-        rates, untuned = None, dict[str, Ended]()
+        rates, untuned, choices = None, dict[str, Ended](), list[Choice]()
         if study.tune is not None:
             tuning = tuning_members(study, root)
-            ended = yield from _complete(tuning, executor, folder=folder, plan=plan)
+            # the plan of what was run stays until it is known that this one goes with it
+            ended = yield from _complete(tuning, executor, folder=folder, plan=_plan_of(folder) or plan)
             untuned = {arm: problem for arm in study.arms if (problem := lacks(arm, ended)) is not None}
             choices = [choose(arm, ended) for arm in study.arms if arm not in untuned]
-            mark_tuning(study, folder, plan)
-            write_choices(study.tune, choices, folder)
-            yield from choices
             # an arm without a choice is not run; its configuration is that of any rate
             rates = dict.fromkeys(untuned, study.tune.rates[0]) | {choice.arm: choice.lr for choice in choices}
         members = study_members(study, root, rates)
-        yield from ((member, untuned[member.arm]) for member in members if member.arm in untuned)
         tuned = [member for member in members if member.arm not in untuned]
+        if study.tune is not None:
+            for member in tuned:
+                check_same_config(member)
+            mark_tuning(study, folder, plan)
+            write_choices(study.tune, choices, folder)
+            yield from choices
+        yield from ((member, untuned[member.arm]) for member in members if member.arm in untuned)
         yield from _complete(tuned, executor, folder=folder, plan=plan)
+
+
+def _plan_of(folder: Path) -> bytes | None:
+    with storage_errors(folder):
+        return (folder / STUDY).read_bytes() if (folder / STUDY).exists() else None
 
 
 def _executor(workers: int | None) -> Executor:
