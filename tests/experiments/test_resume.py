@@ -348,6 +348,12 @@ def test_another_arithmetic_is_said_and_kept_on_record(
     assert read_run(tmp_path / "run").precision == "bf16 then fp32"
 
 
+def test_evaluations_in_batches_of_another_size_are_said_to_cost_exactness(tmp_path: Path, digits: ImageData) -> None:
+    stop_at(tmp_path / "run", build(digits), 10)
+    with pytest.warns(UserWarning, match=r"not bit-exact.*\(evaluate.batch_size: \d+ -> 7\)"):
+        stop_at(tmp_path / "run", build(digits, evaluate={"every": 15, "batch_size": 7}), 12, resumes=True)
+
+
 def test_a_run_that_diverged_does_not_go_on(tmp_path: Path, digits: ImageData) -> None:
     huge = {"optimizer": {"name": "sgd", "lr": 1e30}, "schedule": {"name": "constant"}}
     with pytest.raises(RuntimeError, match="diverged"):

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from lrlab.config import ConfigError, parse_config
-from lrlab.data import ImageData, evaluation_batches, load_digits_data
+from lrlab.data import ImageData, evaluation_batches, load_digits_data, set_aside
 from lrlab.experiments import Evaluated, Experiment, Update
 from lrlab.experiments.build import build_model
 from lrlab.runs import Run, RunError, RunWriter, read_run
@@ -246,6 +246,28 @@ def test_with_validation_images_the_test_images_are_left_alone(tmp_path: Path) -
     assert sum(map(sum, last["confusion"])) == made.info["data"]["num_validation"] == 359
     assert made.result["validation_accuracy"] == last["accuracy"]
     assert made.result["test_accuracy"] is None and made.result["test_loss"] is None
+
+
+def test_images_of_ones_own_have_a_share_set_aside_where_the_configuration_says_so(
+    tmp_path: Path, digits: ImageData
+) -> None:
+    run(tmp_path / "asked", digits, data={"validation_fraction": 0.25})
+    run(tmp_path / "given", set_aside(digits, 0.25))
+    for name in ("asked", "given"):
+        made = read_run(tmp_path / name)
+        assert made.evaluated_split == "validation"
+        assert {record["split"] for record in made.evaluations()} == {"validation"}
+        assert made.info["data"]["num_validation"] > 0 and made.result["validation_accuracy"] is not None
+
+
+def test_of_many_decisions_between_two_flushes_none_is_lost(tmp_path: Path, digits: ImageData) -> None:
+    schedule = {"name": "plateau", "check_every": 1}
+    settings = {"telemetry": {"every": 1_000, "outputs_every": 1_000, "flush_every": 50_000}}
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("schedulers.base", "experiments.session"):
+            patch.setattr(f"lrlab.{module}.NUM_DECISIONS", 8)
+        run(tmp_path / "run", digits, schedule=schedule, steps=30, **settings)
+    assert [decision["step"] for decision in read_run(tmp_path / "run").decisions()] == list(range(1, 31))
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path, digits: ImageData) -> None:

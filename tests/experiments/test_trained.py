@@ -14,7 +14,7 @@ from PIL import Image
 from lrlab import load_trained
 from lrlab.cli import main
 from lrlab.config import parse_config
-from lrlab.data import DataError, load_digits_data
+from lrlab.data import DataError, Split, image_data, load_digits_data
 from lrlab.experiments import Experiment
 from lrlab.runs import read_run
 
@@ -62,6 +62,31 @@ def test_a_folder_stands_for_the_images_within_it_too(run: Path, pictures: Path,
     (tmp_path / "c").symlink_to(tmp_path / "b")
     found = load_trained(run).predict_files([tmp_path])
     assert [str(one.path.relative_to(tmp_path)) for one in found] == ["0002.png", "a/deep/0001.png", "b/0000.png"]
+
+
+def test_it_leaves_the_process_as_it_is(run: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            load_trained(run)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_network_of_images_that_no_file_holds_takes_them_as_tensors(tmp_path: Path) -> None:
+    def split(count: int) -> Split:
+        return Split(torch.randint(0, 256, (count, 4, 8, 8), dtype=torch.uint8), torch.arange(count) % 2)
+
+    data = image_data("mine", classes=["a", "b"], train=split(32), test=split(8))
+    settings = {"model": {"width": 2}, "steps": 4, "batch_size": 8, "schedule": {"name": "constant"}}
+    for _ in Experiment(parse_config(settings), data=data).run(tmp_path / "run"):
+        pass
+    trained = load_trained(tmp_path / "run")
+    assert trained.probabilities(data.test.images).shape == (8, 2)
+    with pytest.raises(DataError, match="of images with 4 channels, which files do not hold"):
+        trained.predict_files(tmp_path)
 
 
 def test_probabilities_are_those_of_the_logits_highest_first(run: Path, pictures: Path) -> None:

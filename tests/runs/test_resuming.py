@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from lrlab.config import parse_config
-from lrlab.runs import RunError, RunWriter, StorageError, read_run, sound_checkpoints
+from lrlab.runs import RunError, RunWriter, StorageError, read_run, sound_checkpoints, storage
 from lrlab.runs.checkpoints import checkpoint_paths, write_checkpoint
 from lrlab.runs.events import EventWriter
 from lrlab.runs.rewind import rewind
@@ -70,6 +71,8 @@ def test_the_order_of_checkpoints_is_that_of_their_numbers(tmp_path: Path) -> No
     for step in (999_999, 1_000_000, 999_998):
         write_checkpoint(run, step, STATE, keep=3)
     assert [path.name for path in checkpoint_paths(run)] == ["step-1000000", "step-999999", "step-999998"]
+    (run / "metrics").mkdir()
+    storage.write_part(run / "metrics" / "part-000000001.parquet", pa.table({"step": np.arange(1, 1_000_001)}))
     rewind(run, 999_999, sizes={})
     assert [path.name for path in checkpoint_paths(run)] == ["step-999999", "step-999998"]
 
@@ -88,6 +91,7 @@ def test_a_complete_run_whose_checkpoints_were_deleted_is_left_as_it_is(tmp_path
 def test_a_run_that_is_taken_up_keeps_so_many_checkpoints_as_its_configuration_says(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run", CONFIG) as writer:
         for step in (1, 2, 3, 4):
+            writer.write_rows(rows(step))
             writer.write_checkpoint(step, STATE, keep=4)
     with RunWriter(tmp_path / "run", CONFIG, resumes=True):
         assert [checkpoint.step for checkpoint in sound_checkpoints(tmp_path / "run")] == [4, 3]
@@ -102,6 +106,53 @@ def test_the_event_file_of_a_clock_that_was_set_back_comes_after_the_others(
         EventWriter(tmp_path).close()
     began = [path.name.split(".")[3] for path in sorted(tmp_path.iterdir())]
     assert began == ["2000000000", "2000000001", "2000000002"]
+
+
+def test_rows_that_are_missing_are_noticed_before_the_run_goes_on_without_them(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        for step in (1, 2, 3):
+            writer.write_rows(rows(step))
+        writer.write_checkpoint(3, STATE, keep=2)
+    (tmp_path / "run" / "metrics" / "part-000000002.parquet").unlink()  # a copy that left it out, say
+    with pytest.raises(StorageError, match="metrics: damaged, it has rows of 2 updates and had 3 at the checkpoint"):
+        RunWriter(tmp_path / "run", CONFIG, resumes=True)
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_run_that_was_stopped_before_it_could_be_saved_begins_anew_and_one_that_was_saved_does_not(
+    tmp_path: Path, saved: bool
+) -> None:
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        writer.write_rows(rows(1, 2))
+        if saved:
+            writer.write_checkpoint(2, STATE, keep=2)
+        writer.finish("preempted", {})
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    if saved:
+        with pytest.raises(RunError, match="preempted and its checkpoints are gone"):
+            RunWriter(tmp_path / "run", CONFIG, resumes=True)
+    else:
+        with RunWriter(tmp_path / "run", CONFIG, resumes=True) as writer:
+            assert writer.checkpoint is None
+        assert read_run(tmp_path / "run").columns == ()
+
+
+def test_beginning_anew_takes_what_the_run_wrote_and_leaves_what_somebody_else_did(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with RunWriter(run, CONFIG) as writer:  # killed before its first checkpoint
+        writer.write_rows(rows(1, 2))
+        evaluate(writer, 2)
+        writer.write_decisions([{"step": 2}])
+    for name in ("notes.md", "mine/plot.py", "export/model.safetensors", "figures/loss.png", ".left.1.tmp"):
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).touch()
+    with RunWriter(run, CONFIG, resumes=True):
+        pass
+    found = {path.name for path in run.iterdir() if path.is_file() or any(path.iterdir())}
+    assert {name for name in found if "tfevents" not in name} == {
+        "config.toml", "export", "mine", "notes.md", "run.json", ".lock"
+    }  # fmt: skip
+    assert len([name for name in found if "tfevents" in name]) == 1
 
 
 def test_a_directory_that_was_deleted_under_a_run_is_said(tmp_path: Path) -> None:
@@ -155,6 +206,7 @@ def test_rows_and_their_names_are_on_disk_before_the_checkpoint_behind_them(
 
 def test_run_json_tells_of_each_time_that_a_run_was_taken_up(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run", CONFIG) as writer:
+        writer.write_rows(rows(1, 2))
         writer.write_checkpoint(2, STATE, keep=2)
     for _ in range(2):
         with RunWriter(tmp_path / "run", CONFIG, resumes=True):

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def _whole(path: Path) -> Path:
+    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100, since resolve() follows links
+
+
+WholePath = Annotated[Path, Field(strict=False), AfterValidator(_whole)]
+"""From the root on, so that a run's configuration means the same place from anywhere."""
 
 
 class ConfigError(ValueError):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lrlab.config.parts import Count, Fraction, NotNegative, Part, Positive, Seed
+from lrlab.config.parts import Count, Fraction, NotNegative, Part, Positive, Seed, WholePath
 from lrlab.config.rates import LayerRate, PhasesConfig, PlannedRate
 from lrlab.config.rules import ArticleSchedule
 from lrlab.config.schedules import OVER_THE_RUN, OneCycleSchedule, ScheduleConfig, TorchSchedule, WsdSchedule
@@ -20,7 +19,7 @@ class DataConfig(Part):
 
     name: Literal["cifar10", "cifar100", "digits", "folder"] = "digits"
     """Data set: CIFAR-10, CIFAR-100, scikit-learn's 8x8 digits, or a folder of images."""
-    dir: Annotated[Path, Field(strict=False)] | None = None
+    dir: WholePath | None = None
     """Folder that holds the images or the archive; without it CIFAR is downloaded once, into a cache."""
     test_fraction: Fraction | None = None
     """Share of the examples held out for testing, where the data set has no test split of its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lrlab.data import DataError, ImageData
-from lrlab.runs import RunError, read_info
+from lrlab.runs import Checkpoint, RunError, read_info
 from lrlab.runs.checkpoints import checkpoint_paths
+from lrlab.runs.storage import CONFIG
 
 if TYPE_CHECKING:
     from lrlab.experiments.run import Experiment
     from lrlab.training import Evaluation
 
-_EXACT = ("threads", "instructions", "device", "precision", "network", "ranks")
+_EXACT = ("threads", "instructions", "device", "precision", "network", "telemetry", "ranks")
 """Facts of the engine on which a result depends, if only in its last bits."""
 
 
@@ -53,17 +55,24 @@ def check_images_of_run(data: ImageData, directory: Path) -> None:
             check_same_data(data, info)
 
 
-def reasons_against_exactness(experiment: Experiment, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def reasons_against_exactness(
+    experiment: Experiment, before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Checkpoint
+) -> list[str]:
     """Return what has changed so that a run may differ, if only in the last bits, from one that never stopped.
 
     Args:
         experiment: that is to go on with the run.
         before: run.json as the last process left it.
         now: its `environment` in this process.
+        checkpoint: that it goes on from, with the configuration that it was saved with.
     """
     engine = _describe_engine(experiment)
-    made = {"ranks": 1, "instructions": engine["instructions"], **before["engine"]}  # older runs do not say so
-    changes = [(name, made.get(name), engine[name]) for name in _EXACT]
+    # older runs do not say so
+    was = {"ranks": 1, **{name: engine[name] for name in ("instructions", "telemetry")}, **before["engine"]}
+    changes = [(name, was.get(name), engine[name]) for name in _EXACT]
+    size = experiment.config.evaluate.batch_size
+    made = tomllib.loads(checkpoint.files[CONFIG].decode())
+    changes += [("evaluate.batch_size", made.get("evaluate", {}).get("batch_size", size), size)]
     changes += [("processor", before["environment"]["processor"], now["processor"])]
     packages = before["environment"]["packages"]
     changes += [(name, packages.get(name), now["packages"][name]) for name in ("torch", "lrlab")]

@@ -34,6 +34,10 @@ Weights = Mapping[str, Tensor]
 """Name in the plain model's `state_dict` -> tensor, contiguous, on the processor."""
 
 
+MOST_CHANNELS: Final = 1_024
+"""Of an image: a file only claims them, and the network is built for as many."""
+
+
 class Description(Part):
     """All that must be known of a network besides its weights, and where it comes from."""
 
@@ -67,8 +71,8 @@ def describe_network(table: Mapping[str, Any]) -> Description:
         text = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in str(error))
         raise CheckpointError(text) from error
     shape, mean, std = description.image_shape, description.mean, description.std
-    if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] * shape[2] > MAX_PIXELS:
-        raise CheckpointError(f"image_shape must be 1 or 3 channels, height and width, got {shape!s:.100}.")
+    if len(shape) != 3 or shape[0] > MOST_CHANNELS or shape[1] * shape[2] > MAX_PIXELS:
+        raise CheckpointError(f"image_shape must be channels, height and width, got {shape!s:.100}.")
     if not len(mean) == len(std) == shape[0]:
         raise CheckpointError(f"mean and std must be {shape[0]} each, one a channel, got {len(mean)} and {len(std)}.")
     return description

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from lrlab.config import RunConfig, StepSchedule
-from lrlab.data import Batch, ImageData, evaluation_batches
+from lrlab.data import Batch, ImageData, evaluation_batches, set_aside
 from lrlab.experiments.build import (
     build_average,
     build_batches,
@@ -79,6 +79,8 @@ class Experiment:
             if data is None:
                 with ranks.first_here():
                     data = build_data(config.data)
+            elif config.data.validation_fraction is not None and data.validation is None:
+                data = set_aside(data, config.data.validation_fraction)
             self.data = data.to(self.engine.device)
             self.batches = build_batches(config, self.data, ranks)
             self.num_steps = config.steps or (config.epochs or 0) * self.batches.steps_per_epoch

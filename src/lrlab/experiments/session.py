@@ -16,6 +16,7 @@ from lrlab.report import confusion_png
 from lrlab.runs import Checkpoint, Onlooker, RunWriter, StorageError
 from lrlab.runs.storage import FELL_TO
 from lrlab.schedulers import Decision, SignalScheduler
+from lrlab.schedulers.base import NUM_DECISIONS
 from lrlab.training import DivergedError, Evaluation, Recorder, Rows, Score, divergence, train
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Session:
         self._started -= state["seconds"] + state["evaluation_seconds"]
         if isinstance(self._writer, Onlooker):
             return
-        reasons = reasons_against_exactness(experiment, self._writer.before, info["environment"])
+        reasons = reasons_against_exactness(experiment, self._writer.before, info["environment"], checkpoint)
         *earlier, last = info["resumed"]
         if "longer" in last:
             warnings.warn(
@@ -114,7 +115,7 @@ class Session:
             if ends:
                 self.stopped = 0  # too late
             evaluates = evaluates and not self.stopped  # there may not be the time; it is done when the run goes on
-            if evaluates or saves or update.step % config.telemetry.flush_every == 0:
+            if evaluates or saves or self._must_flush():
                 self.flush()
             yield update
             if evaluates:
@@ -221,6 +222,10 @@ class Session:
         is_time = self._step % self._experiment.config.evaluate.every == 0 or self._is_over()
         return is_time and self._evaluated_at < self._step
 
+    def _must_flush(self) -> bool:
+        decisions = getattr(self._experiment.scheduler, "decisions", ())  # of which it keeps no more than so many
+        return self._step % self._experiment.config.telemetry.flush_every == 0 or len(decisions) >= NUM_DECISIONS
+
     def _must_save(self) -> bool:
         config = self._experiment.config.checkpoint
         by_count = config.every is not None and self._step % config.every == 0
@@ -242,10 +247,7 @@ class Session:
         seconds = self._seconds()
         evaluation = experiment.evaluate(self._step)
         epoch = -(-self._step // experiment.batches.steps_per_epoch)
-        times = {
-            "seconds": seconds,
-            "evaluation_seconds": self._evaluation_seconds + time.monotonic() - started,
-        }
+        times = {"seconds": seconds, "evaluation_seconds": self._evaluation_seconds + time.monotonic() - started}
         self._evaluation, self._evaluated_at = evaluation, self._step
         classes, split = experiment.data.classes, experiment.data.evaluated[0]
         title = f"step {self._step:,}: {split} accuracy {evaluation.accuracy:.1%}"

@@ -19,8 +19,9 @@ from lrlab.experiments.state import MODEL
 from lrlab.runs import Run, RunError, read_run
 from lrlab.runs.checkpoints import last_network
 from lrlab.runs.storage import INFO
-from lrlab.training import Engine, choose_engine, predict
+from lrlab.training import Engine, predict
 from lrlab.training.checkpoint import CheckpointError, load_weights
+from lrlab.training.engine import choose_device
 
 BATCH = 256
 """Images that go through the network at once."""
@@ -96,8 +97,13 @@ class TrainedModel:
 
         Args:
             paths: one or several, PNG, JPEG, WebP or BMP; a folder stands for the images in it and in those within.
-        Raises: DataError that names all files which cannot be read.
+        Raises: DataError that names all files which cannot be read, or for a network of other images than files hold.
         """
+        if self.image_shape[0] not in (1, 3):
+            raise DataError(
+                f"The network is of images with {self.image_shape[0]} channels, which files do not hold: give them to "
+                "probabilities(images)."
+            )
         if isinstance(paths, str | Path):  # a text would be taken letter by letter
             paths = [paths]
         files = [file for path in map(Path, paths) for file in (images_in(path) if path.is_dir() else [path])]
@@ -140,7 +146,7 @@ def load_trained(path: Path | str, *, device: Literal["auto", "cpu", "cuda"] = "
         network = build_network(description, weights)
     else:
         raise RunError(f"{path}: neither a run nor an exported network. Name a run, or a {MODEL} of lrlab export.")
-    engine = choose_engine(device=device)
+    engine = Engine(torch.device(choose_device(device)), "fp32")  # of somebody's process, in which nothing else is set
     return TrainedModel(engine.place(network).eval(), description, engine)
 
 

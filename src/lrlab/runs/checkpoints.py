@@ -75,6 +75,11 @@ def write_checkpoint(run: Path, step: int, files: Mapping[str, bytes], *, keep: 
     prune(run, keep=keep, sound=target)
 
 
+def last_step(run: Path) -> int | None:
+    """Return the update of the newest checkpoint, sound or not; None if there is none."""
+    return max(map(checkpoint_step, checkpoint_paths(run)), default=None)
+
+
 def checkpoint_paths(run: Path) -> list[Path]:
     """Return the checkpoints of a run, newest first, whether they are sound or not."""
     folder = run / storage.CHECKPOINTS

@@ -11,6 +11,7 @@ from typing import Any
 from lrlab.config import RunConfig, changes_that_matter, read_toml
 from lrlab.runs import storage
 from lrlab.runs.checkpoints import DamagedError, checkpoint_paths, read_checkpoint
+from lrlab.runs.events import EVENTS_PREFIX
 from lrlab.runs.reader import read_info
 
 
@@ -50,8 +51,11 @@ def check_resumable(directory: Path, config: RunConfig) -> None:
     made = read_toml(directory / storage.CONFIG)
     if status == "complete":
         _check_it_has_more_to_do(directory, info, made=made, config=config)
-    was_saved = status == "complete" or (status == "preempted" and any((directory / storage.METRICS).glob("*.parquet")))
-    if was_saved and not checkpoint_paths(directory):  # it would begin anew, and what is there be lost
+    # older runs do not say whether they were ever saved
+    was_saved = info.get("checkpoint", status == "preempted" and any((directory / storage.METRICS).glob("*.parquet")))
+    if (status == "complete" or was_saved) and not checkpoint_paths(
+        directory
+    ):  # it would begin anew, and what is there be lost
         raise storage.RunError(
             f"{directory}: the run is {status} and its checkpoints are gone. Copy one back, or train anew in another "
             "directory."
@@ -104,11 +108,12 @@ def _names(directory: Path) -> set[str]:
 
 
 def clear(directory: Path) -> None:
-    """Delete what a directory holds, but not its lock, which this process has, nor what was exported.
+    """Delete what a run wrote into a directory, but not its lock, which this process has, nor what was exported.
 
-    run.json goes last: should this be cut short as well, the directory is still known for a run.
+    run.json goes last: should this be cut short as well, the directory is still known for a run. What else lies there
+    is somebody's own.
     """
     with storage.storage_errors(directory):
-        for path in sorted(directory.iterdir(), key=lambda path: path.name == storage.INFO):
-            if path.name not in (storage.LOCK, storage.EXPORT):
+        for pattern in (*storage.OF_A_RUN, f"{EVENTS_PREFIX}*", storage.TRACKED.format("*"), ".*.tmp", storage.INFO):
+            for path in directory.glob(pattern):
                 storage.delete(path)

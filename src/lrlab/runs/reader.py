@@ -107,7 +107,10 @@ class Run:
         """What its evaluations are of: the test images, or those set aside for validation."""
         if storage.ELSEWHERE in self.info:
             return str(self.info[storage.ELSEWHERE]["split"])
-        return "test" if self.config["data"].get("validation_fraction") is None else "validation"
+        aside = self.info.get("data", {}).get("num_validation")  # images of one's own may come with some set aside
+        if aside is None:  # it has not begun
+            aside = self.config["data"].get("validation_fraction")
+        return "validation" if aside else "test"
 
     @cached_property
     def num_measured(self) -> Mapping[str, int]:

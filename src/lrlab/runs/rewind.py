@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 
 from lrlab.runs import storage
@@ -24,8 +26,14 @@ def rewind(run: Path, step: int, *, sizes: Mapping[str, int]) -> None:
         sizes: of the files that grow, name -> bytes at the checkpoint; those that are not among them go.
     Raises: StorageError, if one that cannot be made again is shorter than it was for instance.
     """
-    for part in sorted((run / storage.METRICS).glob("*.parquet")):
-        _cut_part(part, step)
+    kept = [_cut_part(part, step) for part in sorted((run / storage.METRICS).glob("*.parquet"))]
+    num_rows = len(
+        np.unique(np.concatenate([np.empty(0, np.int64), *kept]))
+    )  # a merge that was cut short has some twice
+    if num_rows < step:
+        raise storage.StorageError(
+            f"{run / storage.METRICS}: damaged, it has rows of {num_rows} updates and had {step} at the checkpoint."
+        )
     with storage.storage_errors(run):
         for path in (run / storage.EVALUATIONS, run / storage.DECISIONS):
             _check_length(path, sizes.get(path.name, 0))
@@ -56,7 +64,8 @@ def _cut_file(path: Path, size: int) -> None:
         os.truncate(path, size)
 
 
-def _cut_part(part: Path, step: int) -> None:
+def _cut_part(part: Path, step: int) -> npt.NDArray[np.int64]:
+    """Take a part back to an update; return the updates of which it has rows then."""
     rows = storage.read_part(part)
     kept = rows.filter(pc.less_equal(rows["step"], step))
     if not len(kept):
@@ -64,3 +73,5 @@ def _cut_part(part: Path, step: int) -> None:
             part.unlink()
     elif len(kept) < len(rows):
         storage.write_part(part, kept)
+    found: npt.NDArray[np.int64] = kept["step"].to_numpy()
+    return found

@@ -32,6 +32,8 @@ FIGURES = "figures"
 CONFUSION = "confusion"
 CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
+OF_A_RUN = (CONFIG, METRICS, EVALUATIONS, DECISIONS, FIGURES, CONFUSION, CHECKPOINTS, REPORT)
+"""What a run writes besides run.json, TensorBoard's files and how far it was sent to trackers."""
 EXPORT = "export"
 """What somebody asked for, and perhaps the only copy of that network: nothing that goes on with a run touches it."""
 FELL_TO = "fell_to_lr"

@@ -21,7 +21,7 @@ from lrlab.config import RunConfig, to_toml
 from lrlab.runs import storage
 from lrlab.runs.afterwards import GENERALISATION
 from lrlab.runs.background import Background
-from lrlab.runs.checkpoints import Checkpoint, DamagedError, newest_sound, prune, write_checkpoint
+from lrlab.runs.checkpoints import Checkpoint, DamagedError, last_step, newest_sound, prune, write_checkpoint
 from lrlab.runs.directory import check_resumable, check_vacant, clear, lengthening
 from lrlab.runs.environment import describe_environment
 from lrlab.runs.events import EVENTS_PREFIX, EventWriter, Written, stretch_of
@@ -218,7 +218,7 @@ class RunWriter:
                 self._merge_parts()
             ended = status
         finally:
-            self.describe(status=ended, result=dict(result))
+            self.describe(status=ended, result=dict(result), checkpoint=last_step(self.directory))
 
     def _write_info(self) -> None:
         storage.write_json(self.directory / storage.INFO, self._info)

@@ -86,10 +86,8 @@ def run_member(member: Member, data_sets: DataSets) -> Generator[StudyEvent, Non
         ended = Ended("locked", str(error))
     except DivergedError as error:
         ended = Ended("diverged", str(error).removeprefix("diverged: "))
-    except RunError:  # another process has just ended it
-        ended = ended_before(member) or Ended(
-            "failed", f"{member.directory} holds something that is no run of this study"
-        )
+    except RunError as error:  # another process has just ended it, or it cannot go on
+        ended = ended_before(member) or Ended("failed", str(error))
     except Exception as error:
         if not isinstance(error, RuntimeError) and not hasattr(error, "exit_code"):
             raise

@@ -84,10 +84,7 @@ def choose_engine(
         flush_denormals: let numbers below 1.2e-38 become zero, in every thread of the process.
     Raises: EngineError if the device is not there, or denormals are not flushed in every thread.
     """
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
-        raise EngineError("device cuda: PyTorch sees no CUDA device here. Use --device cpu, or auto.")
-    chosen = "cuda" if has_cuda and device != "cpu" else "cpu"
+    chosen = choose_device(device)
     torch.set_num_threads(threads or _DEFAULT_THREADS)  # an earlier run in this process may have set another
     _set_denormals(flush=flush_denormals)
     if precision == "auto":
@@ -101,6 +98,19 @@ def choose_engine(
     torch.backends.cudnn.allow_tf32 = precision != "fp32"  # TF32 keeps 10 bits of the mantissa, float32 has 23
     is_kept = keep_memory and chosen == "cpu" and _keep_memory()
     return Engine(torch.device(chosen), precision, compile, "kept" if is_kept else "returned")
+
+
+def choose_device(device: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
+    """Choose where to compute, and set nothing.
+
+    Args:
+        device: auto takes a GPU where PyTorch sees one.
+    Raises: EngineError if the device is not there.
+    """
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        raise EngineError("device cuda: PyTorch sees no CUDA device here. Use --device cpu, or auto.")
+    return "cuda" if has_cuda and device != "cpu" else "cpu"
 
 
 def _has_bf16(device: str) -> bool:
