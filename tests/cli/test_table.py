@@ -110,6 +110,16 @@ def test_a_table_that_cannot_fit_is_shown_whole(monkeypatch: pytest.MonkeyPatch)
     assert all(word in shown for word in ("C" * 30, "preempted" * 2, "run", "schedule", "a-name-of-"))
 
 
+def test_no_column_is_left_out_and_no_number_is_cut_where_the_terminal_is_narrow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    row = ("cosine-with-a-longer-name", "5", "+1.80 to +2.28", "<0.0001", "none")
+    Output(json=False).table(("arm", "n", "95 % interval", "p", "seeds not counted"), [row])
+    words = capsys.readouterr().out.split()
+    assert {"cosine-with-a-", "+1.80", "+2.28", "<0.0001", "none", "arm", "counted"} <= set(words)
+
+
 def test_what_goes_into_a_file_is_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     screen, text = Output(json=False), io.StringIO()

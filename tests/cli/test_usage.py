@@ -25,6 +25,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
     ("arguments", "message"),
     [
         (["trian"], "lrlab: Unknown command 'trian'. Did you mean 'train'?"),
+        (["--json", "runs"], "lrlab: Unknown option '--json'. Options come after the verb, as in lrlab runs --json."),
         (["train", "--epohcs", "3"], "lrlab train: Unknown option: --epohcs. Did you mean --epochs?"),
         (["train", "--device", "cdua"], '"cuda"'),
         (["train", "--epochs", "3.5"], "'3.5' is not a whole number."),
@@ -64,6 +65,7 @@ def test_a_wrong_command_line_gets_two_lines_and_exit_code_2(
         (["--config", "none.toml"], "lrlab: none.toml: there is no such file. TOML files in .: none."),
         (["--set", "epochs"], "lrlab: --set epochs: must be KEY=VALUE"),
         (["--data", "folder:"], "lrlab: --data folder: names no folder: say which, as --data folder:DIR."),
+        (["--schedule", "slope", "--set", "window=10"], "Did you mean 'schedule.window'?"),
         (["--epochs", "5", "--set", "steps=7"], "Give epochs or steps, not both: got --epochs and --set steps."),
         (["--set", "engine.compile=maybe"], "lrlab: engine.compile: must be 'auto', True or False, got 'maybe'."),
         (["--batch-size", "2000"], "lrlab: batch_size must be at most the number of training images, got 2000"),
@@ -447,6 +449,14 @@ def test_other_shells_have_a_script_too(shell: str, begins: str, capsys: pytest.
     out = capsys.readouterr().out
     assert out.startswith(begins)
     assert "generalisation" in out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_disk_that_is_full_where_the_output_goes_is_said_in_a_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "lrlab", "data", "list"]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (5, "lrlab: there is no space left where the output goes.\n")
 
 
 def test_a_bug_of_ours_keeps_its_traceback() -> None:

@@ -295,6 +295,12 @@ def test_runs_of_which_nothing_was_recorded_are_left_out_and_named(tmp_path: Pat
         ("loss,metrics.loss\n1,2\n", {"seed": "0"}, "two columns are called 'loss'"),
         ("step,loss,train/loss\n1,5,9\n", {"seed": "0", "loss": "loss"}, "'loss' would become 'train/loss'"),
         ("run,step,loss\n", {"seed": "0"}, "there is no row under the header"),
+        (
+            "step,loss,acc\n1,2,0.5\n2,1,nan\n",
+            {"seed": "0", "accuracy": "acc"},
+            "'acc' is not a number at step 2. If the",
+        ),
+        ("step,loss\n1,2\n", {"seed": "0", "accuracy": "loss"}, "'loss' cannot be both the loss and the accuracy"),
         ("step;loss\n1;2\n", {"seed": "0"}, "no numbers were recorded here. .* parted by commas"),
     ],
 )
@@ -305,6 +311,18 @@ def test_what_cannot_be_is_said_and_nothing_is_written(
     with pytest.raises(RecordedError, match=message):
         bring_in(tmp_path / "log.csv", tmp_path / "out", **how)
     assert not (tmp_path / "out").exists()
+
+
+def test_runs_that_end_at_different_updates_are_warned_of(tmp_path: Path) -> None:
+    rows = [
+        (arm, seed, step) for arm in "ab" for seed in (0, 1) for step in (1, 2, 3) if (arm, seed, step) != ("b", 1, 3)
+    ]
+    lines = [f"{arm}{seed},{arm},{seed},{step},0.5" for arm, seed, step in rows]
+    (tmp_path / "log.csv").write_text("\n".join(["run,opt,seed,step,accuracy", *lines, ""]))
+    with pytest.warns(
+        UserWarning, match="last accuracies are of different updates, most 3, but b1 at 2. If those were"
+    ):
+        bring_in(tmp_path / "log.csv", tmp_path / "out", arm="opt")
 
 
 def test_two_runs_of_one_arm_and_seed_are_refused(tmp_path: Path) -> None:
@@ -386,8 +404,13 @@ def test_of_a_folder_of_mlflows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         client.log_param(run, "lr", 0.1)
         for step in (1, 2):
             client.log_metric(run, "loss", step / 4, step=step)
+        client.set_terminated(run, "FAILED")
+        if experiment == "second":  # as a run of ours that was sent there says
+            client.set_tag(run, "lrlab.status", "diverged")
     with pytest.raises(RecordedError, match="name one experiment with --project. Those with runs: "):
         read_recordings(tmp_path / "mlruns")
     (found,) = read_recordings(tmp_path / "mlruns", project="second")
     assert (found.name, found.settings) == ("only", {"lr": "0.1"})
+    (other,) = read_recordings(tmp_path / "mlruns", project="first")
+    assert (other.status, found.status) == ("failed", "diverged")
     assert [values.tolist() for values in found.series["loss"]] == [[1, 2], [0.25, 0.5]]

@@ -360,6 +360,7 @@ def test_the_page_follows_dark_and_light(study: Path, open_page) -> None:
     assert (page.evaluate(background), loss.evaluate(colour)) == ("rgb(21, 23, 26)", "#e4e6e8")
 
     page.emulate_media(color_scheme="light")
+    page.wait_for_function(f"plot => ({colour})(plot) !== '#e4e6e8'", arg=loss.element_handle())
 
     assert (page.evaluate(background), loss.evaluate(colour)) == ("rgb(255, 255, 255)", "#1d1f21")
 

@@ -268,6 +268,14 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path)
         read_run(tmp_path / "run").series("loss")
 
 
+def test_a_run_within_another_is_refused(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", CONFIG):
+        pass
+    with pytest.raises(RunError, match=r"run/of/mine is within a run, .*/run\. Choose another directory with --run"):
+        RunWriter(tmp_path / "run" / "of" / "mine", CONFIG)
+    assert not (tmp_path / "run" / "of").exists()
+
+
 def test_a_study_is_read_by_arm_and_seed(tmp_path: Path) -> None:
     for arm in ("b", "a"):
         for seed in (1, 0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from lrlab.cli.parsing import explain
 from lrlab.cli.signals import INTERRUPTED, Stopped, stopped_at_once
 
 USAGE = 2
+DISK = 5
 KEEPS = ("train", "resume", "study", "track", "sharpness", "generalisation")
 """Verbs that write as they go."""
 CLOSED_PIPE = 128 + signal.SIGPIPE
@@ -58,16 +60,27 @@ def _main(arguments: list[str]) -> int:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; Python flushes in peace
             return CLOSED_PIPE
+        except OSError as error:
+            if getattr(error, "exit_code", None) is None and error.filename is None and error.errno == errno.ENOSPC:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                _complain("lrlab: there is no space left where the output goes.\n")
+                return DISK
+            return _said(error)
         except MemoryError:  # outside of the updates, which say more
             _complain("lrlab: out of memory: the machine has too little left for this. Free some, or take less data.\n")
             return USAGE
         except Exception as error:
-            code = getattr(error, "exit_code", None)
-            if code is None:
-                raise
-            who = f"lrlab: rank {rank()}" if num_ranks() > 1 else "lrlab"
-            _complain("".join(f"{who}: {line}\n" for line in str(error).splitlines()))
-            return int(code)
+            return _said(error)
+
+
+def _said(error: Exception) -> int:
+    """Say an error that was foreseen, and return its exit code; one that was not is raised again."""
+    code = getattr(error, "exit_code", None)
+    if code is None:
+        raise error
+    who = f"lrlab: rank {rank()}" if num_ranks() > 1 else "lrlab"
+    _complain("".join(f"{who}: {line}\n" for line in str(error).splitlines()))
+    return int(code)
 
 
 def _show_warning(message: Warning | str, *where: object) -> None:

@@ -168,8 +168,8 @@ def refine(
     target = file or path / "refined.toml"
     multipliers = refine_run(read_run(path), target, smoothing=smoothing)
     display = Display(json=json)
-    display.say(rate_chart(multipliers, of=f"of {len(multipliers)}"))
-    display.say(f"schedule: lrlab train --config {shlex.quote(str(target))}")
+    display.say(rate_chart(multipliers, of=f"of {len(multipliers)}", what="times lr"))
+    display.say(f"the same run with it: lrlab train --config {shlex.quote(str(target))}")
     display.document({"file": str(target), "multipliers": multipliers})
     return 0
 

@@ -27,7 +27,9 @@ class Display(Output):
         if not result:  # not even its end could be written, which is said by what is raised
             return
         accuracy, mirrored = result[f"{split}_accuracy"], result.get(f"{split}_accuracy_mirror")
-        found = "" if accuracy is None else f"{split} accuracy {accuracy:.2%}, "
+        at = ended.evaluations()[-1]["step"] if accuracy is not None else result["steps"]
+        of = "" if at == result["steps"] else f" at update {at:,}"  # it was stopped since
+        found = "" if accuracy is None else f"{split} accuracy {accuracy:.2%}{of}, "
         found += "" if mirrored is None else f"with mirror images {mirrored:.2%}, "
         self.say(f"{ended.status}: {found}{result['steps']:,} updates, {result['train_seconds']:.1f} s of training")
         self.say(f"figures and page: {write_report(directory)}")
@@ -44,7 +46,9 @@ class Display(Output):
             events = experiment.run(directory, resumes=resumes, stop=lambda: stop.number or 0)
             with closing(events), self._bar() as bar:
                 bar.start("", num_steps=experiment.num_steps, batch_size=experiment.config.batch_size)
-                for event in events:
+                for index, event in enumerate(events):
+                    if resumes and not index:
+                        self.say(_from_where(event, experiment.num_steps))
                     if isinstance(event, Evaluated):
                         self.say(describe(event))
                     bar.show(event)
@@ -77,6 +81,13 @@ class Display(Output):
         )
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as shown:
             yield _Bar(shown, shown.add_task("", total=None, state=""))
+
+
+def _from_where(event: Event, num_steps: int) -> str:
+    made = event.step - isinstance(event, Update)
+    if not made:
+        return "begins anew: no checkpoint was written before it ended"
+    return f"goes on from update {made:,} of {num_steps:,}"
 
 
 class _Bar:
@@ -131,10 +142,12 @@ def rate_charts(rates: Mapping[str, Sequence[float]]) -> str:
     return "\n\n".join(f"{', '.join(names)}:\n{rate_chart(of_group)}" for of_group, names in alike.items())
 
 
-def rate_chart(rates: Sequence[float], *, num_rows: int = 24, width: int = 50, of: str = "update") -> str:
+def rate_chart(
+    rates: Sequence[float], *, num_rows: int = 24, width: int = 50, of: str = "update", what: str = "lr"
+) -> str:
     """Draw rates as rows of text: update, rate, and a bar of length proportional to it."""
     last = len(rates) - 1
     steps = sorted({round(last * row / max(1, num_rows - 1)) for row in range(num_rows)})
     top = max(rates) or 1.0
     lines = [f"{step + 1:>9,}  {rates[step]:.3e}  {'#' * round(width * rates[step] / top)}".rstrip() for step in steps]
-    return "\n".join([f"{of:>9}         lr", *lines])
+    return "\n".join([f"{of:>9}  {what:>9}", *lines])

@@ -82,9 +82,9 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, least: int) 
     for index, name in enumerate(header):
         is_name = index == 0
         justify: Any = "left" if is_name else "right"
-        table.add_column(
-            Text(name), justify=justify, overflow="fold", no_wrap=not is_name, min_width=least if is_name else None
-        )
+        lines = [line for text in (name, *(row[index] for row in rows)) for line in text.split("\n")]
+        width = least if is_name else max(map(cell_len, lines))  # of numbers none is cut
+        table.add_column(Text(name), justify=justify, overflow="fold", no_wrap=not is_name, min_width=width)
     for row in rows:
         table.add_row(*map(Text, row))
     return table

@@ -91,10 +91,12 @@ def explain(error: CycloptsError, app: App) -> str:
     verb = " ".join(["lrlab", *(error.command_chain or ())])
     error.command_chain = None  # the first words name the verb already
     match error:
+        case UnknownCommandError(unused_tokens=[token, *_]) if token.startswith("-"):
+            text = f"Unknown option {token!r}. Options come after the verb, as in lrlab runs --json."
         case UnknownCommandError(unused_tokens=[token, *_]):
             known = [name for name in error.app or app if not name.startswith("-")]
             near = get_close_matches(token, known, n=1)
-            text = f"Unknown {'option' if token.startswith('-') else 'command'} {token!r}."
+            text = f"Unknown command {token!r}."
             text += f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}."
         case UnusedCliTokensError(unused_tokens=[token, *_]):
             text = f"Unexpected argument {token!r}."

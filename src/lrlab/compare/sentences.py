@@ -38,7 +38,8 @@ def count_verdicts(comparison: Comparison) -> str:
 def _finding(found: Difference, comparison: Comparison) -> str:
     measure, arm, reference = comparison.measure, found.arm, found.reference
     if found.mean is None:
-        return f"{arm} and {reference} cannot be compared: no seed has a complete run of both."
+        has = f" with a {measure.name}" if any(out.reason == f"no {measure.name}" for out in found.left_out) else ""
+        return f"{arm} and {reference} cannot be compared: no seed has a complete run of both{has}."
     size = f"{measure.difference_text(found.mean)}{measure.unit}"
     if found.num_seeds == 1:
         return (
@@ -134,8 +135,9 @@ def _context(found: Difference) -> list[str]:
         if found.seeds:
             context.append("The difference is one between runs that came to their end.")
     if others:
-        reasons = "; ".join(f"{out.arm} seed {out.seed} ({out.reason})" for out in others)
-        context.append(f"Left out: {reasons}.")
+        reasons = {out.reason: [one for one in others if one.reason == out.reason] for out in others}
+        listed = "; ".join(f"{list_runs(runs)} ({reason})" for reason, runs in reasons.items())
+        context.append(f"Left out: {listed}.")
     besides = [name for name in found.differs_in if not is_of_the_schedule(name)]
     if besides:
         context.append(f"The arms differ in more than the schedule: {', '.join(besides)}.")

@@ -179,7 +179,9 @@ def changes_that_matter(made: Table, config: RunConfig) -> list[str]:
     if stop is not None and lower < stop:
         for table in (before, after):
             table.pop("stop_below_lr", None)
-    return [*differences(before, after), *([] if is_longer else [f"{name}: {earlier} -> {other}: {later}"])]
+    shorter = f"{name}: {earlier} -> {later}, and a run may only become longer"
+    apart = [] if is_longer else [shorter if name == other else f"{name}: {earlier} -> {other}: {later}"]
+    return [*differences(before, after), *apart]
 
 
 def _explain(problem: dict[str, Any], part: type[BaseModel], table: Table) -> str:
@@ -190,7 +192,7 @@ def _explain(problem: dict[str, Any], part: type[BaseModel], table: Table) -> st
     key = ".".join(names)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(part, names[:-1], table)
-        return f"Unknown key '{key}'. Known: {', '.join(known)}.{_meant(key, known, part)}"
+        return f"Unknown key '{key}'. Known: {', '.join(known)}.{_meant(key, known, part, table)}"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     if problem["type"] == "too_short":
@@ -210,7 +212,7 @@ def _no_table(key: str, value: Any) -> str:
     return f"{key}: must be a table of keys, as in {key}.name, got {value!r}."
 
 
-def _meant(key: str, known: list[str], part: type[BaseModel]) -> str:
+def _meant(key: str, known: list[str], part: type[BaseModel], table: Table) -> str:
     """Ask after the key that was meant: that name beside it or elsewhere, whatever it is called there, or one alike."""
     name = key.rpartition(".")[2]
     name = _SYNONYMS.get(name.casefold(), name.casefold())
@@ -220,6 +222,9 @@ def _meant(key: str, known: list[str], part: type[BaseModel]) -> str:
     elsewhere = [one for one in _keys(part) if one.rpartition(".")[2] == name]
     if "base" in part.model_fields:  # of a study
         elsewhere += [f"base.{one}" for one in _keys(RunConfig) if one.rpartition(".")[2] == name]
+    if "schedule" in part.model_fields:  # a union, whose keys are those of the schedule that is named
+        of_schedule = SCHEDULES.get(schedule_tag(table.get("schedule", {})))
+        elsewhere += [f"schedule.{name}"] if of_schedule is not None and name in of_schedule.model_fields else []
     if elsewhere:
         return f" Did you mean {' or '.join(map(repr, elsewhere))}?"
     found = nearest(name, beside)  # of last words: what comes before them is the same for all

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import tomli_w
 import torch
 
-from lrlab.config import ConfigError, parse_config
+from lrlab.config import ConfigError, parse_config, to_table
 from lrlab.runs import Run
 from lrlab.runs.storage import write_whole
 from lrlab.schedulers import refined_multipliers
@@ -20,7 +20,9 @@ NUM_DIGITS = 6
 
 
 def refine_run(run: Run, file: Path, *, smoothing: float = 0.1) -> list[float]:
-    """Write the refined schedule of a run as a table that `lrlab train --config` takes, and return its multipliers.
+    """Write a run's configuration with the refined schedule, for `lrlab train --config`, and return its multipliers.
+
+    The schedule takes the place of the run's own, with its warm-up and cooldown and an end by `stop_below_lr`.
 
     A run with SGD is refined by the L2 norm of the whole gradient, one with Adam by its L1 norm.
 
@@ -30,14 +32,17 @@ def refine_run(run: Run, file: Path, *, smoothing: float = 0.1) -> list[float]:
         smoothing: width of the median filter, as a share of the run, in (0, 0.5).
     Raises: ConfigError if the run has not what is needed; RunError, StorageError.
     """
-    norm: Norm = "l2" if parse_config(dict(run.config)).optimizer.name == "sgd" else "l1"
+    config = parse_config(dict(run.config))
+    norm: Norm = "l2" if config.optimizer.name == "sgd" else "l1"
     try:
         multipliers = refined_multipliers(torch.from_numpy(_norms(run, norm)), norm=norm, smoothing=smoothing)
     except ValueError as error:
         raise ConfigError(f"{run.directory}: {error}") from error
     rounded = [round(multiplier, NUM_DIGITS) for multiplier in multipliers]
     about = f"# Refined from {norm} norms of the gradients of {run.directory.name!r}: arXiv:2310.07831.\n"
-    write_whole(file, (about + tomli_w.dumps({"schedule": {"name": "refined", "multipliers": rounded}})).encode())
+    kept = {key: value for key, value in to_table(config).items() if key not in ("phases", "stop_below_lr")}
+    refined = kept | {"schedule": {"name": "refined", "multipliers": rounded}}
+    write_whole(file, (about + tomli_w.dumps(refined)).encode())
     return rounded
 
 

@@ -117,7 +117,8 @@ class Experiment:
         shared = f" shared by {self.ranks.size} ranks" if self.ranks.size > 1 else ""
         return (
             f"{data.name}: {len(data.train):,} training and {len(evaluated):,} {split} images in {len(data.classes)} "
-            f"classes; {config.model.name} of width {config.model.width}, schedule {config.schedule.name}, "
+            f"classes; {config.model.name} of width {config.model.width}, {config.optimizer.name} at "
+            f"{config.optimizer.lr:g}, schedule {config.schedule.name}, seed {config.seed}, "
             f"{self.num_steps:,} updates of {config.batch_size} images{shared} on {engine.device} in {engine.precision}"
         )
 

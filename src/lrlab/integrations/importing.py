@@ -77,6 +77,8 @@ def plan_import(recordings: Sequence[Recording], reading: Reading, *, source: Pa
         directory = out if arm is None else out / folder_name(arm) / f"seed{seed}"
         accuracy_name = _find(one, reading.accuracy, ACCURACIES, source)
         loss_name = _find(one, reading.loss, LOSSES, source)
+        if accuracy_name is not None and accuracy_name == loss_name:
+            raise RecordedError(f"{_place(one, source)}: '{loss_name}' cannot be both the loss and the accuracy.")
         series = _named(one, loss_name, source)
         split = reading.split or ("validation" if (accuracy_name or "").startswith(("val", "eval")) else "test")
         kept = shared[arm]
@@ -98,10 +100,28 @@ def plan_import(recordings: Sequence[Recording], reading: Reading, *, source: Pa
                     "settings_of_this_run": {key: value for key, value in one.settings.items() if key not in kept},
                 },
                 decisions,
+                one.status or "complete",
             )
         )
+    _warn_of_ends_apart(made, source)
     _check_arms([made_one.origin["arm"] for made_one in made], source)
     return made
+
+
+def _warn_of_ends_apart(made: Sequence[MadeElsewhere], source: Path) -> None:
+    """Warn where runs that are to be compared end at different updates: by all that is known they are all complete."""
+    ends: dict[int, list[str]] = {}
+    for one in made:
+        if one.status == "complete" and one.accuracy is not None:
+            ends.setdefault(int(one.accuracy[0][-1]), []).append(str(one.origin["run"] or one.directory.name))
+    if len(ends) > 1:
+        last = max(ends)
+        early = "; ".join(f"{', '.join(runs[:5])} at {step:,}" for step, runs in sorted(ends.items()) if step != last)
+        warnings.warn(
+            f"{source}: the last accuracies are of different updates, most {last:,}, but {early}. If those were cut "
+            "short, take them out: a comparison takes every run for complete.",
+            stacklevel=3,
+        )
 
 
 def _with_numbers(recordings: Sequence[Recording], source: Path) -> Sequence[Recording]:
@@ -189,6 +209,11 @@ def _accuracy(one: Recording, name: str | None, reading: Reading, source: Path) 
         return None
     steps, values = _checked(name, one.series[name], one, source)
     values = values / 100 if reading.in_percent else values
+    if np.isnan(values).any():
+        raise RecordedError(
+            f"{_place(one, source)}: '{name}' is not a number at step {steps[np.isnan(values)][0]:g}. If the run "
+            "diverged there, leave out what comes from then on, or the run."
+        )
     wrong = values[~((values >= 0) & (values <= 1))]
     if len(wrong):
         raise RecordedError(

@@ -28,6 +28,7 @@ LONGEST: Final = 6_000
 MOST_RUNS: Final = 50_000
 """Of an experiment, as many as MLflow gives."""
 _ENDS: Final = {"complete": "FINISHED", "preempted": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
+_STATUSES: Final[dict[str, Any]] = {"FINISHED": "complete", "KILLED": "preempted", "FAILED": "failed"}
 
 
 class MlflowRun:
@@ -117,4 +118,6 @@ def _recording(client: MlflowClient, run: Any) -> Recording:
         for name, found in histories.items()
     }
     series = {name: as_curve([(step, metric.value) for step, metric in found]) for name, found in points.items()}
-    return Recording(run.info.run_name, series, dict(run.data.params))
+    ours = run.data.tags.get("lrlab.status", "")
+    status = ours if ours in _ENDS else _STATUSES.get(run.info.status, "preempted")  # one that still runs is not over
+    return Recording(run.info.run_name, series, dict(run.data.params), status=status)

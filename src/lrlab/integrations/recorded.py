@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,8 @@ class Recording:
     """Columns that change within it, of text or of a few numbers: one may tell apart runs that are one here."""
     is_counted: bool = False
     """Whether its rows were counted, since nothing says of which update they are."""
+    status: Literal["complete", "preempted", "diverged", "failed"] | None = None
+    """How it ended, where that is on record."""
 
 
 @dataclass(frozen=True)

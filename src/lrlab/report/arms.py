@@ -136,7 +136,7 @@ def draw_differences(rows: Sequence[Dots], *, title: str) -> Figure:
     axes.axvline(0, color=MUTED, linewidth=1, zorder=1)
     axes.set_xlim(difference_range(rows))
     axes.set_xlabel(DIFFERENCE)
-    axes.set_title(title, loc="left")
+    figure.suptitle(title, x=0.01, ha="left")  # above the names too, which may take half of the width
     return figure
 
 

@@ -20,6 +20,9 @@ def check_vacant(directory: Path) -> None:
 
     Raises: RunError.
     """
+    around = next((one for one in directory.absolute().parents if (one / storage.INFO).exists()), None)
+    if around is not None:
+        raise storage.RunError(f"{directory} is within a run, {around}. Choose another directory with --run.")
     names = _names(directory)
     if storage.INFO in names:
         raise storage.RunError(
@@ -62,7 +65,7 @@ def check_resumable(directory: Path, config: RunConfig) -> None:
         )
     if changed := changes_that_matter(_beside_the_weights(directory) or made, config):
         raise storage.RunError(
-            f"{directory}: it was begun with another configuration ({'; '.join(changed)}). "
+            f"{directory}: the run is of another configuration ({'; '.join(changed)}). "
             "Undo that, or train anew in another directory."
         )
 

@@ -39,6 +39,8 @@ class MadeElsewhere:
     """Where it came from, for run.json."""
     decisions: Sequence[Mapping[str, Any]] = ()
     """What a rule decided in it, oldest first."""
+    status: str = "complete"
+    """How it ended, as a run of ours does."""
 
 
 def write_elsewhere(runs: Sequence[MadeElsewhere], *, study: Path | None) -> None:
@@ -94,7 +96,7 @@ def _write(run: MadeElsewhere) -> None:
     steps = int(max([0.0, *(at[-1] for at, _ in (*run.series.values(), *filter(None, [run.accuracy])) if len(at))]))
     info = {  # last: from now on it is a run
         "format_version": storage.FORMAT_VERSION,
-        "status": "complete",
+        "status": run.status,
         "environment": {"command": describe_environment()["command"]},
         storage.ELSEWHERE: {**run.origin, "split": run.split},
         "result": {"steps": steps, **figures},
