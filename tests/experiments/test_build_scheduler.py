@@ -181,7 +181,10 @@ def test_what_does_not_fit_the_run_is_refused(table: dict[str, Any], message: st
     [
         ({"name": "torch:StpLR"}, r"Unknown scheduler 'torch:StpLR'.* Did you mean 'torch:StepLR'\?"),
         ({"name": "torch:LambdaLR"}, "torch:LambdaLR takes functions or schedulers"),
-        ({"name": "torch:StepLR"}, "torch:StepLR: TypeError: .*step_size.*\\. Its keys, in updates: step_size, gamma"),
+        (
+            {"name": "torch:StepLR"},
+            "torch:StepLR: TypeError: .*step_size.*\\. Its keys: step_size, gamma; those that count, count updates",
+        ),
         (
             {"name": "torch:StepLR", "stepsize": 3},
             r"Unknown key 'schedule.stepsize'.* Did you mean 'schedule.step_size'\?",

@@ -165,7 +165,7 @@ def _torch_scheduler(config: TorchSchedule, optimizer: Optimizer, *, num_steps: 
     except Exception as error:  # torch raises what its arithmetic raises
         raise ConfigError(
             f"{config.name}: {type(error).__name__}: {str(error).rstrip('.')}. "
-            f"Its keys, which count updates where they count: {', '.join(allowed)}."
+            f"Its keys: {', '.join(allowed)}; those that count, count updates."
         ) from error
 
 

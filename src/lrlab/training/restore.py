@@ -23,7 +23,8 @@ def restored(*changed: object, loader: object = None) -> Iterator[None]:
     """Leave everything as it was before, also if an error ends it.
 
     Put back are the attributes of each module in a model, and of any other object (an optimizer, a GradScaler): tensors
-    in place and their gradients, in all lists and dicts within. So weights, buffers, modes and rates are the same
+    in place and their gradients, in all lists and dicts within; the attributes of what listens to an optimizer's steps,
+    so that a rule has counted no update. So weights, buffers, modes and rates are the same
     objects with the same bits. Of a loader, its samplers and its data set the attributes themselves are put back and
     the states of their random generators, but no tensors, which would be the data. Besides, the global random states
     of Python, NumPy and PyTorch, on the processor and on all CUDA devices.
@@ -40,6 +41,9 @@ def restored(*changed: object, loader: object = None) -> Iterator[None]:
     for thing in changed:
         for part in thing.modules() if isinstance(thing, nn.Module) else [thing]:
             kept.keep(vars(part))
+        for hook in getattr(thing, "_optimizer_step_post_hooks", {}).values():
+            if hasattr(hook, "__self__"):  # by which a rule or a probe counts updates
+                kept.keep_attributes(hook.__self__)
     for part in _parts(loader):
         kept.keep_attributes(part)
     states = _global_states()
