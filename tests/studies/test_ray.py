@@ -79,12 +79,13 @@ def test_begun_here_it_outlives_its_workers_and_is_saved_when_it_is_stopped(file
             time.sleep(0.05)
 
     try:
-        wait_until(lambda: len(list(runs.glob("tiny/*/seed*/checkpoints/latest"))) == 2)
+        wait_until(lambda: any(workers()))
         addresses = list(listening())
         assert len(addresses) > 3, "Ray's processes are known by their token"
         assert set(addresses) == {"127.0.0.1"}
 
-        os.kill(next(workers()), signal.SIGKILL)
+        wait_until(lambda: len(list(runs.glob("tiny/*/seed*/checkpoints/latest"))) == 2)
+        os.kill(next(workers()), signal.SIGKILL)  # at once: a run takes no longer than a look at all of /proc
         wait_until(lambda: "its process ended by WorkerCrashedError; another one goes on with it" in said.read_text())
         wait_until(lambda: any("resumed" in info for info in infos(runs)))
         study.send_signal(signal.SIGTERM)
