@@ -483,6 +483,16 @@ def test_a_study_is_told_from_the_configuration_of_a_run(tmp_path: Path, capsys:
     assert code == 2 and "plan.toml: a study, since it has arms. Run it by lrlab study" in err
 
 
+def test_a_text_for_the_schedule_beside_an_unknown_key_is_two_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.toml").write_text('schedule = "cosine"\nwindow = 3\n')
+    code, _, err = said(capsys, "train", "--config", str(tmp_path / "a.toml"))
+    assert (code, [line[:30] for line in err.splitlines()]) == (
+        2, ["lrlab: schedule: must be a tab", "lrlab: Unknown key 'window'. K"]
+    )  # fmt: skip
+
+
 def test_a_folder_without_its_kind_is_told_how_it_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

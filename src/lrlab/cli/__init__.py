@@ -60,27 +60,20 @@ def _main(arguments: list[str]) -> int:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; Python flushes in peace
             return CLOSED_PIPE
-        except OSError as error:
-            if getattr(error, "exit_code", None) is None and error.filename is None and error.errno == errno.ENOSPC:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                _complain("lrlab: there is no space left where the output goes.\n")
-                return DISK
-            return _said(error)
         except MemoryError:  # outside of the updates, which say more
             _complain("lrlab: out of memory: the machine has too little left for this. Free some, or take less data.\n")
             return USAGE
         except Exception as error:
-            return _said(error)
-
-
-def _said(error: Exception) -> int:
-    """Say an error that was foreseen, and return its exit code; one that was not is raised again."""
-    code = getattr(error, "exit_code", None)
-    if code is None:
-        raise error
-    who = f"lrlab: rank {rank()}" if num_ranks() > 1 else "lrlab"
-    _complain("".join(f"{who}: {line}\n" for line in str(error).splitlines()))
-    return int(code)
+            code = getattr(error, "exit_code", None)
+            if code is None and isinstance(error, OSError) and (error.errno, error.filename) == (errno.ENOSPC, None):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                _complain("lrlab: there is no space left where the output goes.\n")
+                return DISK
+            if code is None:
+                raise
+            who = f"lrlab: rank {rank()}" if num_ranks() > 1 else "lrlab"
+            _complain("".join(f"{who}: {line}\n" for line in str(error).splitlines()))
+            return int(code)
 
 
 def _show_warning(message: Warning | str, *where: object) -> None:

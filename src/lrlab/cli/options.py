@@ -36,10 +36,7 @@ def read_config(file: Path | None, flags: dict[str, Any], settings: list[str] | 
 
 
 def data_flags(data: str | None, data_dir: Path | None) -> dict[str, Any]:
-    """Return the keys behind --data NAME or folder:DIR, and --data-dir.
-
-    Directories become absolute, so that a run's config.toml repeats it from anywhere.
-    """
+    """Return the keys behind --data NAME or folder:DIR, and --data-dir."""
     name, colon, directory = (data or "").partition(":")
     if colon and name == "folder":
         if not directory:
@@ -47,12 +44,12 @@ def data_flags(data: str | None, data_dir: Path | None) -> dict[str, Any]:
         if data_dir:
             raise ConfigError("A folder of images is named once, as --data folder:DIR, without --data-dir.")
         _check_text(directory)
-        return {"data.name": "folder", "data.dir": str(Path(directory).absolute())}
+        return {"data.name": "folder", "data.dir": directory}
     if data_dir is not None:
         _check_text(str(data_dir))
     if name and not colon and name not in get_args(DataConfig.model_fields["name"].annotation) and Path(name).is_dir():
         raise ConfigError(f"--data {name}: a folder of images is named as folder:{name}.")
-    return {"data.name": data, "data.dir": str(data_dir.absolute()) if data_dir else None}
+    return {"data.name": data, "data.dir": str(data_dir) if data_dir else None}
 
 
 def _check_text(directory: str) -> None:

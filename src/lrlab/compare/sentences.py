@@ -9,6 +9,7 @@ from lrlab.compare.differences import Difference, LeftOut
 from lrlab.compare.measures import Measure
 from lrlab.compare.statistics import LEVEL, sign_flip_floor, spread_factors
 from lrlab.compare.tasks import is_of_the_schedule
+from lrlab.runs.finding import by_arm
 
 _VERDICTS = {
     "different": "with a difference",
@@ -131,12 +132,12 @@ def _context(found: Difference) -> list[str]:
     diverged = [out for out in found.left_out if out.reason == "diverged"]
     others = [out for out in found.left_out if out.reason != "diverged"]
     if diverged:
-        context.append(f"Diverged, and therefore in no difference: {list_runs(diverged)}.")
+        context.append(f"Diverged, and therefore in no difference: {_named(diverged)}.")
         if found.seeds:
             context.append("The difference is one between runs that came to their end.")
     if others:
         reasons = {out.reason: [one for one in others if one.reason == out.reason] for out in others}
-        listed = "; ".join(f"{list_runs(runs)} ({reason})" for reason, runs in reasons.items())
+        listed = "; ".join(f"{_named(runs)} ({reason})" for reason, runs in reasons.items())
         context.append(f"Left out: {listed}.")
     besides = [name for name in found.differs_in if not is_of_the_schedule(name)]
     if besides:
@@ -144,12 +145,8 @@ def _context(found: Difference) -> list[str]:
     return context
 
 
-def list_runs(runs: Sequence[LeftOut]) -> str:
-    """List runs by arm: 'a seeds 1, 2; b seed 3'."""
-    arms: dict[str, list[str]] = {}
-    for run in runs:
-        arms.setdefault(run.arm, []).append(str(run.seed))
-    return "; ".join(f"{arm} seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" for arm, seeds in arms.items())
+def _named(runs: Sequence[LeftOut]) -> str:
+    return by_arm((run.arm, run.seed) for run in runs)
 
 
 def race_sentence(found: PairRace, comparison: Comparison) -> str:

@@ -222,8 +222,9 @@ def _meant(key: str, known: list[str], part: type[BaseModel], table: Table) -> s
     elsewhere = [one for one in _keys(part) if one.rpartition(".")[2] == name]
     if "base" in part.model_fields:  # of a study
         elsewhere += [f"base.{one}" for one in _keys(RunConfig) if one.rpartition(".")[2] == name]
-    if "schedule" in part.model_fields:  # a union, whose keys are those of the schedule that is named
-        of_schedule = SCHEDULES.get(schedule_tag(table.get("schedule", {})))
+    schedule = table.get("schedule", {})
+    if "schedule" in part.model_fields and isinstance(schedule, dict):  # a union, whose keys are those of the one named
+        of_schedule = SCHEDULES.get(schedule_tag(schedule))
         elsewhere += [f"schedule.{name}"] if of_schedule is not None and name in of_schedule.model_fields else []
     if elsewhere:
         return f" Did you mean {' or '.join(map(repr, elsewhere))}?"

@@ -29,9 +29,9 @@ class ObserveCallback(pl.Callback):
     Args:
         probes: each observes once an update, when the gradient is whole and unscaled, and not clipped yet; where
             `training_step` returned None there is none, and the update counts for nobody.
-    Raises: ValueError before the training, for a scheduler that Lightning would not step once after every update, for
-        manual optimization with one or with several optimizers, and where there is neither a scheduler that listens nor
-        a probe.
+    Raises: ValueError before the training, for a scheduler that Lightning would not step once after every update, in
+        manual optimization for any scheduler and for probes where there are several optimizers, and where there is
+        neither a scheduler that listens nor a probe.
     """
 
     def __init__(self, *, probes: Sequence[Probe] = ()) -> None:
@@ -85,7 +85,7 @@ class ObserveCallback(pl.Callback):
                 probe.observe()
         else:
             for scheduler in self._schedulers:
-                scheduler._made.discount()
+                scheduler.discount()
         self._has_gradient = False
 
 

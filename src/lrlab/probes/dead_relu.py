@@ -53,9 +53,7 @@ class DeadReluProbe(Probe):
             )
         super().__init__([f"dead_relu/{name}" for name in self._relus], every=every)
         self._total = total
-        self._is_alive: dict[
-            nn.Module, list[Tensor]
-        ] = {}  # ReLU -> of each call whether its units let something through
+        self._is_alive: dict[nn.Module, list[Tensor]] = {}  # of each call of a ReLU, whether its units live, (C,)
         self._num_calls: dict[nn.Module, int] = {}  # of a ReLU in this pass through its group
         all_relus = dict.fromkeys(one for found in self._relus.values() for one in found)
         self._handles = [

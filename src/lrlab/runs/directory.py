@@ -20,7 +20,8 @@ def check_vacant(directory: Path) -> None:
 
     Raises: RunError.
     """
-    around = next((one for one in directory.absolute().parents if (one / storage.INFO).exists()), None)
+    with storage.storage_errors(directory):
+        around = next((one for one in directory.absolute().parents if (one / storage.INFO).exists()), None)
     if around is not None:
         raise storage.RunError(f"{directory} is within a run, {around}. Choose another directory with --run.")
     names = _names(directory)
@@ -56,9 +57,8 @@ def check_resumable(directory: Path, config: RunConfig) -> None:
         _check_it_has_more_to_do(directory, info, made=made, config=config)
     # older runs do not say whether they were ever saved
     was_saved = info.get("checkpoint", status == "preempted" and any((directory / storage.METRICS).glob("*.parquet")))
-    if (status == "complete" or was_saved) and not checkpoint_paths(
-        directory
-    ):  # it would begin anew, and what is there be lost
+    # it would begin anew, and what is there be lost
+    if (status == "complete" or was_saved) and not checkpoint_paths(directory):
         raise storage.RunError(
             f"{directory}: the run is {status} and its checkpoints are gone. Copy one back, or train anew in another "
             "directory."

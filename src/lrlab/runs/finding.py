@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,17 @@ def find_runs(path: Path) -> list[Run]:
     if not kept:  # a rate of [tune], which lies beside a copy of the study's plan, or a plan of which nothing was run
         return sorted(runs, key=lambda run: (run.arm, run.seed))
     if others := sorted({(run.arm, run.seed) for run in runs} - {(run.arm, run.seed) for run in kept}):
-        listed: dict[str, list[str]] = {}
-        for arm, seed in others:
-            listed.setdefault(arm, []).append(str(seed))
-        named = "; ".join(f"{arm} seed{'s' * (len(found) > 1)} {', '.join(found)}" for arm, found in listed.items())
-        warnings.warn(f"{path}: left out, since {storage.STUDY} has them no more: {named}.", stacklevel=2)
+        warnings.warn(f"{path}: left out, since {storage.STUDY} has them no more: {by_arm(others)}.", stacklevel=2)
     places = {arm: place for place, arm in enumerate(arms)}
     return sorted(kept, key=lambda run: (places[run.arm], run.seed))
+
+
+def by_arm(members: Iterable[tuple[str, int]]) -> str:
+    """Name runs by arm and seed: 'a seeds 1, 2; b seed 3'."""
+    arms: dict[str, list[str]] = {}
+    for arm, seed in members:
+        arms.setdefault(arm, []).append(str(seed))
+    return "; ".join(f"{arm} seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" for arm, seeds in arms.items())
 
 
 def _plan(file: Path) -> dict[str, Any]:

@@ -27,9 +27,8 @@ def rewind(run: Path, step: int, *, sizes: Mapping[str, int]) -> None:
     Raises: StorageError, if one that cannot be made again is shorter than it was for instance.
     """
     kept = [_cut_part(part, step) for part in sorted((run / storage.METRICS).glob("*.parquet"))]
-    num_rows = len(
-        np.unique(np.concatenate([np.empty(0, np.int64), *kept]))
-    )  # a merge that was cut short has some twice
+    # each once: a merge that was cut short has some twice
+    num_rows = len(np.unique(np.concatenate([np.empty(0, np.int64), *kept])))
     if num_rows < step:
         raise storage.StorageError(
             f"{run / storage.METRICS}: damaged, it has rows of {num_rows} updates and had {step} at the checkpoint."

@@ -106,6 +106,10 @@ class SignalScheduler(LRScheduler):
         else:
             self._check_it_ever_steps()
 
+    def discount(self) -> None:
+        """Take the optimizer's coming `step()` for none: there is no gradient, and it changes nothing."""
+        self._made.count -= 1
+
     def get_lr(self) -> list[float | Tensor]:
         """Rates of the groups as they are; torch asks for them in the constructor, which leaves them alone."""
         return [group["lr"] for group in self.optimizer.param_groups]
@@ -219,10 +223,6 @@ class _UpdateCount:
         """Count the updates of this optimizer."""
         # that which accelerator.prepare made of it has no hooks, but the one it was made of
         getattr(optimizer, "optimizer", optimizer).register_step_post_hook(self._add)
-
-    def discount(self) -> None:
-        """The call of step() that comes makes no update."""
-        self.count -= 1
 
     def _add(self, optimizer: Optimizer, *_: Any) -> None:
         # GradScaler calls step() of a fused optimizer all the same, and tells it what it found; it then changes nothing

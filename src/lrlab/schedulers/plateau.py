@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -48,7 +48,7 @@ class PlateauLR(RuleLR):
         factor: float = 0.1,
         patience: int = 10,
         threshold: float = 1e-4,
-        threshold_mode: str = "rel",
+        threshold_mode: Literal["rel", "abs"] = "rel",
         cooldown: int = 0,
         min_lr: float = 0.0,
     ) -> None:
@@ -60,7 +60,7 @@ class PlateauLR(RuleLR):
             factor=factor,
             patience=patience,
             threshold=threshold,
-            threshold_mode=threshold_mode,  # type: ignore[arg-type]  # it was looked at
+            threshold_mode=threshold_mode,
             cooldown=cooldown,
             min_lr=min_lr,
         )

@@ -105,9 +105,13 @@ class StationarityLR(RuleLR):
         num_updates = (self.leak_ratio * (self.min_samples - 1) + 2) * self.sample_every
         return -(-num_updates // self.check_every) * self.check_every
 
+    @property
+    def _num_places(self) -> int:
+        """Samples of a look."""
+        return self.check_every // self.sample_every
+
     def _fits(self) -> bool:
-        num_places = self.check_every // self.sample_every
-        return super()._fits() and (self._samples is None or len(self._samples) == num_places)
+        return super()._fits() and (self._samples is None or len(self._samples) == self._num_places)
 
     def _begin_anew(self) -> None:
         super()._begin_anew()
@@ -124,7 +128,7 @@ class StationarityLR(RuleLR):
         lrs = [torch.as_tensor(group["lr"], dtype=squares.dtype) for group in _groups(self.optimizer)]
         rates = torch.stack([lr.to(squares.device, non_blocking=True) for lr in lrs])
         if self._samples is None:
-            self._samples = squares.new_zeros(self.check_every // self.sample_every)
+            self._samples = squares.new_zeros(self._num_places)
         self._samples = self._samples.to(squares.device)  # it may have been loaded from elsewhere
         drift = torch.full((), float("nan"), dtype=squares.dtype, device=squares.device)
         if self._squares is not None and self._sampled_rates is not None and len(self._squares) == len(squares):
