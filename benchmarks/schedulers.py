@@ -3,12 +3,14 @@
     python benchmarks/schedulers.py
 
 Cost: `observe` and `step` of each rule in a loop whose optimizer steps one number, less the same loop without a
-scheduler, in turns; torch's LambdaLR stands beside them. Replay: a million recorded losses. Calibration: simulated
+scheduler just before it, in turns of a thousand updates, of which a round takes the median; torch's LambdaLR stands
+beside them. Replay: a million recorded losses. Calibration: simulated
 losses, flat ones and ones that fall to a plateau, as `lrlab calibrate` plays them.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -31,11 +33,13 @@ from lrlab.schedulers import (
 )
 from lrlab.schedulers.simulate import Calibration, Noise, calibrate
 from lrlab.schedules import constant
-from measuring import digits, environment, interleave, parser, publish, spread, table, with_range
+from measuring import digits, environment, interleave, parser, publish, table, with_range
 
 TITLE = "Rules that listen: cost, replay, calibration"
 NOTHING = "no scheduler"
-NUM_UPDATES = 20_000
+NUM_TURNS = 20
+UPDATES_A_TURN = 1_000
+"""As many as most rules listen to before they decide, so that the median turn holds a decision."""
 NUM_LOSSES = 1_000_000
 
 LOSS_RULES: dict[str, Callable[[Optimizer], RuleLR]] = {
@@ -50,19 +54,23 @@ RULES: dict[str, Callable[[Optimizer], LRScheduler]] = {
     "torch's LambdaLR": lambda optimizer: LambdaLR(optimizer, constant()),
     **LOSS_RULES,
     "slope in phases": lambda optimizer: PhasesLR(
-        SlopeLR(optimizer), warmup_steps=100, cooldown_steps=100, total_steps=NUM_UPDATES
+        SlopeLR(optimizer), warmup_steps=100, cooldown_steps=100, total_steps=NUM_TURNS * UPDATES_A_TURN
     ),
     "snr": SnrLR,
     "stationarity": StationarityLR,
 }
 
 
-def measure_updates(name: str, *, num_updates: int) -> float:
-    """Microseconds an update of a loop that steps one number."""
+def stepping(name: str) -> tuple[Optimizer, LRScheduler | None]:
+    """What a loop that steps one number is made of."""
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = Adam([parameter], 1e-3)
     parameter.grad = torch.ones(1)
-    scheduler = RULES[name](optimizer) if name != NOTHING else None
+    return optimizer, RULES[name](optimizer) if name != NOTHING else None
+
+
+def measure_updates(optimizer: Optimizer, scheduler: LRScheduler | None, *, num_updates: int) -> float:
+    """Microseconds an update."""
     loss = torch.rand(())
     started = time.perf_counter()
     if isinstance(scheduler, SignalScheduler):
@@ -78,6 +86,19 @@ def measure_updates(name: str, *, num_updates: int) -> float:
         for _ in range(num_updates):
             optimizer.step()
     return 1e6 * (time.perf_counter() - started) / num_updates
+
+
+def measure_costs(*, num_turns: int, num_updates: int) -> tuple[dict[str, float], float]:
+    """Microseconds an update that each rule adds, and those of the loop alone: medians over turns."""
+    alone = stepping(NOTHING)
+    loops = {name: stepping(name) for name in RULES}
+    bases: list[float] = []
+    costs: dict[str, list[float]] = {name: [] for name in RULES}
+    for _ in range(num_turns):
+        for name, loop in loops.items():
+            bases.append(measure_updates(*alone, num_updates=num_updates))
+            costs[name].append(measure_updates(*loop, num_updates=num_updates) - bases[-1])
+    return {name: statistics.median(each) for name, each in costs.items()}, statistics.median(bases)
 
 
 def measure_replay(name: str, *, losses: torch.Tensor) -> float:
@@ -99,12 +120,11 @@ def main() -> None:
     options = parser(__doc__).parse_args()
     facts = environment()
     torch.set_num_threads(1)
-    num_updates, num_losses = (2_000, 20_000) if options.quick else (NUM_UPDATES, NUM_LOSSES)
+    num_turns, num_losses = (2, 20_000) if options.quick else (NUM_TURNS, NUM_LOSSES)
     repeats = 1 if options.quick else options.repeats
-    updates = interleave(
-        [NOTHING, *RULES], lambda name: measure_updates(name, num_updates=num_updates), repeats=repeats
-    )
-    costs = {name: [one - base for one, base in zip(updates[name], updates[NOTHING], strict=True)] for name in RULES}
+    rounds = [measure_costs(num_turns=num_turns, num_updates=UPDATES_A_TURN) for _ in range(repeats)]
+    costs = {name: [found[name] for found, _ in rounds] for name in RULES}
+    bases = [base for _, base in rounds]
     losses = torch.rand(num_losses, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     replays = interleave(list(LOSS_RULES), lambda name: measure_replay(name, losses=losses), repeats=repeats)
     num_traces = 10 if options.quick else 1000
@@ -123,7 +143,7 @@ def main() -> None:
                 ],
             ),
             f"Median of {repeats} rounds, in brackets the least and the largest; the loop alone takes "
-            f"{digits(spread(updates[NOTHING])['median'])} us an update. One thread.",
+            f"{with_range(bases)} us an update. One thread.",
             table(
                 ["rule", "correlation", "window", "flat, % of windows", "early, %", "never, %", "delay, windows"],
                 [calibration_row(name, noise, found) for name, noise, found in calibrations],
@@ -138,7 +158,7 @@ def main() -> None:
     print(text)
     if not options.quick:
         document = {
-            "microseconds": updates,
+            "microseconds": {NOTHING: bases, **costs},
             "replay_seconds": replays,
             "calibrations": [
                 {"rule": name, "noise": asdict(noise), **asdict(found)} for name, noise, found in calibrations
