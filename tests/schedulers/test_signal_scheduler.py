@@ -5,7 +5,7 @@ import gc
 import io
 import pickle
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -115,7 +115,7 @@ def update(optimizer: Optimizer, step: int) -> None:
             parameter.grad = (noise + 3.0 * (step <= NUM_UPDATES // 2)) * 10.0**index
 
 
-def train(scheduler: SignalScheduler, losses: Tensor, *, first: int = 1) -> list[list[float]]:
+def train(scheduler: SignalScheduler, losses: Iterable[Tensor | float], *, first: int = 1) -> list[list[float]]:
     """The rates of every group after each update."""
     seen = []
     for step, loss in enumerate(losses, first):
@@ -274,6 +274,14 @@ def test_several_steps_after_one_update_count_once(make: Make) -> None:
             scheduler.step()
     assert rates == train(make(make_optimizer()), losses)
     assert [[group["lr"] for group in scheduler.optimizer.param_groups]] == rates[-1:]
+
+
+@every_scheduler
+def test_a_number_and_a_tensor_of_one_are_the_same_loss(make: Make) -> None:
+    losses = noisy_losses()
+    forms = (float, Tensor.clone, lambda loss: loss.reshape(1), lambda loss: loss.reshape(1, 1))
+    mixed = [forms[index % len(forms)](loss) for index, loss in enumerate(losses)]
+    assert train(make(make_optimizer()), mixed) == train(make(make_optimizer()), losses)
 
 
 @every_scheduler

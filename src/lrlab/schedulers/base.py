@@ -155,6 +155,8 @@ class SignalScheduler(LRScheduler):
                     "Take its mean, as criterion(...).mean()."
                 )
             loss = loss.detach().clone()  # a CUDA graph writes the next one into the same memory
+            if loss.ndim:
+                loss = loss.reshape(())
         else:
             try:
                 loss = float(loss)

@@ -17,8 +17,8 @@ from lrlab.schedulers.base import SignalScheduler
 class RuleLR(SignalScheduler):
     """A scheduler that looks at its evidence every `check_every` updates, and then moves the rates or keeps them.
 
-    Between two looks nothing waits for the device: losses are copied into memory that was set aside there, and come
-    over in one piece at the look. Every look leaves a `Decision`.
+    Between two looks nothing waits for the device: losses stay there one by one, which is the least work an update, and
+    come over in one piece at the look. Every look leaves a `Decision`.
 
     Where torch.distributed runs on several ranks, a look is at the mean of their losses, so that all decide alike.
     A stretch in which a loss is not finite is left out, and its look says so: it is no evidence of anything.
@@ -53,6 +53,7 @@ class RuleLR(SignalScheduler):
         self.factor = factor
         self.min_lr = min_lr
         self._losses: Tensor | None = None  # (check_every,), since the last look, where the losses are
+        self._latest: list[Tensor | float] = []  # those that are not in it yet
         self._num_losses = 0
         super().__init__(optimizer)
 
@@ -77,15 +78,22 @@ class RuleLR(SignalScheduler):
             if len(stretch) == self.check_every:
                 self._look(stretch)
                 continue
+            self._gather()
             self._make_room(stretch)[self._num_losses : self._num_losses + len(stretch)] = stretch
             self._num_losses += len(stretch)
             if self._num_losses == self.check_every:
                 self._look(self._stretch())
         self._last_lr = list(self._rates())
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that was learnt: tensors, numbers, strings, and lists and dicts of them."""
+        self._gather()
+        return super().state_dict()
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` returned. Saved with another `check_every`, the stretch under way begins anew."""
         super().load_state_dict(state_dict)
+        self._latest = []
         if not self._fits():
             self._begin_anew()
 
@@ -95,15 +103,25 @@ class RuleLR(SignalScheduler):
 
     def _begin_anew(self) -> None:
         """Forget the stretch under way."""
-        self._losses, self._num_losses = None, 0
+        self._losses, self._latest, self._num_losses = None, [], 0
 
     def _advance(self, loss: Tensor | float) -> None:
         if self.needs_observe:
-            room = self._make_room(loss)
-            room[self._num_losses] = loss
+            self._latest.append(loss)
         self._num_losses += 1
         if self._num_losses == self.check_every:
             self._look(self._stretch())
+
+    def _gather(self) -> None:
+        """Bring the losses of the latest updates into the tensor that holds those before them."""
+        if not self._latest:
+            return
+        latest, self._latest = self._latest, []
+        room = self._make_room(latest[-1])
+        first = self._num_losses - len(latest)
+        room[first : self._num_losses] = torch.stack(
+            [torch.as_tensor(loss, dtype=room.dtype, device=room.device) for loss in latest]
+        )
 
     def _make_room(self, loss: Tensor | float) -> Tensor:
         device = loss.device if isinstance(loss, Tensor) else torch.device("cpu")
@@ -127,6 +145,7 @@ class RuleLR(SignalScheduler):
 
     def _stretch(self) -> Tensor:
         """The losses since the last look, their mean over the ranks; none for a rule that needs none."""
+        self._gather()
         if self._losses is None:
             return torch.empty(0, dtype=torch.float64, device="cpu")
         losses = self._losses
