@@ -307,7 +307,7 @@ def test_the_document_is_json_and_holds_what_was_said(tmp_path: Path) -> None:
 def test_the_csv_has_a_row_for_each_pair(tmp_path: Path) -> None:
     runs = [*make_arms({"a": BASE, "b": BETTER, "c": NO_BETTER}), make_run("c", 7, None, status="diverged")]
     comparison = compare_runs(runs)
-    write_csv(tmp_path / "pairs.csv", comparison)
+    write_csv(str(tmp_path / "pairs.csv"), comparison)
     with (tmp_path / "pairs.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["arm"], row["reference"]) for row in rows] == [("b", "a"), ("c", "a"), ("c", "b")]

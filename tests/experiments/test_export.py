@@ -121,7 +121,7 @@ def test_two_ranks_with_synchronised_normalisation_leave_a_plain_network(tmp_pat
 
 
 def test_the_same_network_is_the_same_file(run: Path, tmp_path: Path) -> None:
-    first, second = (export_run(run, "safetensors", out=tmp_path / name) for name in ("one", "two"))
+    first, second = (export_run(str(run), "safetensors", out=str(tmp_path / name)) for name in ("one", "two"))
     assert first.path.read_bytes() == second.path.read_bytes()
     with safe_open(first.path, framework="pt") as file:
         assert list(file.metadata()) == ["lrlab"]  # of several, the order would change from one file to the next

@@ -197,7 +197,7 @@ def test_colour_images_of_a_folder_that_has_moved_are_checked_on_its_validation_
     (tmp_path / "here").rename(tmp_path / "there")
     with pytest.raises(DataError, match="there is no such folder"):
         export_run(tmp_path / "run", "onnx")
-    made = export_run(tmp_path / "run", "onnx", data_dir=tmp_path / "there")
+    made = export_run(str(tmp_path / "run"), "onnx", data_dir=str(tmp_path / "there"))
     assert (made.check["split"], made.check["images"]) == ("validation", 8)
 
 

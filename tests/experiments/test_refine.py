@@ -25,7 +25,7 @@ def test_the_table_is_that_of_the_gradients_and_can_be_trained_with(tmp_path: Pa
         if isinstance(event, Update):
             gradients = [parameter.grad.double().flatten() for parameter in experiment.model.parameters()]  # type: ignore[union-attr]
             norms.append(torch.linalg.vector_norm(torch.cat(gradients), 2 if norm == "l2" else 1))
-    found = refine_run(read_run(tmp_path / "run"), tmp_path / "refined.toml", smoothing=0.2)
+    found = refine_run(read_run(tmp_path / "run"), str(tmp_path / "refined.toml"), smoothing=0.2)
     expected = refined_multipliers(torch.stack(norms), norm=norm, smoothing=0.2)  # type: ignore[arg-type]
     assert found == pytest.approx(expected, abs=2e-6)  # six digits are kept
     written = tomllib.loads((tmp_path / "refined.toml").read_text())

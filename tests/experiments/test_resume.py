@@ -364,7 +364,7 @@ def test_a_run_that_diverged_does_not_go_on(tmp_path: Path, digits: ImageData) -
 
 def test_a_stretch_is_verified_and_a_changed_weight_is_not(tmp_path: Path, digits: ImageData) -> None:
     list(Experiment(parse_config(SMALL)).run(tmp_path / "run"))
-    found = verify_run(tmp_path / "run")
+    found = verify_run(str(tmp_path / "run"))
     assert (found.first, found.last, found.differences) == (30, 40, [])
     assert found.sentence == (
         "updates 31 to 40 repeated: weights, state, rows, evaluations and decisions are the same to the bit"

@@ -48,7 +48,7 @@ def test_a_range_test_that_suggests_nothing_is_drawn_all_the_same(tmp_path: Path
     burst = SweepRecorder(RATES, seed=1)
     burst.add(float("nan"))
     document = RangeTest(RATES, (flat.sweep(), burst.sweep())).document()
-    write_range_test(tmp_path / "a.png", document, title="$x$ \n <b>")
+    write_range_test(str(tmp_path / "a.png"), document, title="$x$ \n <b>")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     (legend,) = draw_range_test(document, title="").legends
     assert "no suggestion from 2 of 2 seeds" in [text.get_text() for text in legend.get_texts()]

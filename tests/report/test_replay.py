@@ -49,5 +49,5 @@ def test_rate_and_evidence_stand_at_the_updates_of_the_decisions(name: str) -> N
 @pytest.mark.parametrize("count", [20, 21])
 def test_as_few_losses_as_make_a_decision_are_drawn(tmp_path: Path, count: int) -> None:
     decisions = replay_rule(parse_config({"schedule": RULES["slope"]}), losses()[:count])
-    write_replay(tmp_path / "a.png", np.arange(1.0, count + 1), losses()[:count], decisions, title="$x$ \n <b>")
+    write_replay(str(tmp_path / "a.png"), np.arange(1.0, count + 1), losses()[:count], decisions, title="$x$ \n <b>")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

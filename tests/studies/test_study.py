@@ -154,7 +154,7 @@ def test_a_changed_plan_is_refused_with_the_difference(tmp_path: Path, old: str,
 
 def test_a_run_that_another_process_made_by_another_plan_meanwhile_has_failed(tmp_path: Path) -> None:
     path = write(tmp_path)
-    happenings = run_study(read_study(path), path, root=tmp_path / "runs")
+    happenings = run_study(read_study(path), str(path), root=str(tmp_path / "runs"))
     ends = [next(one for _, one in happenings if isinstance(one, Ended))]  # of the first; the others are not begun
     (tmp_path / "other").mkdir()
     play(write(tmp_path / "other", PLAN.replace("1e-9", "1e-8")))

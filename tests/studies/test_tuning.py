@@ -140,7 +140,7 @@ def test_a_plan_by_which_another_rate_is_chosen_is_refused_and_leaves_what_is_sa
 
 def test_an_arm_whose_tuning_is_elsewhere_is_passed_over_and_the_others_are_run(tmp_path: Path) -> None:
     path = write(tmp_path, PLAN.replace("rates = [1e-9, 3e-2, 1e30]", "rates = [1e-3, 3e-2]"))
-    member = tuning_members(read_study(path), tmp_path / "runs")[0]
+    member = tuning_members(read_study(str(path)), str(tmp_path / "runs"))[0]
     with RunWriter(member.directory, member.config):
         choices, outcomes = play(path)
     assert [choice.arm for choice in choices] == ["sgd"]

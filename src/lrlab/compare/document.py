@@ -47,7 +47,7 @@ def _difference(found: Difference) -> dict[str, Any]:
     }
 
 
-def write_csv(path: Path, comparison: Comparison) -> None:
+def write_csv(path: Path | str, comparison: Comparison) -> None:
     """Write one row for each pair, lists within a cell by spaces.
 
     Raises: StorageError if it cannot be written.
@@ -64,7 +64,7 @@ def write_csv(path: Path, comparison: Comparison) -> None:
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, text.getvalue().encode())
+    write_whole(Path(path), text.getvalue().encode())
 
 
 def _cell(value: Any) -> Any:

@@ -120,12 +120,12 @@ class StudyConfig(Part):
         return parse_config(table)
 
 
-def read_study(path: Path) -> StudyConfig:
+def read_study(path: Path | str) -> StudyConfig:
     """Read a study file, and check every configuration in it.
 
     Raises: ConfigError with the file's name in each line.
     """
-    table = read_toml(path)
+    table = read_toml(Path(path))
     if "arms" not in table and {"model", "optimizer", "schedule"} <= table.keys():
         raise ConfigError(f"{path}: the configuration of one run, without arms. Train it by lrlab train --config.")
     try:

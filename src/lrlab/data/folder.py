@@ -37,7 +37,7 @@ class _Files:
     """A line for each entry that cannot be used."""
 
 
-def load_folder(directory: Path, test_fraction: float | None) -> ImageData:
+def load_folder(directory: Path | str, test_fraction: float | None) -> ImageData:
     """Images from `train/CLASS/*` and `test/CLASS/*`, or from `CLASS/*`, a fraction of which is set aside for testing.
 
     - Files in a class folder must be PNG, JPEG, WebP or BMP, by name and content (`read_image` says what is
@@ -54,6 +54,7 @@ def load_folder(directory: Path, test_fraction: float | None) -> ImageData:
         test_fraction: share of each class for testing, in (0, 1); needed for `CLASS/*`, None for train/ and test/.
     Raises: DataError for what is wrong with the files, ValueError for a test_fraction that does not fit.
     """
+    directory = Path(directory)
     name = f"folder:{directory}"
     with reading(name):
         if not directory.is_dir():

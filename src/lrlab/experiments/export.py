@@ -75,11 +75,11 @@ class Said(NamedTuple):
 
 
 def export_run(
-    directory: Path,
+    directory: Path | str,
     file_format: Format,
     *,
-    out: Path | None = None,
-    data_dir: Path | None = None,
+    out: Path | str | None = None,
+    data_dir: Path | str | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> Export:
     """Write the network of a run's newest sound checkpoint, the average of the weights where there is one, as files.
@@ -100,7 +100,7 @@ def export_run(
     """
     run = read_run(directory)
     trained = load_trained(directory, device=device)
-    folder = out or directory / EXPORT
+    folder = Path(directory) / EXPORT if out is None else Path(out)
     stale = _make_room(folder, file_format, trained)
     if file_format == "safetensors":
         check, sentence = _write_safetensors(folder, run, trained)
@@ -130,7 +130,9 @@ def _write_safetensors(folder: Path, run: Run, trained: TrainedModel) -> tuple[d
     return {"tensors": len(weights), "values": num_values, "same_bits": True}, sentence
 
 
-def _write_onnx(folder: Path, run: Run, trained: TrainedModel, data_dir: Path | None) -> tuple[dict[str, Any], str]:
+def _write_onnx(
+    folder: Path, run: Run, trained: TrainedModel, data_dir: Path | str | None
+) -> tuple[dict[str, Any], str]:
     content = to_onnx(trained)
     where = {} if data_dir is None else {"data": {"dir": str(data_dir)}}
     data = build_data(parse_config(merge(dict(run.config), where)).data)

@@ -19,7 +19,7 @@ NUM_DIGITS = 6
 """Of the multipliers: far more than the noise of a run's gradients leaves."""
 
 
-def refine_run(run: Run, file: Path, *, smoothing: float = 0.1) -> list[float]:
+def refine_run(run: Run, file: Path | str, *, smoothing: float = 0.1) -> list[float]:
     """Write a run's configuration with the refined schedule, for `lrlab train --config`, and return its multipliers.
 
     The schedule takes the place of the run's own, with its warm-up and cooldown and an end by `stop_below_lr`.
@@ -42,7 +42,7 @@ def refine_run(run: Run, file: Path, *, smoothing: float = 0.1) -> list[float]:
     about = f"# Refined from {norm} norms of the gradients of {run.directory.name!r}: arXiv:2310.07831.\n"
     kept = {key: value for key, value in to_table(config).items() if key not in ("phases", "stop_below_lr")}
     refined = kept | {"schedule": {"name": "refined", "multipliers": rounded}}
-    write_whole(file, (about + tomli_w.dumps(refined)).encode())
+    write_whole(Path(file), (about + tomli_w.dumps(refined)).encode())
     return rounded
 
 

@@ -127,7 +127,7 @@ class Experiment:
         return self.batches.batch(step, part=self.ranks.rank, num_parts=self.ranks.size)
 
     def run(
-        self, directory: Path, *, resumes: bool = False, stop: Callable[[], int] = lambda: 0
+        self, directory: Path | str, *, resumes: bool = False, stop: Callable[[], int] = lambda: 0
     ) -> Generator[Event, None, None]:
         """Make the run in a new directory, and yield every update and evaluation once it is made.
 
@@ -152,7 +152,7 @@ class Experiment:
             with self.ranks.together():
                 if self.ranks.rank == 0:
                     if resumes:
-                        check_images_of_run(self.data, directory)
+                        check_images_of_run(self.data, Path(directory))
                     writer = RunWriter(directory, self.config, resumes=resumes, num_steps=self.num_steps)
                 stack.enter_context(writer)
             self.status = "running"

@@ -52,13 +52,14 @@ class Verification:
         return f"{stretch} repeated: weights, state, rows, evaluations and decisions are the same to the bit"
 
 
-def verify_run(directory: Path) -> Verification:
+def verify_run(directory: Path | str) -> Verification:
     """Repeat the stretch between the last two sound checkpoints of a run, in a copy of it, and compare.
 
     The copy goes on as `lrlab resume` does, so what is tried is the resuming itself. The run is not touched.
 
     Raises: RunError if it has no two sound checkpoints; what `Experiment` and its `run` raise.
     """
+    directory = Path(directory)
     made = read_run(directory)
     checkpoints = sound_checkpoints(directory)
     if len(checkpoints) < 2:

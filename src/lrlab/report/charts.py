@@ -63,7 +63,7 @@ def make_charts(members: Sequence[Member]) -> list[Chart]:
     return charts
 
 
-def write_figures(runs: Sequence[Run], directory: Path) -> list[Path]:
+def write_figures(runs: Sequence[Run], directory: Path | str) -> list[Path]:
     """Write the article's figures as PNG and SVG: lr, loss, accuracy, and grad_<group> and grad_out_<group> by group.
 
     Args:
@@ -72,7 +72,7 @@ def write_figures(runs: Sequence[Run], directory: Path) -> list[Path]:
     Returns: paths of the PNG files; there is none for a quantity that no run has recorded yet.
     Raises: StorageError.
     """
-    return write_files(draw_charts(make_charts(read_members(runs))), directory)
+    return write_files(draw_charts(make_charts(read_members(runs))), Path(directory))
 
 
 def write_files(figures: Iterable[tuple[str, Figure]], directory: Path) -> list[Path]:

@@ -30,7 +30,7 @@ from lrlab.runs.storage import FIGURES, REPORT, storage_errors, write_whole
 _PLOTLY: Final = "package_data/plotly.min.js"
 
 
-def write_report(*paths: Path, directory: Path | None = None) -> Path:
+def write_report(*paths: Path | str, directory: Path | str | None = None) -> Path:
     """Write the figures and the page of a run, of a study, or of several laid over each other.
 
     The page is one file that loads nothing and can be sent to somebody.
@@ -43,10 +43,11 @@ def write_report(*paths: Path, directory: Path | None = None) -> Path:
     """
     if directory is None and len(paths) != 1:
         raise RunError("A report on several paths lies in none of them: name a folder for it, with --out DIR.")
-    folder = directory or paths[0]
-    runs = {run.directory.resolve(): run for path in paths for run in find_runs(path)}
+    places = [Path(path) for path in paths]
+    folder = places[0] if directory is None else Path(directory)
+    runs = {run.directory.resolve(): run for place in places for run in find_runs(place)}
     members = read_members(runs.values())
-    is_study = len(paths) > 1 or members[0].run.directory != paths[0]
+    is_study = len(places) > 1 or members[0].run.directory != places[0]
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     charts = make_charts(members)
@@ -58,8 +59,8 @@ def write_report(*paths: Path, directory: Path | None = None) -> Path:
     num_marked = sum(sum(arm["numbers"]) for arm in document["decays"])
     page = _render(
         {
-            "name": (folder if len(paths) > 1 else paths[0]).resolve().name,
-            **describe(paths, members, charts, confusions, num_marked=num_marked, is_study=is_study),
+            "name": (folder if len(places) > 1 else places[0]).resolve().name,
+            **describe(places, members, charts, confusions, num_marked=num_marked, is_study=is_study),
             "pairs": pairs,
             "has_accuracy": is_study and any(member.is_counted for member in members),
             "matrices": [(index, one.label) for index, one in enumerate(collection.matrices)],

@@ -28,12 +28,12 @@ _CROSS: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 
-def write_range_test(path: Path, document: Mapping[str, Any], *, title: str) -> None:
+def write_range_test(path: Path | str, document: Mapping[str, Any], *, title: str) -> None:
     """Write what `draw_range_test` draws as PNG.
 
     Raises: StorageError.
     """
-    write_whole(path, to_png(draw_range_test(document, title=title)))
+    write_whole(Path(path), to_png(draw_range_test(document, title=title)))
 
 
 @styled

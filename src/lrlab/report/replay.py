@@ -29,13 +29,13 @@ _MOST_MARKS: Final = 200
 
 
 def write_replay(
-    path: Path, steps: Series, losses: Series, decisions: Sequence[Mapping[str, Any]], *, title: str
+    path: Path | str, steps: Series, losses: Series, decisions: Sequence[Mapping[str, Any]], *, title: str
 ) -> None:
     """Write what `draw_replay` draws as PNG.
 
     Raises: StorageError.
     """
-    write_whole(path, to_png(draw_replay(steps, losses, decisions, title=title)))
+    write_whole(Path(path), to_png(draw_replay(steps, losses, decisions, title=title)))
 
 
 @styled

@@ -12,11 +12,12 @@ from lrlab.runs import storage
 from lrlab.runs.reader import Run, read_run
 
 
-def list_runs(folder: Path) -> list[Run]:
+def list_runs(folder: Path | str) -> list[Run]:
     """Return all runs in a folder and in the folders within, by path; what is damaged is left out, and warned of.
 
     Raises: RunError if there is none; StorageError if the folder may not be read.
     """
+    folder = Path(folder)
     with storage.storage_errors(folder):
         infos = sorted(folder.rglob(storage.INFO))
     runs = []
@@ -30,13 +31,14 @@ def list_runs(folder: Path) -> list[Run]:
     return runs
 
 
-def find_runs(path: Path) -> list[Run]:
+def find_runs(path: Path | str) -> list[Run]:
     """Return the run at a path, or the runs of the study at it, by seed within arm; arms as its plan has them.
 
     The plan says what the study is: runs of arms or seeds that are not in it any more are left out, and warned of.
 
     Raises: RunError if there is neither; StorageError if they may not be read.
     """
+    path = Path(path)
     with storage.storage_errors(path):
         is_run = (path / storage.INFO).exists()
         infos = [] if is_run else list(path.glob(f"*/seed*/{storage.INFO}"))

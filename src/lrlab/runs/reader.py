@@ -214,11 +214,12 @@ def _measured(rows: pa.Table, column: str) -> tuple[Series, Series]:
     return steps, values[first]
 
 
-def read_run(directory: Path) -> Run:
+def read_run(directory: Path | str) -> Run:
     """Read a run directory.
 
     Raises: RunError if there is none, or one of another format; ConfigError if its config.toml cannot be read.
     """
+    directory = Path(directory)
     return Run(directory, read_info(directory), read_toml(directory / storage.CONFIG))
 
 

@@ -47,7 +47,7 @@ class RunWriter:
     """
 
     def __init__(
-        self, directory: Path, config: RunConfig, *, resumes: bool = False, num_steps: int | None = None
+        self, directory: Path | str, config: RunConfig, *, resumes: bool = False, num_steps: int | None = None
     ) -> None:
         """Make the directory, or take up the run that is in it, and take its lock.
 
@@ -59,7 +59,7 @@ class RunWriter:
         Raises: RunError if it holds a run that is over, or one of another configuration, or anything else;
             LockedError; StorageError, if no checkpoint is sound for instance.
         """
-        self.directory = directory
+        self.directory = directory = Path(directory)
         self.checkpoint: Checkpoint | None = None
         """What a run that is taken up goes on from; all that it recorded after that is deleted."""
         self.before: Mapping[str, Any] = {}

@@ -17,7 +17,7 @@ Happening = tuple[Member, StudyEvent] | Choice
 """Something that befell a member, or the rate that was chosen for an arm."""
 
 
-def study_members(study: StudyConfig, root: Path, rates: Mapping[str, float] | None = None) -> list[Member]:
+def study_members(study: StudyConfig, root: Path | str, rates: Mapping[str, float] | None = None) -> list[Member]:
     """Return the runs of a study, which live in root/<study>/<arm>/seed<k>/.
 
     Args:
@@ -25,15 +25,15 @@ def study_members(study: StudyConfig, root: Path, rates: Mapping[str, float] | N
         root: folder of the study's folder.
         rates: optimizer.lr of each arm, where they are tuned.
     """
-    folder, configs = root / study.name, study.configs(rates)
+    folder, configs = Path(root) / study.name, study.configs(rates)
     return [Member(arm, seed, config, folder / arm / f"seed{seed}") for (arm, seed), config in configs.items()]
 
 
 def run_study(
     study: StudyConfig,
-    source: Path,
+    source: Path | str,
     *,
-    root: Path,
+    root: Path | str,
     workers: int | None = None,
     ray: str | None = None,
     resources: Resources = ONE_CPU,
@@ -58,7 +58,7 @@ def run_study(
         there was made with another configuration; StorageError if the study's own folder cannot be written;
         ClusterError for a cluster that cannot be reached, or has no room for a run.
     """
-    folder = root / study.name
+    folder, source = Path(root) / study.name, Path(source)
     with storage_errors(source):
         plan = source.read_bytes()  # once: it may be edited while the rates are tuned
     executor = _executor(workers) if ray is None else Cluster(ray, resources=resources, folder=folder)

@@ -53,9 +53,9 @@ class Choice:
     """What is to be doubted about it; empty where nothing is."""
 
 
-def tuning_members(study: StudyConfig, root: Path) -> list[Member]:
+def tuning_members(study: StudyConfig, root: Path | str) -> list[Member]:
     """Return the runs by which rates are found, in root/<study>/tuning/<arm>/lr<rate>/seed<k>/; none without [tune]."""
-    folder = root / study.name / TUNING
+    folder = Path(root) / study.name / TUNING
     return [
         Member(arm, seed, config, folder / arm / f"lr{rate}" / f"seed{seed}", rate)
         for (arm, rate, seed), config in study.tuning_configs().items()
