@@ -89,17 +89,18 @@ def short_names(names: Sequence[str], *, limit: int) -> list[str]:
 def to_png(figure: Figure) -> bytes:
     """Encode a figure; the same figure always gives the same bytes."""
     buffer = io.BytesIO()
-    # without "Software" the bytes carry no version; matplotlib writes no date into a PNG
-    FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=figure.dpi, metadata={"Software": None})
+    # without "Software" the bytes carry no version; matplotlib writes no date into a PNG. savefig would draw it twice
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return buffer.getvalue()
 
 
 @styled
 def to_svg(figure: Figure) -> bytes:
     """Write a figure as SVG, its letters as outlines; the same figure always gives the same bytes."""
-    buffer = io.BytesIO()
+    buffer, dpi = io.BytesIO(), figure.dpi
     with matplotlib.rc_context({"svg.hashsalt": "lrlab", "svg.fonttype": "path"}):
-        FigureCanvasSVG(figure).print_figure(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
+    figure.dpi = dpi  # it leaves 72 behind
     return buffer.getvalue()
 
 
