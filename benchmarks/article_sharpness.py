@@ -29,6 +29,7 @@ from measuring import digits, environment, publish, table
 DOCS = Path(__file__).parents[1] / "docs"
 TITLE = "Whether gradients grow because the optimum is sharp"
 EARLY, LATE = 2000, 10_000
+NUM_PERMUTATIONS = 9_999
 """Ends of the second and of the last tenth, between which the gradients' growth is taken."""
 QUANTITIES = {
     "hessian_max": "largest eigenvalue of the Hessian",
@@ -128,10 +129,10 @@ def across_runs(arms: Arms) -> dict[str, dict[str, float]]:
             sizes.append(len(runs))
         rho = float(stats.spearmanr(np.concatenate(ones), np.concatenate(others)).statistic)
         random, num_beyond = np.random.default_rng(0), 0
-        for _ in range(9_999):
+        for _ in range(NUM_PERMUTATIONS):
             shuffled = np.concatenate([random.permutation(part) for part in others])
             num_beyond += abs(stats.spearmanr(np.concatenate(ones), shuffled).statistic) >= abs(rho) - 1e-12
-        found[words] = {"rho": rho, "p": (num_beyond + 1) / 10_000, "n": float(sum(sizes))}
+        found[words] = {"rho": rho, "p": (num_beyond + 1) / (NUM_PERMUTATIONS + 1), "n": float(sum(sizes))}
     return found
 
 

@@ -252,7 +252,10 @@ def sharpness_run(directory: Path, *, seed: int, gradient: float, sharpness: flo
             add(step, {**whole, **edges, **groups})
 
 
-def test_growth_of_sharpness_and_of_gradients_is_found_where_it_is(tmp_path: Path) -> None:
+def test_growth_of_sharpness_and_of_gradients_is_found_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(article_sharpness, "NUM_PERMUTATIONS", 99)
     study = tmp_path / "sharpness"
     for arm, (gradient, sharpness) in {"constant": (1.0, 1.0), "cosine": (1.5, 2.0)}.items():
         for seed, own in enumerate((0.9, 1.0, 1.1)):

@@ -14,6 +14,8 @@ from lrlab.data import load_digits_data
 from lrlab.experiments import Experiment, load_trained
 from lrlab.experiments.network_file import Description
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -14,6 +14,8 @@ from lrlab.config import parse_config
 from lrlab.experiments.doctor import diagnose
 from lrlab.runs import lock_run
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 TINY = ["train", "--width", "2", "--batch-size", "16", "--schedule", "constant"]
 
 

@@ -19,6 +19,8 @@ from lrlab.runs import LockedError, RunError, lock_run, read_run
 from lrlab.training.curvature import measure_curvature
 from lrlab.training.surface import LossSurface
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 TABLE = {
     "model": {"width": 2}, "steps": 6, "batch_size": 16, "schedule": {"name": "cosine"},
     "optimizer": {"name": "adam", "lr": 0.01}, "checkpoint": {"every": 2, "keep": 5}, "label_smoothing": 0.1,

@@ -19,6 +19,8 @@ from lrlab.runs import RunError, find_runs, read_run
 from lrlab.runs.elsewhere import write_elsewhere
 from lrlab.schedulers import SlopeLR
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 STUDY = """
 name = "made"
 seeds = [0, 1, 2]

@@ -27,7 +27,7 @@ from lrlab.runs.events import MAX_POINTS
 from lrlab.runs.lock import lock_file
 from lrlab.runs.storage import TRACKED
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of theirs
+pytestmark = [pytest.mark.usefixtures("blank_pictures"), pytest.mark.filterwarnings("ignore")]  # warnings of theirs
 
 for library in KINDS:
     pytest.importorskip(library, reason="pip install 'lrlab[trackers]'")

@@ -99,9 +99,9 @@ def test_begun_here_it_outlives_its_workers_and_is_saved_when_it_is_stopped(file
     assert not {"running", "failed"} & set(statuses), said.read_text()
     assert not list(runs.glob("tiny/.stop-*"))
 
-    for _ in run_study(read_study(file), file, root=runs, workers=1):
+    for _ in run_study(read_study(file), file, root=runs):
         pass
-    for _ in run_study(read_study(file), file, root=tmp_path / "undisturbed", workers=1):
+    for _ in run_study(read_study(file), file, root=tmp_path / "undisturbed"):
         pass
     assert len(find_runs(runs / "tiny")) == 4
     for run in find_runs(runs / "tiny"):

@@ -11,6 +11,8 @@ from lrlab.runs import RunError, RunWriter, find_runs, read_run
 from lrlab.studies import Choice, Ended, run_study, tuning_members
 from lrlab.studies.tuning import choose
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 PLAN = """
 name = "tuned"
 seeds = [0]
