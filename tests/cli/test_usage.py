@@ -217,6 +217,26 @@ def test_preview_draws_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_preview_of_a_file_is_of_its_length_and_of_what_is_said_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "steps.toml"
+    file.write_text('steps = 3\noptimizer.lr = 0.5\nschedule.name = "linear"')
+    code, out, _ = said(capsys, "preview", "--config", str(file), "--json")
+    assert (code, json.loads(out)["lr"]["stem"]) == (0, [0.5, 0.25, 0.0])
+    code, out, _ = said(capsys, "preview", "--config", str(file), "--json", "--steps", "2", "--lr", "1")
+    assert (code, json.loads(out)["lr"]["stem"]) == (0, [1.0, 0.0])
+
+
+def test_preview_of_epochs_takes_a_number_of_updates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "epochs.toml"
+    file.write_text('epochs = 3\nschedule.name = "linear"')
+    code, _, err = said(capsys, "preview", "--config", str(file))
+    assert (code, err) == (2, "lrlab: 3 epochs are as many updates as the images make: say how many, by --steps N.\n")
+    code, out, _ = said(capsys, "preview", "--config", str(file), "--steps", "2", "--json")
+    assert (code, json.loads(out)["lr"]["stem"]) == (0, [0.001, 0.0])
+
+
 def test_preview_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = said(
         capsys, "preview", "--schedule", "step", "--set", "schedule.step_size=1", "--steps", "2", "--json"

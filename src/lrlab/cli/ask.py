@@ -10,7 +10,6 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from lrlab.cli.parameters import (
-    LENGTH,
     RATE,
     RECORDS,
     SWEEP,
@@ -38,20 +37,28 @@ data_app = make_app(name="data", help="List, fetch and check data sets.")
 def preview(
     *,
     schedule: ScheduleName = None,
-    steps: Annotated[int, Parameter(metavar="N", group=LENGTH, help="Optimizer updates.")],
+    steps: Annotated[
+        int | None, Parameter(metavar="N", group=RATE, help="Optimizer updates; not needed if the file says steps.")
+    ] = None,
     lr: Rate = None,
     settings: Settings = None,
+    config: ConfigFile = None,
     json: Json = False,
 ) -> int:
     """Show the rate over time, before training."""
     from lrlab.cli.options import read_config
+    from lrlab.config import ConfigError
 
-    checked = read_config(None, {"schedule.name": schedule, "steps": steps, "optimizer.lr": lr}, settings)
+    checked = read_config(config, {"schedule.name": schedule, "steps": steps, "optimizer.lr": lr}, settings)
+    if checked.steps is None:
+        raise ConfigError(
+            f"{checked.epochs} epochs are as many updates as the images make: say how many, by --steps N."
+        )
 
     from lrlab.cli.display import Display, rate_charts
     from lrlab.experiments import preview_rates
 
-    rates = preview_rates(checked, num_steps=steps)
+    rates = preview_rates(checked, num_steps=checked.steps)
     display = Display(json=json)
     display.say(rate_charts(rates))
     display.document({"schedule": checked.schedule.name, "lr": rates})
