@@ -48,9 +48,16 @@ class Probe(ABC):
         self._buffer = RowBuffer()
 
     @property
-    def due(self) -> bool:
+    def num_updates(self) -> int:
+        """Updates that were counted so far."""
+        return self._num_updates
+
+    @num_updates.setter
+    def num_updates(self, value: int) -> None:
+        self._num_updates = value
+        # a flag, since torch.compile makes a graph for each value that a hook reads, and gives up after eight
+        self.due = (value + 1) % self.every == 0
         """Whether the update under way is one that is measured."""
-        return (self.num_updates + 1) % self.every == 0
 
     def observe(self) -> None:
         """Count one update, and measure it where it is due; nothing waits for the device."""
