@@ -29,8 +29,8 @@ from measuring import digits, environment, publish, table
 DOCS = Path(__file__).parents[1] / "docs"
 TITLE = "Whether gradients grow because the optimum is sharp"
 EARLY, LATE = 2000, 10_000
-NUM_PERMUTATIONS = 9_999
 """Ends of the second and of the last tenth, between which the gradients' growth is taken."""
+NUM_PERMUTATIONS = 9_999
 QUANTITIES = {
     "hessian_max": "largest eigenvalue of the Hessian",
     "hessian_trace": "trace of the Hessian",

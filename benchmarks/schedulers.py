@@ -4,8 +4,8 @@
 
 Cost: `observe` and `step` of each rule in a loop whose optimizer steps one number, less the same loop without a
 scheduler just before it, in turns of a thousand updates, of which a round takes the median; torch's LambdaLR stands
-beside them. Replay: a million recorded losses. Calibration: simulated
-losses, flat ones and ones that fall to a plateau, as `lrlab calibrate` plays them.
+beside them. Replay: a million recorded losses. Calibration: simulated losses, flat ones and ones that fall to a
+plateau, as `lrlab calibrate` plays them.
 """
 
 from __future__ import annotations

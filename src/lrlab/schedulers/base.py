@@ -155,7 +155,7 @@ class SignalScheduler(LRScheduler):
                     "Take its mean, as criterion(...).mean()."
                 )
             loss = loss.detach().clone()  # a CUDA graph writes the next one into the same memory
-            if loss.ndim:
+            if loss.ndim:  # one number all the same, as of shape (1,)
                 loss = loss.reshape(())
         else:
             try:
