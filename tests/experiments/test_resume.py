@@ -130,7 +130,7 @@ def test_a_run_stopped_twice_in_an_epoch_ends_as_one_that_never_was(
 def test_a_run_stopped_at_any_update_ends_as_one_that_never_was(tmp_path: Path, digits: ImageData) -> None:
     short = {"steps": 13, "evaluate": {"every": 9}, "checkpoint": {"every": 5}}
     list(build(digits, **short).run(tmp_path / "whole"))
-    for step in range(1, 13):
+    for step in range(1, 14):
         stop_at(tmp_path / f"at-{step}", build(digits, **short), step)
         list(build(digits, **short).run(tmp_path / f"at-{step}", resumes=True))
         assert_same(tmp_path / "whole", tmp_path / f"at-{step}")

@@ -131,8 +131,8 @@ class Experiment:
     ) -> Generator[Event, None, None]:
         """Make the run in a new directory, and yield every update and evaluation once it is made.
 
-        Whoever iterates may stop early, by `close()`; the run is then `preempted`, saved where it stands. Of several
-        ranks rank 0 alone reads and writes the directory, and only `stop` ends all of them at the same update.
+        Whoever iterates may stop early, by `close()`; the run is then `preempted`, saved where it stands, after its
+        last update evaluated too. Of several ranks rank 0 alone reads and writes, and only `stop` ends all of them.
 
         Args:
             directory: new or empty.

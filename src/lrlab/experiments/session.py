@@ -65,9 +65,8 @@ class Session:
         state = restore(experiment, checkpoint.files)
         self._step = self._saved_at = checkpoint.step
         self._evaluated_at = state["evaluated_at"]
-        if state["evaluation"] is not None:
-            mirror = state["evaluation"]["mirror"]
-            self._evaluation = Evaluation(**{**state["evaluation"], "mirror": Score(**mirror) if mirror else None})
+        if (last := state["evaluation"]) is not None:
+            self._evaluation = Evaluation(**{**last, "mirror": last["mirror"] and Score(**last["mirror"])})
         self._highest_lr = state["highest_lr"]
         self._evaluation_seconds = state["evaluation_seconds"]
         self._started -= state["seconds"] + state["evaluation_seconds"]
@@ -153,10 +152,12 @@ class Session:
                 raise self._writer.checkpoint_problem
 
     def end_early(self, *, saves: bool) -> None:
-        """Write what is there to be written, where that is possible; save it too if it stands between two updates."""
+        """Write what there is, where that is possible; save it too unless it stands within an update."""
         try:
             self.flush()
             if saves:
+                if self._is_over() and self._evaluated_at < self._step:  # too late to stop, as in `updates`
+                    self._evaluate()
                 self.save(waits=True)
         except DivergedError:
             pass
@@ -190,14 +191,13 @@ class Session:
 
     def result(self) -> dict[str, Any]:
         """Figures of the run as far as it came; the time is that of everything but evaluations."""
-        num_images = self._step * self._experiment.config.batch_size
         seconds, fell_to = self._seconds(), self._fell_to()
         return {
             "steps": self._step,
             "epochs": self._step / self._experiment.batches.steps_per_epoch,
             **evaluation_figures(self._experiment, self._evaluation),
             "train_seconds": seconds,
-            "images_per_second": num_images / seconds,
+            "images_per_second": self._step * self._experiment.config.batch_size / seconds,
             **({} if fell_to is None else {FELL_TO: fell_to}),
         }
 
