@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
+from lrlab.data import Batch
 from lrlab.gradients import vector_changes, vector_products
 from lrlab.models import layer_groups, resnet18
 from lrlab.models.resnet import Projection
-from lrlab.probes import GradientCosineProbe, GradientProbe, OutputGradientProbe, Probe, UpdateRatioProbe
-from lrlab.training import Engine, Network
+from lrlab.probes import DeadReluProbe, GradientCosineProbe, GradientProbe, OutputGradientProbe, Probe, UpdateRatioProbe
+from lrlab.training import Engine, Network, train
 from lrlab.training.checkpoint import model_bytes
 
 FP32 = Engine(torch.device("cpu"), "fp32")
@@ -180,23 +182,29 @@ def tiny_network(engine: Engine) -> Network:
 
 @needs_a_compiler
 @pytest.mark.filterwarnings("ignore")  # torch's own, inside its compiler
-def test_compiled_it_computes_the_same() -> None:
+def test_compiled_once_it_trains_the_same() -> None:
     network, eager = tiny_network(COMPILED), tiny_network(FP32)
     assert network.telemetry == "compiled"
-    probes = [OutputGradientProbe(dict(net.model.named_children()), every=3) for net in (network, eager)]
-    for step in (1, 2, 3):
-        with torch.compiler.set_stance("fail_on_recompile" if step == 2 else "default"):  # the third one is watched
-            loss = backward(network, step)
-        assert loss == pytest.approx(backward(eager, step), rel=1e-5)
+    probes, trainings = [], []
+    for net in (network, eager):
+        modules = dict(net.model.named_children())
+        probes.append([OutputGradientProbe(modules, every=2), DeadReluProbe(modules, every=3)])
+        optimizer = torch.optim.SGD([whole for [whole] in net.groups.values()], lr=0.01)
+        scheduler = LambdaLR(optimizer, lambda step: 1.0)
+        batches = lambda step: Batch(step, 1, *batch(step))  # noqa: E731
+        trainings.append(train(net, batches, optimizer, scheduler, num_steps=5, probes=probes[-1]))
+    for step in range(1, 6):  # of which hooks watch the second, third and fourth
+        with torch.compiler.set_stance("default" if step == 1 else "fail_on_recompile"):
+            update = next(trainings[0])
+        assert update.loss.item() == pytest.approx(next(trainings[1]).loss.item(), rel=1e-5)
         for name, [whole] in network.groups.items():
             torch.testing.assert_close(whole.grad, eager.groups[name][0].grad, rtol=1e-4, atol=1e-6)
-        for probe in probes:
-            probe.observe()
         for sums, twin in zip(network.gradient_sums().tolist(), float64_sums(network), strict=True):
             assert sums == pytest.approx(twin, rel=1e-5)
-    rows, expected = (probe.take_rows() for probe in probes)
-    assert list(rows) == list(expected) == [3]
-    assert rows[3] == pytest.approx(expected[3], rel=1e-4)
+    for probe, expected in zip(*probes, strict=True):
+        (steps, values), (expected_steps, expected_values) = probe.take(), expected.take()
+        assert steps.tolist() == expected_steps.tolist() == list(range(probe.every, 6, probe.every))
+        torch.testing.assert_close(values, expected_values, rtol=1e-4, atol=1e-6)
 
 
 @needs_a_compiler

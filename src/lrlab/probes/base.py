@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +37,9 @@ class Probe(ABC):
         columns: names of what one measurement holds, `<quantity>/<group>`.
         every: measure at each `every`-th update, >= 1: at updates every, 2 * every, ...
     """
+
+    watches_forward: ClassVar[bool] = False
+    """Whether it reads the forward pass by hooks: where those do something, torch.compile breaks a graph in pieces."""
 
     def __init__(self, columns: Sequence[str], *, every: int) -> None:
         if every < 1:

@@ -36,6 +36,8 @@ class DeadReluProbe(Probe):
     Raises: ValueError if no module holds an `nn.ReLU`; RuntimeError at `observe()` if nothing went through one.
     """
 
+    watches_forward = True
+
     def __init__(
         self,
         modules: Mapping[str, nn.Module],
@@ -67,8 +69,8 @@ class DeadReluProbe(Probe):
             handle.remove()
 
     def _begin(self, name: str, module: nn.Module, args: object) -> None:
-        for relu in self._relus[name]:
-            self._num_calls[relu] = 0
+        if self.due:
+            self._num_calls.update(dict.fromkeys(self._relus[name], 0))
 
     @torch.no_grad()
     def _watch(self, relu: nn.Module, module: nn.Module, args: object, output: Tensor) -> None:

@@ -32,6 +32,8 @@ class OutputGradientProbe(Probe):
         pass if the output of one is not a single tensor.
     """
 
+    watches_forward = True
+
     def __init__(
         self,
         modules: Mapping[str, nn.Module],

@@ -64,7 +64,8 @@ def train(
     network.model.train()
     for step in range(num_made + 1, num_steps + 1):
         batch = batches(step)
-        logits = network.logits(batch.images)
+        is_watched = any(probe.due and probe.watches_forward for probe in probes)
+        logits = network.logits(batch.images, compiles=not is_watched)
         loss = network.backward(F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing))
         network.check_finite(batch, loss)
         if isinstance(scheduler, SignalScheduler):

@@ -129,11 +129,18 @@ class Network:
             views += [_view(wholes[name], end - p.numel(), p) for p, end in zip(parameters, ends, strict=True)]
         return views
 
-    def logits(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) images -> (B, num_classes) float32 logits, to be differentiated."""
+    def logits(self, images: Tensor, *, compiles: bool = True) -> Tensor:
+        """Compute the logits, to be differentiated.
+
+        Args:
+            images: (B, C, H, W).
+            compiles: whether to take the compiled network where there is one. A pass that hooks watch is better off
+                without: they break its graph in pieces, and the passes after it would be made of those.
+        Returns: (B, num_classes), float32.
+        """
         if self._half is not None:
             self._half.copy_(self._weights)
-        return self._forward(images)
+        return self._forward(images) if compiles else self._compute(images)
 
     def _compute(self, images: Tensor) -> Tensor:
         return self.engine.logits(self._call, images)
