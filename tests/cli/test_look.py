@@ -36,14 +36,15 @@ def test_runs_are_listed_by_path_with_what_came_of_them(
     assert "warning: left out: runs/damaged/run.json: damaged" in err
     rows = [line.split() for line in out.splitlines()[2:]]
     accuracy = json.loads((tmp_path / "runs" / "one" / "run.json").read_text())["result"]["test_accuracy"]
-    assert [row[:7] for row in rows] == [
-        ["deep/er/two", "digits", "constant", "7", "diverged", "1", "-"],
-        ["one", "digits", "constant", "0", "complete", "3", f"{100 * accuracy:.2f}"],
+    assert [row[:8] for row in rows] == [
+        ["deep/er/two", "digits", "constant", "1e+30", "7", "diverged", "1", "-"],
+        ["one", "digits", "constant", "0.001", "0", "complete", "3", f"{100 * accuracy:.2f}"],
     ]
 
     assert main(["runs", "runs/one", "--json"]) == 0
     [only] = json.loads(capsys.readouterr().out)["runs"]
     assert (only["run"], only["model"], only["status"]) == ("runs/one", "resnet18", "complete")
+    assert (only["schedule"], only["optimizer"], only["lr"], only["seed"]) == ("constant", "adam", 0.001, 0)
     assert only["result"]["test_accuracy"] == accuracy
 
 

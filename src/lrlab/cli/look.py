@@ -28,7 +28,7 @@ def runs(
     from lrlab.runs import list_runs
 
     found, screen = list_runs(path), Output(json=json)
-    header = ("run", "data", "schedule", "seed", "status", "updates", "acc., %", "written")
+    header = ("run", "data", "schedule", "lr", "seed", "status", "updates", "acc., %", "written")
     screen.table(header, [_row(run, path) for run in found])
     if any(run.is_abandoned for run in found):
         screen.say(
@@ -50,6 +50,7 @@ def _row(run: Run, folder: Path) -> tuple[str, ...]:
         name,
         str(run.config["data"]["name"]),
         str(run.config["schedule"]["name"]),
+        f"{run.config['optimizer']['lr']:g}",
         str(run.seed),
         "abandoned" if run.is_abandoned else run.status,
         "-" if steps is None else f"{steps:,}",
@@ -64,6 +65,8 @@ def _plain(run: Run) -> dict[str, Any]:
         "data": run.config["data"]["name"],
         "model": run.config["model"]["name"],
         "schedule": run.config["schedule"]["name"],
+        "optimizer": run.config["optimizer"]["name"],
+        "lr": run.config["optimizer"]["lr"],
         "seed": run.seed,
         "status": run.status,
         "abandoned": run.is_abandoned,
