@@ -1,6 +1,7 @@
 """Runs that were made elsewhere are brought in as they were recorded, and replayed and compared like ours."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,62 @@ def test_of_parquet(tmp_path: Path) -> None:
     assert {name: [values.tolist() for values in curve] for name, curve in found.items()} == {
         "a": [[1], [1.0]], "b": [[1], [3.0]]
     }  # fmt: skip
+
+
+LIGHTNINGS = """\
+epoch,step,train_loss,val_acc
+0,1,2.0,
+0,3,1.5,
+0,3,,0.25
+1,5,1.0,
+1,7,0.5,
+1,7,,0.75
+"""
+TRANSFORMERS = """\
+loss,learning_rate,epoch,step,eval_accuracy
+2.0,0.1,0.5,1,
+1.5,0.1,1.0,3,
+,,1.0,3,0.25
+1.0,0.1,1.5,5,
+0.5,0.1,2.0,7,
+,,2.0,7,0.75
+,,2.0,7,0.75
+"""
+
+
+@pytest.mark.parametrize("text", [LIGHTNINGS, TRANSFORMERS])
+def test_rows_of_training_and_of_evaluation_may_share_a_step(text: str, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(text)
+    bring_in(tmp_path / "log.csv", tmp_path / "run", seed="0")
+    run = read_run(tmp_path / "run")
+    assert [column.tolist() for column in run.series("train/loss")] == [[1, 3, 5, 7], [2.0, 1.5, 1.0, 0.5]]
+    assert run.series("epoch")[0].tolist() == [1, 3, 5, 7]
+    assert [(record["step"], record["accuracy"]) for record in run.evaluations()] == [(3, 0.25), (7, 0.75)]
+
+
+def test_what_lightnings_loggers_wrote(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loggers = pytest.importorskip("lightning.pytorch.loggers", reason="pip install 'lrlab[lightning]'")
+        for logger in (loggers.CSVLogger(tmp_path, "csv"), loggers.TensorBoardLogger(tmp_path, "events")):
+            for step in range(1, 9):  # as its Trainer does, which adds the epoch to all that is logged
+                logger.log_metrics({"train_loss": 1 / step, "epoch": step // 4}, step)
+                if step % 4 == 0:
+                    logger.log_metrics({"val_acc": step / 10, "epoch": step // 4}, step)
+            logger.finalize("success")
+    for number, source in enumerate([tmp_path / "csv" / "version_0" / "metrics.csv", tmp_path / "events"]):
+        bring_in(source, tmp_path / f"run{number}", seed="0")
+        run = read_run(tmp_path / f"run{number}")
+        assert run.series("train/loss")[1].tolist() == pytest.approx([1 / step for step in range(1, 9)])
+        assert [record["accuracy"] for record in run.evaluations()] == pytest.approx([0.4, 0.8])
+        assert run.series("epoch")[1].tolist() == [0, 0, 0, 1, 1, 1, 1, 2]
+
+
+def test_a_curve_that_cannot_be_is_left_out_and_named(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("step,loss,seconds\n1,2,0.5\n2,1,0.6\n2,,0.7\n")
+    with pytest.warns(UserWarning, match="log.csv: the steps of 'seconds' must rise"):
+        bring_in(tmp_path / "log.csv", tmp_path / "run", seed="0")
+    assert read_run(tmp_path / "run").columns == ("step", "train/loss")
 
 
 def test_folders_of_tensorboards_are_runs(tmp_path: Path) -> None:

@@ -9,16 +9,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from lrlab.integrations.recorded import LOSSES, PREFIXES, RecordedError, Recording, read_decisions
+from lrlab.integrations.recorded import ACCURACIES, LOSSES, PREFIXES, RecordedError, Recording, read_decisions
 from lrlab.runs.elsewhere import Curve, MadeElsewhere, folder_name
 
-ACCURACIES: Final = (
-    "test/accuracy", "test_accuracy", "test_acc", "test/acc", "result/test_accuracy", "validation/accuracy",
-    "validation_accuracy", "val_accuracy", "val_acc", "val/accuracy", "val/acc", "eval_accuracy", "eval/accuracy",
-    "accuracy",
-)  # fmt: skip
-"""Names that the accuracy on images not trained on goes by."""
 RENAMED: Final = {"step": "recorded/step"}
 """Quantities whose names mean something else in a run of ours."""
 RUN: Final = "run"
@@ -79,15 +74,18 @@ def plan_import(recordings: Sequence[Recording], reading: Reading, *, source: Pa
         loss_name = _find(one, reading.loss, LOSSES, source)
         if accuracy_name is not None and accuracy_name == loss_name:
             raise RecordedError(f"{_place(one, source)}: '{loss_name}' cannot be both the loss and the accuracy.")
-        series = _named(one, loss_name, source)
+        curves = _curves(_named(one, loss_name, source), one, source, needed={"train/loss", accuracy_name})
+        accuracy = (
+            None if accuracy_name is None else _accuracy(accuracy_name, curves[accuracy_name], one, reading, source)
+        )
         split = reading.split or ("validation" if (accuracy_name or "").startswith(("val", "eval")) else "test")
         kept = shared[arm]
         made.append(
             MadeElsewhere(
                 directory,
                 seed,
-                {name: _checked(name, curve, one, source) for name, curve in series.items()},
-                _accuracy(one, accuracy_name, reading, source),
+                curves,
+                accuracy,
                 split,
                 {key: value for key, value in one.settings.items() if key in kept},
                 {
@@ -136,7 +134,7 @@ def _with_numbers(recordings: Sequence[Recording], source: Path) -> Sequence[Rec
 
 def _keys(recordings: Sequence[Recording]) -> str:
     """What may tell arms apart: the runs' names, their settings, and columns of text that change within them."""
-    there = {key for one in recordings for key in (*one.settings, *one.labels)} - {RUN}
+    there = {key for one in recordings for key in (*one.settings, *one.labels)} - {RUN, "epoch", *LOSSES, *ACCURACIES}
     names = [RUN] if any(one.name for one in recordings) else []
     return ", ".join([*names, *sorted(there)[:20]]) or "none"
 
@@ -204,10 +202,8 @@ def _find(one: Recording, name: str | None, usual: Sequence[str], source: Path) 
     return name or next((known for known in usual if known in there), None)
 
 
-def _accuracy(one: Recording, name: str | None, reading: Reading, source: Path) -> Curve | None:
-    if name is None:
-        return None
-    steps, values = _checked(name, one.series[name], one, source)
+def _accuracy(name: str, curve: Curve, one: Recording, reading: Reading, source: Path) -> Curve:
+    steps, values = curve
     values = values / 100 if reading.in_percent else values
     if np.isnan(values).any():
         raise RecordedError(
@@ -223,18 +219,32 @@ def _accuracy(one: Recording, name: str | None, reading: Reading, source: Path) 
     return steps, values
 
 
-def _checked(name: str, curve: Curve, one: Recording, source: Path) -> Curve:
-    steps, _ = curve
+def _curves(series: Mapping[str, Curve], one: Recording, source: Path, *, needed: set[str | None]) -> dict[str, Curve]:
+    """The curves of a run; one that cannot be is left out, and warned of, where what is needed is there."""
+    kept: dict[str, Curve] = {}
+    problems = []
+    for name, (steps, values) in series.items():
+        # Lightning and Transformers log a row of training and one of evaluation at a step, both with the epoch
+        is_new = np.append(True, (np.diff(steps) != 0) | (np.diff(values) != 0))
+        kept[name] = steps[is_new], values[is_new]
+        if (problem := _problem(kept[name][0], one)) is not None:
+            problem = f"{_place(one, source)}: the steps of '{name}' must {problem}"
+            if name in needed or not needed & series.keys():
+                raise RecordedError(problem)
+            problems.append(problem)
+            del kept[name]
+    for problem in problems:
+        warnings.warn(f"left out: {problem}", stacklevel=3)
+    return kept
+
+
+def _problem(steps: npt.NDArray[np.float64], one: Recording) -> str | None:
     if (np.diff(steps) <= 0).any():
-        raise RecordedError(
-            f"{_place(one, source)}: the steps of '{name}' must rise. If there is more than one run in it, say --arm "
-            f"or --seed with what tells them apart, of: {_keys([one])}."
-        )
+        hint = f"say --arm or --seed with what tells them apart, of: {_keys([one])}."
+        return f"rise. If there is more than one run in it, {hint}"
     if (steps != np.floor(steps)).any() or (steps < 0).any():
-        raise RecordedError(
-            f"{_place(one, source)}: the steps of '{name}' must be whole numbers from 0, as updates are."
-        )
-    return curve
+        return "be whole numbers from 0, as updates are."
+    return None
 
 
 def _check_arms(arms: Sequence[str | None], source: Path) -> None:

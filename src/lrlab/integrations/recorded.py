@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,15 @@ from lrlab.runs import read_run
 from lrlab.runs.elsewhere import Curve
 from lrlab.runs.storage import INFO
 
-LOSSES = ("train/loss", "loss", "train_loss", "training_loss", "loss/train", "Loss/train", "Value")
+ACCURACIES: Final = (
+    "test/accuracy", "test_accuracy", "test_acc", "test/acc", "result/test_accuracy", "validation/accuracy",
+    "validation_accuracy", "val_accuracy", "val_acc", "val/accuracy", "val/acc", "eval_accuracy", "eval/accuracy",
+    "accuracy",
+)  # fmt: skip
+"""Names that the accuracy on images not trained on goes by."""
+LOSSES: Final = ("train/loss", "loss", "train_loss", "training_loss", "loss/train", "Loss/train", "Value")
 """Names that a training loss goes by; Value is what TensorBoard calls it when it exports one curve."""
-
-
-PREFIXES = ("params.", "config.", "config/")
+PREFIXES: Final = ("params.", "config.", "config/")
 """What stands before the names of settings in a table."""
 
 
