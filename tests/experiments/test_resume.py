@@ -19,6 +19,7 @@ from lrlab.report import write_report
 from lrlab.runs import RunError, read_run, sound_checkpoints
 from lrlab.studies import Member
 from lrlab.studies.members import check_same_config
+from lrlab.training import DivergedError
 from lrlab.training.checkpoint import CheckpointError, load_state
 
 SMALL: dict[str, Any] = {
@@ -264,9 +265,24 @@ def test_a_run_made_longer_than_its_rate_was_planned_for_says_so_wherever_it_is_
         "made longer than its rate was planned for (steps 20 -&gt; 40 at update 20)"
         in write_report(run.directory).read_text()
     )
+    goes_on, cosine = run.series("lr/stem")[1][20:], np.cos(np.pi * np.arange(20, 40) / 39)
+    np.testing.assert_allclose(goes_on, 1e-3 * (1 + cosine) / 2, rtol=1e-6, atol=1e-9)  # from its first update on
     config = parse_config({**SMALL, **planned, "steps": 40})
     with pytest.raises(RunError, match="so it is no run of this study"):
         check_same_config(Member("cosine", 0, config, run.directory))
+
+
+@pytest.mark.filterwarnings("ignore:.* planned for another length", "ignore:schedule .* decides after")
+@pytest.mark.parametrize("schedule", ["constant", "slope"])
+def test_rates_of_layers_are_those_of_the_longer_plan_from_its_first_update_on(
+    schedule: str, tmp_path: Path, digits: ImageData
+) -> None:
+    planned = {"layer_rates": {"stem": {"shape": "linear", "start": 1.0, "end": 0.1}}, "schedule": {"name": schedule}}
+    list(build(digits, **planned, steps=10).run(tmp_path / "run"))
+    list(build(digits, **planned, steps=20).run(tmp_path / "run", resumes=True))
+    list(build(digits, **planned, steps=20).run(tmp_path / "whole"))
+    rates, expected = (read_run(tmp_path / name).series("lr/stem")[1] for name in ("run", "whole"))
+    np.testing.assert_array_equal(rates[10:], expected[10:])
 
 
 @pytest.mark.parametrize("longer", [{"schedule": {"name": "constant"}}, {"schedule": SMALL["schedule"]}])
@@ -386,6 +402,43 @@ def test_a_stop_at_an_update_that_is_due_for_evaluation_is_no_difference(
         shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000018")
     found = verify_run(tmp_path / "run")
     assert (found.first, found.last, found.differences) == (10, 15, [])
+
+
+DESTROYS: dict[str, Any] = {
+    "optimizer": {"name": "sgd", "lr": 1e-3},
+    "schedule": {"name": "torch:StepLR", "step_size": 3, "gamma": 1e40},
+    "checkpoint": {"every": 2},
+    "evaluate": {"every": 4},
+}
+"""The fourth update leaves weights of 1e30 and more."""
+
+
+def test_a_stretch_before_a_divergence_is_verified_though_an_evaluation_was_not_finite(
+    tmp_path: Path, digits: ImageData
+) -> None:
+    with pytest.raises(DivergedError, match="the loss of update 5 is nan"):
+        list(build(digits, **DESTROYS, steps=6).run(tmp_path / "run"))
+    assert read_run(tmp_path / "run").evaluations()[0]["loss"] is None
+    found = verify_run(tmp_path / "run")
+    assert (found.first, found.last, found.differences) == (2, 4, [])
+
+
+def test_a_run_whose_last_update_destroys_the_network_has_diverged(tmp_path: Path, digits: ImageData) -> None:
+    with pytest.raises(DivergedError, match="after update 4, the last one, the loss of the evaluation is nan"):
+        list(build(digits, **DESTROYS, steps=4).run(tmp_path / "run"))
+    run = read_run(tmp_path / "run")
+    assert (run.status, run.result["steps"], run.result["test_accuracy"]) == ("diverged", 4, None)
+    assert [checkpoint.step for checkpoint in sound_checkpoints(tmp_path / "run")] == [2]
+
+
+def test_a_run_that_was_made_longer_is_verified_as_it_was_planned_then(tmp_path: Path, digits: ImageData) -> None:
+    often = {"checkpoint": {"every": 10, "keep": 9}}
+    list(build(digits, **often).run(tmp_path / "run"))
+    stop_at(tmp_path / "run", build(digits, **often, steps=60), 42, resumes=True)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000042")  # as if it had been killed instead
+    assert read_run(tmp_path / "run").config["steps"] == 60
+    found = verify_run(tmp_path / "run")
+    assert (found.first, found.last, found.differences) == (30, 40, [])
 
 
 def test_to_verify_takes_two_checkpoints(tmp_path: Path, digits: ImageData) -> None:

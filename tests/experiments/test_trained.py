@@ -75,6 +75,17 @@ def test_it_leaves_the_process_as_it_is(run: Path) -> None:
         torch.set_num_threads(before)
 
 
+def test_on_a_gpu_it_computes_in_float32_whatever_the_process_does(
+    run: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    trained = load_trained(run)
+    trained.model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    trained.predict_files(pictures / "0000.png")
+    assert (seen, torch.backends.cudnn.allow_tf32) == ([False], True)
+
+
 def test_a_network_of_images_that_no_file_holds_takes_them_as_tensors(tmp_path: Path) -> None:
     def split(count: int) -> Split:
         return Split(torch.randint(0, 256, (count, 4, 8, 8), dtype=torch.uint8), torch.arange(count) % 2)

@@ -1,7 +1,10 @@
 """No permission, no memory, another process, a reader who has gone: each is said in a line, and nothing is lost."""
 
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,15 @@ def stopped(do, tmp_path: Path) -> Path:
     """A run that was killed after it was saved at update 10."""
     assert do(kill={"number": 1, "how": "after", "within": "/.latest"}).code == -9
     return tmp_path / "run"
+
+
+def test_without_a_folder_for_what_pytorch_compiles_there_is_no_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lrlab", "train", "--steps", "1", "--run", str(tmp_path / "run")]
+    nowhere = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": "/dev/null/nowhere"}  # read when PyTorch is loaded
+    ended = subprocess.run(command, env=nowhere, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 2
+    assert "lrlab: PyTorch cannot make the folder for what it compiles ([Errno 20]" in ended.stderr
+    assert "Traceback" not in ended.stderr and not (tmp_path / "run").exists()
 
 
 def test_a_second_process_is_turned_away_at_once_and_the_first_is_not_disturbed(

@@ -1,5 +1,6 @@
 """In a loop with Accelerate, whose scheduler calls step() once for each process."""
 
+import copy
 import warnings
 
 import pytest
@@ -19,6 +20,7 @@ from hand_written import (
 )
 from lrlab.probes import UpdateRatioProbe
 from lrlab.schedulers import SlopeLR
+from lrlab.training import range_test
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -91,6 +93,30 @@ def test_made_of_what_prepare_returned_a_rule_sees_the_updates() -> None:
     probe.observe()
     optimizer.step()
     assert list(probe.take_rows()) == [1]
+
+
+def test_a_range_test_leaves_a_prepared_optimizer_as_it_was() -> None:
+    plain = Classifier()
+    model, optimizer = Accelerator(cpu=True).prepare(plain, torch.optim.Adam(plain.parameters(), lr=0.01))
+    rule = SlopeLR(optimizer, window=20)
+
+    def update(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        loss = F.cross_entropy(model(batch[0]), batch[1])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    update(batches()[0])
+    rule.step(1.0)
+    before = copy.deepcopy(optimizer.state_dict())
+    range_test(update, loader(), model, optimizer, num_steps=20, seeds=(0,))
+    assert optimizer.state_dict()["param_groups"] == before["param_groups"]
+    for number, state in before["state"].items():
+        assert all(torch.equal(optimizer.state_dict()["state"][number][name], value) for name, value in state.items())
+    update(batches()[1])
+    rule.step(1.0)  # which would say so, if it had counted those of the sweep
+    assert rule.last_epoch == 2
 
 
 def test_the_loss_of_an_update_that_was_skipped_is_forgotten_where_the_rule_is_told_so() -> None:

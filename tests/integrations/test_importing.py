@@ -100,6 +100,8 @@ def test_a_long_table_is_a_study(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert run.result == {"steps": 20, "validation_accuracy": pytest.approx(0.415)}
     found = compare_runs(find_runs(out))
     assert found.differences[0].mean == pytest.approx(-0.095)
+    assert main(["runs", str(out)]) == 0  # of whose rates nothing is known
+    assert all(line.split()[3] == "-" for line in capsys.readouterr().out.splitlines()[2:])
 
 
 def test_one_run_is_replayed_as_its_table_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+import weakref
 from collections import OrderedDict
 
 import pytest
@@ -16,7 +17,7 @@ from lrlab.gradients import vector_changes, vector_products
 from lrlab.models import layer_groups, resnet18
 from lrlab.models.resnet import Projection
 from lrlab.probes import DeadReluProbe, GradientCosineProbe, GradientProbe, OutputGradientProbe, Probe, UpdateRatioProbe
-from lrlab.training import Engine, Network, train
+from lrlab.training import Engine, Network, compiling, train
 from lrlab.training.checkpoint import model_bytes
 
 FP32 = Engine(torch.device("cpu"), "fp32")
@@ -237,6 +238,23 @@ def test_compiled_probes_of_pairs_agree_with_a_float64_twin() -> None:
     found = [probe.take_rows() for probe in probes]
     for step, row in expected.items():
         assert {**found[0][step], **found[1].get(step, {})} == pytest.approx(row, rel=1e-5)
+
+
+@needs_a_compiler
+def test_where_the_compiler_cannot_keep_its_work_the_telemetry_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch._dynamo.reset()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/dev/null/nowhere")
+    monkeypatch.setattr(compiling, "NUM_PARAMETERS_TO_COMPILE", 0)
+    with pytest.warns(UserWarning, match="could not be compiled and costs more"):
+        network = make_network(Engine(torch.device("cpu"), "fp32", compile="auto"))
+    assert network.telemetry == "eager"
+
+
+def test_a_network_is_gone_with_its_last_name() -> None:
+    network = make_network()
+    gone = weakref.ref(network)
+    del network
+    assert gone() is None
 
 
 def test_a_small_networks_telemetry_is_not_worth_a_compiler() -> None:

@@ -192,6 +192,17 @@ def test_what_is_replaced_and_what_is_added_is_put_back_too() -> None:
     assert list(dict(model.named_parameters())) == ["weight"]
 
 
+def test_a_buffer_with_several_numbers_at_one_place_is_put_back() -> None:
+    model = torch.nn.Linear(2, 2)
+    model.register_buffer("scale", torch.ones(3, 1).expand(3, 4))
+    weight = model.weight.detach().clone()
+    with restored(model), torch.no_grad():
+        model.weight.fill_(7)
+        model.scale[:, :1].fill_(7)
+    assert torch.equal(model.weight, weight)
+    assert torch.equal(model.scale, torch.ones(3, 4))
+
+
 def test_an_optimizer_with_lists_in_its_state_and_a_scaler_are_put_back() -> None:
     def trained(*, tried: bool) -> list[Tensor]:
         model = nn.Linear(6, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -45,12 +46,12 @@ def _row(run: Run, folder: Path) -> tuple[str, ...]:
     name = run.place.name if run.directory == folder else str(run.directory.relative_to(folder))
     written = datetime.fromtimestamp((run.directory / INFO).stat().st_mtime)
     when = "%H:%M" if written.date() == datetime.now().date() else "%Y-%m-%d"
-    steps, accuracy = run.result.get("steps"), _accuracy(run)
+    steps, accuracy, lr = run.result.get("steps"), _accuracy(run), _optimizer(run).get("lr")
     return (
         name,
         str(run.config["data"]["name"]),
         str(run.config["schedule"]["name"]),
-        f"{run.config['optimizer']['lr']:g}",
+        "-" if lr is None else f"{lr:g}",
         str(run.seed),
         "abandoned" if run.is_abandoned else run.status,
         "-" if steps is None else f"{steps:,}",
@@ -65,13 +66,18 @@ def _plain(run: Run) -> dict[str, Any]:
         "data": run.config["data"]["name"],
         "model": run.config["model"]["name"],
         "schedule": run.config["schedule"]["name"],
-        "optimizer": run.config["optimizer"]["name"],
-        "lr": run.config["optimizer"]["lr"],
+        "optimizer": _optimizer(run).get("name"),
+        "lr": _optimizer(run).get("lr"),
         "seed": run.seed,
         "status": run.status,
         "abandoned": run.is_abandoned,
         "result": dict(run.result),
     }
+
+
+def _optimizer(run: Run) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = run.config.get("optimizer", {})  # of a run that another program made nothing is known
+    return found
 
 
 def _accuracy(run: Run) -> float | None:

@@ -159,7 +159,11 @@ class EngineConfig(Part):
     threads: Count | None = None
     """Processor threads for one operation; PyTorch's own choice where it is left out."""
     compile: Literal["auto", True, False] = "auto"
-    """torch.compile for the network and the telemetry (true), for a large network's telemetry (auto), or nothing."""
+    """torch.compile for the network and the telemetry (true), for a large network's telemetry (auto), or nothing.
+
+    With true, updates whose outputs are watched are computed without the compiled network, which rounds otherwise: the
+    last digits then depend on telemetry.outputs_every and layers_every.
+    """
     keep_memory: bool = True
     """Keep the memory that a step frees for the next one; on systems with glibc."""
     flush_denormals: bool = False

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import tomllib
+import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,17 +57,38 @@ def check_images_of_run(data: ImageData, directory: Path) -> None:
             check_same_data(data, info)
 
 
-def reasons_against_exactness(
-    experiment: Experiment, before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Checkpoint
-) -> list[str]:
-    """Return what has changed so that a run may differ, if only in the last bits, from one that never stopped.
+def resumed_with_reasons(
+    experiment: Experiment, before: Mapping[str, Any], info: Mapping[str, Any], checkpoint: Checkpoint
+) -> list[dict[str, Any]]:
+    """Return `resumed` of run.json, in which the last time says why it is not exact; warn of that, and of a new length.
 
     Args:
         experiment: that is to go on with the run.
         before: run.json as the last process left it.
-        now: its `environment` in this process.
+        info: run.json as it is now.
         checkpoint: that it goes on from, with the configuration that it was saved with.
     """
+    *earlier, last = info["resumed"]
+    if "longer" in last:
+        warnings.warn(
+            f"{last['longer']}: the rate was planned for another length, so this is no run that was planned for "
+            "this one: config.toml alone does not repeat it, and a study and a comparison do not take it for one.",
+            stacklevel=3,
+        )
+    reasons = _reasons_against_exactness(experiment, before, info["environment"], checkpoint)
+    if reasons:
+        warnings.warn(
+            "not bit-exact: the run goes on otherwise than it would have, since something changed "
+            f"({'; '.join(reasons)}).",
+            stacklevel=3,
+        )
+    return [*earlier, {**last, "inexact": reasons}]
+
+
+def _reasons_against_exactness(
+    experiment: Experiment, before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Checkpoint
+) -> list[str]:
+    """What has changed so that a run may differ, if only in the last bits, from one that never stopped."""
     engine = _describe_engine(experiment)
     # older runs do not say so
     was = {"ranks": 1, **{name: engine[name] for name in ("instructions", "telemetry")}, **before["engine"]}
@@ -87,6 +110,17 @@ def evaluation_figures(experiment: Experiment, found: Evaluation | None) -> dict
     if experiment.config.evaluate.mirror:
         figures[f"{split}_accuracy_mirror"] = found.mirror.accuracy if found and found.mirror else None
     return figures
+
+
+def evaluation_record(
+    experiment: Experiment, evaluation: Evaluation, step: int, times: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return what is written of an evaluation after an update, with the seconds that went before it."""
+    epoch, (split, _) = -(-step // experiment.batches.steps_per_epoch), experiment.data.evaluated
+    record = {"step": step, "epoch": epoch, **times, "split": split, **asdict(evaluation)}
+    if evaluation.mirror is None:
+        del record["mirror"]
+    return record
 
 
 def _describe_data(data: ImageData) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from lrlab.config import to_toml
 from lrlab.experiments.events import Evaluated, Event
-from lrlab.experiments.facts import check_same_data, describe, evaluation_figures, reasons_against_exactness
+from lrlab.experiments.facts import (
+    check_same_data,
+    describe,
+    evaluation_figures,
+    evaluation_record,
+    resumed_with_reasons,
+)
 from lrlab.experiments.state import checkpoint_files, restore
 from lrlab.report import confusion_png
 from lrlab.runs import Checkpoint, Onlooker, RunWriter, StorageError
@@ -70,23 +77,8 @@ class Session:
         self._highest_lr = state["highest_lr"]
         self._evaluation_seconds = state["evaluation_seconds"]
         self._started -= state["seconds"] + state["evaluation_seconds"]
-        if isinstance(self._writer, Onlooker):
-            return
-        reasons = reasons_against_exactness(experiment, self._writer.before, info["environment"], checkpoint)
-        *earlier, last = info["resumed"]
-        if "longer" in last:
-            warnings.warn(
-                f"{last['longer']}: the rate was planned for another length, so this is no run that was planned for "
-                "this one: config.toml alone does not repeat it, and a study and a comparison do not take it for one.",
-                stacklevel=2,
-            )
-        self._writer.describe(resumed=[*earlier, {**last, "inexact": reasons}])
-        if reasons:
-            warnings.warn(
-                "not bit-exact: the run goes on otherwise than it would have, since something changed "
-                f"({'; '.join(reasons)}).",
-                stacklevel=2,
-            )
+        if isinstance(self._writer, RunWriter):
+            self._writer.describe(resumed=resumed_with_reasons(experiment, self._writer.before, info, checkpoint))
 
     def updates(self, stop: Callable[[], int]) -> Iterator[Event]:
         """Train to the end, or until it is stopped, evaluating, writing and saving when it is time to."""
@@ -246,15 +238,13 @@ class Session:
         experiment, started = self._experiment, time.monotonic()
         seconds = self._seconds()
         evaluation = experiment.evaluate(self._step)
-        epoch = -(-self._step // experiment.batches.steps_per_epoch)
+        if self._is_over() and not math.isfinite(evaluation.loss):  # else the next update shows it
+            raise DivergedError(self._step, evaluated=evaluation.loss)
         times = {"seconds": seconds, "evaluation_seconds": self._evaluation_seconds + time.monotonic() - started}
         self._evaluation, self._evaluated_at = evaluation, self._step
-        classes, split = experiment.data.classes, experiment.data.evaluated[0]
-        title = f"step {self._step:,}: {split} accuracy {evaluation.accuracy:.1%}"
-        record = {"step": self._step, "epoch": epoch, **times, "split": split, **asdict(evaluation)}
-        if evaluation.mirror is None:
-            del record["mirror"]
+        classes, record = experiment.data.classes, evaluation_record(experiment, evaluation, self._step, times)
+        title = f"step {self._step:,}: {record['split']} accuracy {evaluation.accuracy:.1%}"
         if isinstance(self._writer, RunWriter):
             self._writer.write_evaluation(record, png=confusion_png(evaluation.confusion, classes, title=title))
         self._evaluation_seconds += time.monotonic() - started
-        return Evaluated(self._step, epoch, split, evaluation, classes)
+        return Evaluated(self._step, record["epoch"], record["split"], evaluation, classes)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from torch.optim.lr_scheduler import LambdaLR
+
+from lrlab.schedulers.layerwise import planned_rates
 from lrlab.training.checkpoint import CheckpointError, load_model, load_state, model_bytes, state_bytes
 
 if TYPE_CHECKING:
@@ -56,7 +59,11 @@ def restore(experiment: Experiment, files: Mapping[str, bytes]) -> dict[str, Any
             if state["num_averaged"]:  # else the file is of the weights themselves
                 load_model(average.module, files[MODEL])
         experiment.optimizer.load_state_dict(state["optimizer"])
-        experiment.scheduler.load_state_dict(state["scheduler"])  # after the optimizer, which has the rates
+        scheduler = experiment.scheduler
+        scheduler.load_state_dict(state["scheduler"])  # after the optimizer, which has the rates
+        if isinstance(scheduler, LambdaLR):
+            for group, lr in zip(experiment.optimizer.param_groups, planned_rates(scheduler), strict=True):
+                group["lr"] = lr
         for probe, learnt in zip(experiment.probes, state["probes"], strict=True):
             probe.load_state_dict(learnt)
         return dict(state["session"])

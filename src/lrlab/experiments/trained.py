@@ -21,7 +21,7 @@ from lrlab.runs.checkpoints import last_network
 from lrlab.runs.storage import INFO
 from lrlab.training import Engine, predict
 from lrlab.training.checkpoint import CheckpointError, load_weights
-from lrlab.training.engine import choose_device
+from lrlab.training.engine import choose_device, without_tf32
 
 BATCH = 256
 """Images that go through the network at once."""
@@ -80,7 +80,8 @@ class TrainedModel:
                 f"images must be uint8 of shape (N, {', '.join(map(str, self.image_shape))}), got {images.dtype} "
                 f"{tuple(images.shape)}. predict_files reads files and fits them."
             )
-        logits = predict(self.model, self._batches(images), engine=self.engine).cpu()
+        with without_tf32():
+            logits = predict(self.model, self._batches(images), engine=self.engine).cpu()
         if not logits.isfinite().all():
             raise CheckpointError("The network gives logits that are not finite, so no class can be named.")
         return logits

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from lrlab.experiments.run import Experiment
 from lrlab.experiments.state import MODEL, STATE
 from lrlab.runs import Checkpoint, Run, RunError, read_run, sound_checkpoints
 from lrlab.runs.storage import CHECKPOINTS, CONFIG, EXPORT, INFO, storage_errors, write_json, write_whole
+from lrlab.training import DivergedError
 from lrlab.training.checkpoint import load_state
 
 _CLOCK = ("seconds", "evaluation_seconds")
@@ -82,7 +84,8 @@ def verify_run(directory: Path | str) -> Verification:
         # saved at that very update; computed with as many threads, on which the last bits depend, in what auto was
         engine = {key: made.info["engine"][key] for key in ("threads", "precision")}
         changed = {"checkpoint": {"every": last.step}, "engine": engine}
-        config = merge(dict(made.config), changed)
+        # as it was then: the run may have been made longer since
+        config = merge(tomllib.loads(last.files[CONFIG].decode()), changed)
         write_whole(copy / CONFIG, to_toml(parse_config(config)).encode())
         write_json(copy / INFO, {**made.info, "status": "preempted"})  # one that is over would not go on
         _go_on(copy, first.step, last)
@@ -96,10 +99,14 @@ def _go_on(copy: Path, first: int, last: Checkpoint) -> None:
     is_stop = _evaluated_at(last) < last.step  # a run that is stopped is saved there before it is evaluated
     experiment = Experiment(parse_config(dict(read_run(copy).config)))
     events = experiment.run(copy, resumes=True, stop=lambda: int(next(steps) == last.step and is_stop))
-    with closing(events):
-        for event in events:
-            if event.step > last.step:  # what came at that update, its evaluation and its checkpoint, is done
-                break
+    try:
+        with closing(events):
+            for event in events:
+                if event.step > last.step:  # what came at that update, its evaluation and its checkpoint, is done
+                    break
+    except DivergedError as error:
+        if error.step <= last.step:
+            raise
 
 
 def _evaluated_at(checkpoint: Checkpoint) -> int:
@@ -147,7 +154,7 @@ def _state_differences(one: Any, other: Any, place: str) -> Iterator[str]:
     elif isinstance(one, Tensor) and isinstance(other, Tensor):
         if one.dtype != other.dtype or one.shape != other.shape or _bits(one) != _bits(other):
             yield place
-    elif one != other:
+    elif one != other and not (one != one and other != other):  # nan is the same as nan
         yield place
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from lrlab.schedulers.base import SignalScheduler
 from lrlab.schedules import Schedule
@@ -103,7 +103,9 @@ class LayerwiseLR(SignalScheduler):
             self._set_rates([*self._inner_rates, *self._rates()[len(self._inner_rates) :]])
             self._inner_state = state_dict["_inner_state"]
             self._remember(self._rates())
-            self._set_rates(self._multiplied())
+        elif isinstance(self.scheduler, LambdaLR):
+            self._remember(planned_rates(self.scheduler))
+        self._set_rates(self._multiplied())
 
     @property
     def _reads_gradients(self) -> bool:
@@ -196,6 +198,12 @@ class LayerwiseLR(SignalScheduler):
             if len(patterns) > 1:
                 raise ValueError(f"LayerwiseLR: group '{name}' is matched by '{patterns[0]}' and '{patterns[1]}'.")
         self._matched = [self.multipliers[patterns[0]] if patterns else 1.0 for patterns in found]
+
+
+def planned_rates(scheduler: LambdaLR) -> list[float]:
+    """Return the groups' rates for the coming update: after loading, what was saved may be that of a shorter plan."""
+    pairs = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    return [float(base_lr * factor(scheduler.last_epoch)) for base_lr, factor in pairs]
 
 
 def log_rms(groups: list[dict[str, Any]]) -> Tensor:

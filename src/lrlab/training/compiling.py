@@ -32,16 +32,16 @@ def compiled(
     pays = engine.device.type == "cpu" and num_parameters >= NUM_PARAMETERS_TO_COMPILE
     if engine.compile is False or (engine.compile == "auto" and not (pays and has_compiler())):
         return None
-    function = torch.compile(measure, dynamic=False)
     try:
+        function = torch.compile(measure, dynamic=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own, of what it imports
             function(*examples)  # compiles it now
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:  # the second of the folder that it keeps its work in
         if engine.compile is True:
             raise EngineError(f"engine.compile: torch.compile failed ({error}). Leave the key out.") from error
         warnings.warn(
-            f"The telemetry could not be compiled and costs more ({str(error).splitlines()[0]}). "
+            f"The telemetry could not be compiled and costs more ({repr(error).splitlines()[0]}). "
             "Silence this with engine.compile = false.",
             stacklevel=2,
         )

@@ -11,22 +11,27 @@ from torch import Tensor, nn
 
 
 class DivergedError(RuntimeError):
-    """The loss or a gradient is no longer finite."""
+    """The loss or a gradient is no longer finite, or the loss of an evaluation at the end."""
 
     exit_code: ClassVar[int] = 4
 
-    def __init__(self, step: int, *, loss: float | None = None, group: str | None = None) -> None:
-        """Say what is not finite, the gradient if the loss is.
+    def __init__(
+        self, step: int, *, loss: float | None = None, evaluated: float | None = None, group: str | None = None
+    ) -> None:
+        """Say what is not finite, the gradient if the losses are.
 
         Args:
             step: the update that it is of.
             loss: of that update, where it is not finite.
+            evaluated: loss of the evaluation after it, where that is not finite.
             group: layer group in which it shows first: whose output it is that the loss comes from, or the one nearest
                 to the output whose gradient is not finite; None where that is not known.
         """
-        what = (
-            f"the gradient of update {step} is not finite" if loss is None else f"the loss of update {step} is {loss}"
-        )
+        what = f"the gradient of update {step} is not finite"
+        if loss is not None:
+            what = f"the loss of update {step} is {loss}"
+        elif evaluated is not None:
+            what = f"after update {step}, the last one, the loss of the evaluation is {evaluated}"
         where = f", first in {group if loss is None else f'the output of {group}'}" if group else ""
         super().__init__(f"diverged: {what}{where}. Lower optimizer.lr, or look at the data.")
         self.step = step

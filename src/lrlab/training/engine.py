@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar
 
@@ -82,9 +82,11 @@ def choose_engine(
         compile: true compiles the network and the telemetry; auto the telemetry of large networks on a processor.
         keep_memory: ask the C library to keep freed memory for the next step; it cannot be taken back.
         flush_denormals: let numbers below 1.2e-38 become zero, in every thread of the process.
-    Raises: EngineError if the device is not there, or denormals are not flushed in every thread.
+    Raises: EngineError if the device is not there, denormals are not flushed in every thread, or PyTorch has no folder
+        for what it compiles.
     """
     chosen = choose_device(device)
+    _check_folder_of_compiler()
     torch.set_num_threads(threads or _DEFAULT_THREADS)  # an earlier run in this process may have set another
     _set_denormals(flush=flush_denormals)
     if precision == "auto":
@@ -100,6 +102,17 @@ def choose_engine(
     return Engine(torch.device(chosen), precision, compile, "kept" if is_kept else "returned")
 
 
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Compute float32 in float32 on a GPU too, and leave the process as it was: cuDNN's own choice is TF32."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def choose_device(device: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
     """Choose where to compute, and set nothing.
 
@@ -111,6 +124,16 @@ def choose_device(device: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cud
     if device == "cuda" and not has_cuda:
         raise EngineError("device cuda: PyTorch sees no CUDA device here. Use --device cpu, or auto.")
     return "cuda" if has_cuda and device != "cpu" else "cpu"
+
+
+def _check_folder_of_compiler() -> None:
+    try:
+        import torch._dynamo  # noqa: F401 - which every optimizer imports, and which makes the folder
+    except OSError as error:
+        raise EngineError(
+            f"PyTorch cannot make the folder for what it compiles ({error}), and its optimizers do not work without. "
+            "Name another one by the environment's TORCHINDUCTOR_CACHE_DIR or TMPDIR."
+        ) from error
 
 
 def _has_bf16(device: str) -> bool:

@@ -76,7 +76,7 @@ class Network:
             self.groups[name] = [whole]
             start += num_rows * ROW
         self._adopt(starts)
-        self._forward = torch.compile(self._compute) if engine.compile is True else self._compute
+        self._compiled = torch.compile(self._compute) if engine.compile is True else None
         rows = self._gradients.view(-1, ROW)
         self._row_sums = compiled(
             partial(row_sums, num_rows=self._num_rows), rows, engine=engine, num_parameters=self._gradients.numel()
@@ -140,7 +140,7 @@ class Network:
         """
         if self._half is not None:
             self._half.copy_(self._weights)
-        return self._forward(images) if compiles else self._compute(images)
+        return self._compiled(images) if self._compiled is not None and compiles else self._compute(images)
 
     def _compute(self, images: Tensor) -> Tensor:
         return self.engine.logits(self._call, images)

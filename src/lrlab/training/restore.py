@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
 
 _PLAIN = (dict, defaultdict, OrderedDict)
 """Dictionaries whose contents can be put back; others may have a meaning of their own and are left alone."""
@@ -22,7 +23,8 @@ _PLAIN = (dict, defaultdict, OrderedDict)
 def restored(*changed: object, loader: object = None) -> Iterator[None]:
     """Leave everything as it was before, also if an error ends it.
 
-    Put back are the attributes of each module in a model, and of any other object (an optimizer, a GradScaler): tensors
+    Put back are the attributes of each module in a model, and of any other object (an optimizer, also one that
+    accelerator.prepare wrapped; a GradScaler): tensors
     in place and their gradients, in all lists and dicts within; the attributes of what listens to an optimizer's steps,
     so that a rule has counted no update. So weights, buffers, modes and rates are the same
     objects with the same bits. Of a loader, its samplers and its data set the attributes themselves are put back and
@@ -39,11 +41,11 @@ def restored(*changed: object, loader: object = None) -> Iterator[None]:
     """
     kept = _Kept()
     for thing in changed:
-        for part in thing.modules() if isinstance(thing, nn.Module) else [thing]:
+        for part in thing.modules() if isinstance(thing, nn.Module) else [thing, *_wrapped(thing)]:
             kept.keep(vars(part))
-        for hook in getattr(thing, "_optimizer_step_post_hooks", {}).values():
-            if hasattr(hook, "__self__"):  # by which a rule or a probe counts updates
-                kept.keep_attributes(hook.__self__)
+            for hook in getattr(part, "_optimizer_step_post_hooks", {}).values():
+                if hasattr(hook, "__self__"):  # by which a rule or a probe counts updates
+                    kept.keep_attributes(hook.__self__)
     for part in _parts(loader):
         kept.keep_attributes(part)
     states = _global_states()
@@ -116,7 +118,10 @@ class _Kept:
     def _keep_tensor(self, tensor: Tensor) -> None:
         if is_lazy(tensor):
             raise ValueError("restored: a parameter has no shape yet. Run the model on one batch first.")
-        self._tensors.append((tensor, tensor.detach().clone()))
+        single = tensor.detach()  # each number of it once: one that is expanded has several at one place
+        for dim, stride in enumerate(tensor.stride() if tensor.layout == torch.strided else ()):
+            single = single.narrow(dim, 0, 1) if stride == 0 and single.shape[dim] else single
+        self._tensors.append((single, single.clone()))
         if tensor.is_leaf:
             self._gradients.append((tensor, tensor.grad))
             if tensor.grad is not None:
@@ -136,6 +141,12 @@ class _Kept:
             tensor.grad = gradient
         for put_back in self._states:
             put_back()
+
+
+def _wrapped(thing: object) -> list[Optimizer]:
+    """The optimizer in what accelerator.prepare made of one."""
+    inner = getattr(thing, "optimizer", None)
+    return [inner] if isinstance(inner, Optimizer) else []
 
 
 def _generator_state(value: object) -> list[Callable[[], object]]:
