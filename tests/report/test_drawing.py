@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lrlab.report.drawing import draw_panel
+from lrlab.report.limits import panel_limits
 from lrlab.report.members import read_members
 from lrlab.report.panels import Quantity, make_panels
 from lrlab.report.style import to_png, to_svg
@@ -24,7 +25,7 @@ ACCURACY = Quantity("accuracy", "training", "Test accuracy", "share", None, "sha
 
 def draw(quantity: Quantity, runs: list[Run]) -> Figure:
     (panel,) = make_panels([quantity], read_members(runs))
-    return draw_panel(panel, panel.limits)
+    return draw_panel(panel, panel_limits(panel))
 
 
 def lines(axes: Axes, label: str) -> list[Line2D]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrlab.report.limits import Limits, limits_of, share_limits
+from lrlab.report.limits import Limits, limits_of, panel_limits, share_limits, what_is_outside
 from lrlab.report.members import read_members
 from lrlab.report.panels import Panel, Quantity, make_panels, merge_alike
 from lrlab.runs import Run
@@ -151,10 +151,28 @@ def test_limits_of_signed_values_have_zero_in_their_middle() -> None:
     assert limits_of(np.array([0.0]), "signed") == Limits(-1.05, 1.05)
 
 
-def test_limits_from_zero_name_a_peak_that_they_leave_out() -> None:
+def test_limits_from_zero_leave_out_a_peak_that_is_named(make_run, losses) -> None:
     assert limits_of(np.array([1.0, 2.0]), "from zero") == Limits(0.0, 2.1)
     limits = limits_of(np.array([1.0] * 999 + [5e6]), "from zero")
-    assert (limits.high, limits.note) == (1.5, "peak of 5e+06 above this picture")
+    assert limits == Limits(0.0, 1.5)
+    panel = panel_of(PLAIN, [make_run(rows=losses([1.0] * 999 + [5e6]))])
+    assert what_is_outside(panel, panel_limits(panel)) == "peak of 5e+06 above this picture"
+
+
+@pytest.mark.parametrize(("quantity", "last"), [(PLAIN, 5e12), (RATE, 1e9)])
+def test_runs_that_diverged_do_not_press_the_others_flat_and_are_named(make_run, row, quantity, last) -> None:
+    values = [1.0, 2.0, 1.5]
+    sound = make_run(rows=[row(step, **{quantity.column: value}) for step, value in enumerate(values, 1)])
+    rows = [row(step, **{quantity.column: value}) for step, value in enumerate([1.0, last], 1)]
+    diverged = make_run("diverged", rows=rows, status="diverged")
+    panel, alone = panel_of(quantity, [sound, diverged]), panel_of(quantity, [diverged])
+
+    limits = panel_limits(panel)
+    assert limits == panel_limits(panel_of(quantity, [sound]))
+    said = f"of runs that diverged not all is in this picture (to {last:.2g})"
+    assert what_is_outside(panel, limits) == said
+    assert panel_limits(alone).high > last
+    assert what_is_outside(alone, panel_limits(alone)) == ""
 
 
 @given(st.lists(st.floats(0, 1e30), min_size=1, max_size=20))
@@ -190,7 +208,9 @@ def test_an_edge_is_drawn_with_its_values_and_does_not_press_them_flat(make_run,
     assert line.edge is not None
     assert line.edge.values.tolist() == [50, 200, 1e9]
     assert panel.has_marks
-    limits = panel.limits
+    limits = panel_limits(panel)
     assert limits.is_log and limits.low < 2 and 200 < limits.high < 1e5
-    assert limits.note == "edge of stability up to 1e+09"
-    assert panel_of(sharpness, [make_run("last", rows=rows[:2])]).limits.note == ""
+    assert what_is_outside(panel, limits) == "edge of stability up to 1e+09"
+    assert what_is_outside(panel, Limits(1.0, 2e9, is_log=True)) == ""  # it shares its axis with one that reaches there
+    other = panel_of(sharpness, [make_run("last", rows=rows[:2])])
+    assert what_is_outside(other, panel_limits(other)) == ""

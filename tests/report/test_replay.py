@@ -32,7 +32,9 @@ def test_rate_and_evidence_stand_at_the_updates_of_the_decisions(name: str) -> N
     decisions = replay_rule(parse_config({"schedule": RULES[name]}), losses())
     steps = 10.0 * np.arange(1, 201)  # every tenth update was recorded
     above, middle, below = draw_replay(steps, losses(), decisions, title="a rule").axes
-    moved = [10.0 * decision["step"] for decision in decisions if decision["lr_before"] != decision["lr_after"]]
+    rates = [(decision["lr_before"][0], decision["lr_after"][0]) for decision in decisions]
+    shown = [f"{before:.6g}" != f"{after:.6g}" for before, after in rates]  # 0.001 * 0.1^3 is a little above 1e-6
+    moved = [10.0 * decision["step"] for decision, moves in zip(decisions, shown, strict=True) if moves]
     assert moved
     marks = [line.get_xdata()[0] for line in above.lines if len(set(line.get_xdata())) == 1]  # type: ignore[arg-type, index]
     assert marks == moved
@@ -46,8 +48,16 @@ def test_rate_and_evidence_stand_at_the_updates_of_the_decisions(name: str) -> N
     assert below.get_ylabel() == label
 
 
+def test_a_single_loss_of_update_zero_is_drawn(tmp_path: Path) -> None:
+    decisions = replay_rule(parse_config({"schedule": {"name": "article", "check_every": 1}}), np.array([2.0]))
+    write_replay(tmp_path / "a.png", np.array([0.0]), np.array([2.0]), decisions, title="")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("count", [20, 21])
 def test_as_few_losses_as_make_a_decision_are_drawn(tmp_path: Path, count: int) -> None:
     decisions = replay_rule(parse_config({"schedule": RULES["slope"]}), losses()[:count])
-    write_replay(str(tmp_path / "a.png"), np.arange(1.0, count + 1), losses()[:count], decisions, title="$x$ \n <b>")
+    write_replay(
+        str(tmp_path / "a.png"), np.arange(1.0, count + 1), losses()[:count], decisions, title=r"pay$\foo$x <b>"
+    )
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

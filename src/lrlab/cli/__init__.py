@@ -58,8 +58,11 @@ def _main(arguments: list[str]) -> int:
                 _complain(f"lrlab: stopped{kept}.\n")
             return stop.exit_code if isinstance(stop, Stopped) else INTERRUPTED
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; Python flushes in peace
-            return CLOSED_PIPE
+            return _closed_pipe()
+        except SystemExit as end:
+            if not isinstance(end.__context__, BrokenPipeError):  # by which rich ends where nobody reads the help
+                raise
+            return _closed_pipe()
         except MemoryError:  # outside of the updates, which say more
             _complain("lrlab: out of memory: the machine has too little left for this. Free some, or take less data.\n")
             return USAGE
@@ -76,11 +79,17 @@ def _main(arguments: list[str]) -> int:
             return int(code)
 
 
+def _closed_pipe() -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; Python flushes in peace
+    return CLOSED_PIPE
+
+
 def _show_warning(message: Warning | str, *where: object) -> None:
     if rank() == 0:
         _complain(f"lrlab: warning: {message}\n")
 
 
 def _complain(text: str) -> None:
+    text = "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
     with contextlib.suppress(BrokenPipeError):  # nobody reads it, which is no reason to end otherwise
         sys.stderr.write(text)

@@ -21,9 +21,10 @@ from lrlab.cli.parameters import (
     Device,
     Json,
     Model,
+    PlannedName,
     Precision,
     Rate,
-    ScheduleName,
+    RuleName,
     Settings,
     Width,
 )
@@ -36,7 +37,7 @@ data_app = make_app(name="data", help="List, fetch and check data sets.")
 
 def preview(
     *,
-    schedule: ScheduleName = None,
+    schedule: PlannedName = None,
     steps: Annotated[
         int | None, Parameter(metavar="N", group=RATE, help="Optimizer updates; not needed if the file says steps.")
     ] = None,
@@ -121,7 +122,7 @@ def replay(
     path: Annotated[Path, Parameter(name="PATH", help="A run, a CSV file with a header, or TensorBoard's events.")],
     /,
     *,
-    schedule: ScheduleName = None,
+    schedule: RuleName = None,
     lr: Rate = None,
     settings: Settings = None,
     column: Annotated[
@@ -133,9 +134,11 @@ def replay(
     json: Json = False,
 ) -> int:
     """Show when a rule would have moved the rate over recorded losses, and why."""
-    from lrlab.cli.options import read_config
+    from lrlab.cli.options import check_folder, read_config
 
     checked = read_config(None, {"schedule.name": schedule, "optimizer.lr": lr}, settings)
+    picture = figure or Path(f"replay-{checked.schedule.name}.png")
+    check_folder(picture)
 
     from lrlab.cli.display import Display
     from lrlab.cli.rules import describe_replay
@@ -145,7 +148,6 @@ def replay(
 
     recorded = read_losses(path, column)
     decisions = replay_rule(checked, recorded.losses)
-    picture = figure or Path(f"replay-{checked.schedule.name}.png")
     title = f"{checked.schedule.name} over {recorded.name} of {path}"
     write_replay(picture, recorded.steps, recorded.losses, decisions, title=title)
     display = Display(json=json)
@@ -183,7 +185,7 @@ def refine(
 
 def calibrate(
     *,
-    schedule: ScheduleName = None,
+    schedule: RuleName = None,
     lr: Rate = None,
     settings: Settings = None,
     traces: Annotated[int, Parameter(metavar="N", group=SIMULATED, help="Losses of each kind [1000].")] = 1000,

@@ -73,8 +73,10 @@ class Output:
 
     def document(self, document: dict[str, Any]) -> None:
         """Print a JSON document on stdout, where one is wanted."""
+        from lrlab.runs.storage import plain
+
         if self._wants_document:
-            sys.stdout.write(json_module.dumps(document, allow_nan=False) + "\n")
+            sys.stdout.write(json_module.dumps(plain(document), allow_nan=False) + "\n")
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, least: int) -> Table:
@@ -104,8 +106,9 @@ def broken(name: str, width: int) -> str:
 
 
 def _printable(text: str) -> str:
-    """Put a mark where a file's name has a byte that is no character."""
-    return text.encode(errors="surrogateescape").decode(errors="replace")
+    """Put a mark where a name has a byte that is no character, or a character that moves the terminal's cursor."""
+    text = text.encode(errors="surrogateescape").decode(errors="replace")
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
 
 
 def class_rows(accuracies: Iterable[tuple[str, float | None]], *, num_columns: int = 5) -> list[str]:

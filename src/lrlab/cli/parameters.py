@@ -31,6 +31,19 @@ ScheduleName = Annotated[
         "refined; torch:<Class> [article].",
     ),
 ]
+RuleName = Annotated[
+    str | None,
+    Parameter(name="--schedule", metavar="NAME", group=RATE, help="article, slope, greedy or plateau [article]."),
+]
+PlannedName = Annotated[
+    str | None,
+    Parameter(
+        name="--schedule",
+        metavar="NAME",
+        group=RATE,
+        help="constant, step, cosine, linear, wsd, one_cycle, refined; torch:<Class>.",
+    ),
+]
 Rate = Annotated[float | None, Parameter(metavar="X", group=RATE, help="Base learning rate [0.001].")]
 Json = Annotated[
     bool, Parameter(name="--json", group=RECORDS, help="Print one JSON document on stdout, all else on stderr.")

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from lrlab.experiments import Calibration, RangeTest
 from lrlab.integrations.recorded import Recorded
+from lrlab.report.members import has_moved
 
 MOST_LINES: Final = 40
 _COMMON: Final = frozenset({"step", "rule", "decision", "lr_before", "lr_after"})
@@ -28,7 +29,7 @@ def describe_range_test(found: RangeTest) -> str:
 
 def describe_replay(recorded: Recorded, decisions: Sequence[Mapping[str, Any]]) -> str:
     """Say when the rate would have moved, by what evidence, and how often it was looked at."""
-    moved = [decision for decision in decisions if decision["lr_before"] != decision["lr_after"]]
+    moved = [decision for decision in decisions if has_moved(decision)]
     lines = [f"{recorded.name}: {len(recorded.losses):,} losses, updates {recorded.steps[0]:,.0f} to "
              f"{recorded.steps[-1]:,.0f}; {len(decisions):,} looks, the rate moves {len(moved)} times"]  # fmt: skip
     spacing = (recorded.steps[-1] - recorded.steps[0]) / max(1, len(recorded.steps) - 1)

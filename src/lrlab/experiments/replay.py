@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from lrlab.experiments.build import build_optimizer
 from lrlab.experiments.build_scheduler import RULES
 from lrlab.schedulers import Decision, RuleLR
 from lrlab.schedulers.simulate import Calibration, Noise, calibrate
+
+FROM_THE_LOSS: Final = ("article", "slope", "greedy", "plateau")
+"""Rules that decide by the loss alone."""
 
 
 def replay_rule(config: RunConfig, losses: npt.NDArray[np.float64]) -> list[Decision]:
@@ -77,7 +81,7 @@ def _rule(config: RunConfig) -> RuleLR:
     if schedule.name not in RULES:
         raise ConfigError(
             f"schedule '{schedule.name}' does not listen, so there is nothing to replay: lrlab preview shows its rate. "
-            f"Those that do: {', '.join(RULES)}."
+            f"Those that do: {', '.join(FROM_THE_LOSS)}."
         )
     optimizer = build_optimizer(config.optimizer, {"all": [nn.Parameter(torch.zeros(1))]})
     try:
@@ -85,5 +89,8 @@ def _rule(config: RunConfig) -> RuleLR:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     if not rule.needs_observe:
-        raise ConfigError(f"schedule '{schedule.name}' reads the optimizer, not the loss: it cannot be replayed.")
+        raise ConfigError(
+            f"schedule '{schedule.name}' reads the optimizer, not the loss: it cannot be replayed. Those that can: "
+            f"{', '.join(FROM_THE_LOSS)}."
+        )
     return rule

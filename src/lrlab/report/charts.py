@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from matplotlib.figure import Figure
 
 from lrlab.report.drawing import draw_panel
-from lrlab.report.limits import Limits, Scale, share_limits
+from lrlab.report.limits import Limits, Scale, panel_limits, share_limits
 from lrlab.report.members import Member, read_members, split_name
 from lrlab.report.panels import Panel, Quantity, Section, make_panels, merge_alike
 from lrlab.report.style import short_text, styled, to_png, to_svg
@@ -54,11 +54,11 @@ def make_charts(members: Sequence[Member]) -> list[Chart]:
     panels = make_panels([*training, *rates, *_layer_quantities(members)], members)
     shared = Quantity("lr", "training", "Learning rate", "learning rate", None, "log")
     lr = merge_alike([panel for panel in panels if panel.quantity in rates], shared)
-    charts = [Chart(panel, panel.limits) for panel in panels if panel.quantity in training]
-    charts += [Chart(*chart) for chart in zip(lr, share_limits([panel.limits for panel in lr]), strict=True)]
+    charts = [Chart(panel, panel_limits(panel)) for panel in panels if panel.quantity in training]
+    charts += [Chart(*chart) for chart in zip(lr, share_limits([panel_limits(panel) for panel in lr]), strict=True)]
     for section in _LAYERS:
         alike = [panel for panel in panels if panel.quantity.section == section]
-        limits = share_limits([panel.limits for panel in alike])
+        limits = share_limits([panel_limits(panel) for panel in alike])
         charts += [Chart(*chart) for chart in zip(alike, limits, strict=True)]
     return charts
 

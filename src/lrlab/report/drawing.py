@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from lrlab.report.limits import Limits
+from lrlab.report.limits import Limits, what_is_outside
 from lrlab.report.members import Member
 from lrlab.report.panels import ArmLines, Band, Panel
 from lrlab.report.style import DPI, MUTED, line_style, short_text, styled
@@ -155,8 +155,8 @@ def _finish_axes(drawing: _Drawing, limits: Limits, *, num_rows: int) -> None:
     if quantity.scale == "share":
         axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_ylim(limits.low, limits.high)
-    if limits.note:
-        axes.text(0.99, 0.98, limits.note, transform=axes.transAxes, ha="right", va="top", fontsize=8, color=MUTED)
+    if note := what_is_outside(drawing.panel, limits):
+        axes.text(0.99, 0.98, note, transform=axes.transAxes, ha="right", va="top", fontsize=8, color=MUTED)
     for step, value, colour in drawing.ends:
         height = min(max(value, limits.low), limits.high)
         cross: dict[str, Any] = {

@@ -84,7 +84,7 @@ def draw_generalisation(members: Sequence[Member]) -> Figure | None:
     reliability.plot([0, 1], [0, 1], color=FAINT, linestyle=":", zorder=1)
     _finish(reliability, "Reliability", "confidence", "share that is right")
     reliability.set_xlim(0, 1)
-    reliability.set_ylim(0, 1)
+    reliability.set_ylim(0, 1.02)  # room for the points at the top
     reliability.xaxis.set_major_formatter(PercentFormatter(1))
     reliability.text(0.03, 0.95, "above the diagonal: too modest", fontsize=8, color=MUTED, va="top")
     reliability.text(0.97, 0.03, "below: too sure", fontsize=8, color=MUTED, ha="right")

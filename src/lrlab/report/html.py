@@ -60,7 +60,15 @@ def write_report(*paths: Path | str, directory: Path | str | None = None) -> Pat
     page = _render(
         {
             "name": (folder if len(places) > 1 else places[0]).resolve().name,
-            **describe(places, members, charts, confusions, num_marked=num_marked, is_study=is_study),
+            **describe(
+                places,
+                members,
+                charts,
+                confusions,
+                num_marked=num_marked,
+                is_study=is_study,
+                is_beside=directory is None,
+            ),
             "pairs": pairs,
             "has_accuracy": is_study and any(member.is_counted for member in members),
             "matrices": [(index, one.label) for index, one in enumerate(collection.matrices)],

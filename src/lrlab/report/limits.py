@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from lrlab.report.curves import Series
+from lrlab.report.curves import Curve, Series
+
+if TYPE_CHECKING:
+    from lrlab.report.panels import Line, Panel
 
 Scale = Literal["log", "from zero", "share", "signed"]
 
@@ -16,6 +19,8 @@ _DECADES: Final = 6
 """Most decades of a logarithmic axis; a rate that falls to zero would otherwise flatten all the rest."""
 
 
+_FARTHEST_EDGE: Final = 100
+"""What values are held against is in the picture up to so many times the largest of them."""
 _NOTHING: Final = 1e-300
 """What is below it has no place on a logarithmic axis, as zero has none."""
 _LARGEST: Final = 1e308
@@ -28,8 +33,6 @@ class Limits:
     low: float
     high: float
     is_log: bool = False
-    note: str = ""
-    """What lies outside, as a sentence; empty where nothing does."""
 
 
 def limits_of(values: Series, scale: Scale) -> Limits:
@@ -37,13 +40,51 @@ def limits_of(values: Series, scale: Scale) -> Limits:
     if scale == "share":
         low, high = float(values.min()), float(values.max())
         margin = 0.05 * (high - low) or 0.05
-        return Limits(low - margin, min(high + margin, 1.02))
+        return Limits(max(low - margin, -0.02), min(high + margin, 1.02))
     if scale == "signed":
         reach = float(np.abs(values).max()) or 1.0
         return Limits(-1.05 * reach, 1.05 * reach)
     if scale == "log" and (values > _NOTHING).any():
         return _log_limits(values[values > _NOTHING])
     return _limits_from_zero(values)  # also nothing but zeros, which has no place on a logarithmic axis
+
+
+def panel_limits(panel: Panel) -> Limits:
+    """Return the limits for a panel alone: of the runs that did not diverge, whom the others would press flat."""
+    values, edges, _ = _values(panel)
+    near = edges <= _FARTHEST_EDGE * np.abs(values).max()  # likewise
+    return limits_of(np.concatenate([values, edges[near]]), panel.quantity.scale)
+
+
+def what_is_outside(panel: Panel, limits: Limits) -> str:
+    """Say what of a panel an axis with these limits leaves out; empty where that is nothing."""
+    values, edges, diverged = _values(panel)
+    notes = []
+    if values.max() > limits.high:
+        notes.append(f"peak of {values.max():.3g} above this picture")
+    if (edges > limits.high).any():
+        notes.append(f"edge of stability up to {edges.max():.2g}")
+    beyond = diverged[(diverged > limits.high) | (diverged < limits.low)]
+    if len(beyond):
+        notes.append(f"of runs that diverged not all is in this picture (to {beyond[np.abs(beyond).argmax()]:.2g})")
+    return "; ".join(notes)
+
+
+def _values(panel: Panel) -> tuple[Series, Series, Series]:
+    """What is drawn of the runs that did not diverge, if there are any, and held against it; what is of the others."""
+    lines = [line for arm in panel.arms for line in arm.lines]
+    kept = [line for line in lines if line.member.status != "diverged"]
+    diverged = [line for line in lines if line.member.status == "diverged"] if kept else []
+    edges = [line.edge for line in kept or lines]
+    return _joined(_curves(kept or lines)), _joined(edges), _joined(_curves(diverged))
+
+
+def _curves(lines: Sequence[Line]) -> list[Curve | None]:
+    return [curve for line in lines for curve in (line.curve, line.raw)]
+
+
+def _joined(curves: Sequence[Curve | None]) -> Series:
+    return np.concatenate([np.empty(0), *(curve.values for curve in curves if curve is not None)])
 
 
 def share_limits(limits: Sequence[Limits]) -> list[Limits]:
@@ -64,8 +105,8 @@ def _log_limits(positive: Series) -> Limits:
 
 
 def _limits_from_zero(values: Series) -> Limits:
-    """Show everything, unless a few values would press all others flat: then say how far they reach."""
+    """Show everything, unless a few values would press all others flat."""
     peak, high = float(values.max()), float(np.quantile(values, 0.995))
     if peak > 4 * high > 0:
-        return Limits(0.0, 1.5 * high, note=f"peak of {peak:.3g} above this picture")
+        return Limits(0.0, 1.5 * high)
     return Limits(0.0, min(1.05 * peak, _LARGEST) or 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,8 +125,9 @@ def split_name(members: Iterable[Member]) -> str:
 
 
 def has_moved(decision: Mapping[str, Any]) -> bool:
-    """Whether a decision changed a rate; a decay at the floor does not."""
-    return bool(decision["lr_before"] != decision["lr_after"])
+    """Whether a decision changed a rate; a decay at the floor does not, which 0.001 * 0.1^3 misses by a last digit."""
+    pairs = zip(decision["lr_before"], decision["lr_after"], strict=True)
+    return not all(math.isclose(before, after, rel_tol=1e-9) for before, after in pairs)
 
 
 def _read_member(run: Run, arm: str) -> Member:

@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 
 from lrlab.report.curves import Curve, Series, finite, places_to_keep, settled, smooth, smoothing_window, thin
-from lrlab.report.limits import Limits, Scale, limits_of
+from lrlab.report.limits import Scale
 from lrlab.report.members import Member, by_arm
 
 _MOST_BUCKETS: Final = 1000
@@ -34,8 +34,6 @@ _MOST_BAND_VALUES: Final = 2_000_000
 """Values of all runs that the bands of a panel are made from: beyond it, of fewer updates, evenly chosen."""
 _QUARTILES: Final = (0.25, 0.5, 0.75)
 
-_FARTHEST_EDGE: Final = 100
-"""What values are held against is in the picture up to so many times the largest of them."""
 _MOST_MARKED: Final = 20
 """Values up to which each is marked, since a line alone would not show where they are."""
 
@@ -146,17 +144,6 @@ class Panel:
         """Stretches that each line is thinned to."""
         share = _MOST_POINTS // (_POINTS_OF_A_BUCKET * self.num_runs)
         return max(_FEWEST_BUCKETS, min(_MOST_BUCKETS, share))
-
-    @property
-    def limits(self) -> Limits:
-        """Of the vertical axis, for this panel alone."""
-        lines = [line for arm in self.arms for line in arm.lines]
-        curves = [curve for line in lines for curve in (line.curve, line.raw) if curve is not None]
-        values = np.concatenate([curve.values for curve in curves])
-        edges = np.concatenate([np.empty(0), *(line.edge.values for line in lines if line.edge is not None)])
-        near = edges <= _FARTHEST_EDGE * np.abs(values).max()  # the others would press the values flat
-        limits = limits_of(np.concatenate([values, edges[near]]), self.quantity.scale)
-        return limits if near.all() else replace(limits, note=f"edge of stability up to {edges.max():.2g}")
 
 
 def make_panels(quantities: Sequence[Quantity], members: Sequence[Member]) -> list[Panel]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lrlab.report.curves import Curve, Series, settled, smooth, smoothing_window, thin
+from lrlab.report.members import has_moved
 from lrlab.report.style import COLOURS, DPI, FAINT, INK, MUTED, short_text, styled, to_png
 from lrlab.runs.storage import write_whole
 
@@ -19,8 +21,8 @@ STATISTICS: Final[Mapping[str, tuple[str, str]]] = {
     "article": ("mean_diff", "|mean change of the loss|"),
     "slope": ("p", "p: the loss still falls"),
     "dlib": ("p_falls", "probability that the loss falls"),
-    "plateau": ("num_bad", "stretches without progress"),
-    "greedy": ("num_bad", "stretches without progress"),
+    "plateau": ("num_bad", "without progress"),
+    "greedy": ("num_bad", "without progress"),
 }
 """Rule -> what it compares with its threshold: the key in its decisions, and the label of the axis."""
 
@@ -50,17 +52,17 @@ def draw_replay(steps: Series, losses: Series, decisions: Sequence[Mapping[str, 
     """
     figure = Figure((7.2, 6.4), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.07))
     above, middle, below = figure.subplots(3, sharex=True, height_ratios=[3, 2, 2])
-    above.set_title(short_text(title, limit=80), loc="left")
+    above.set_title(short_text(title, limit=80), loc="left", parse_math=False)
     _draw_losses(above, steps, losses)
     looks = np.array([steps[decision["step"] - 1] for decision in decisions])
     _draw_rate(middle, steps, looks, decisions)
     _draw_evidence(below, looks, decisions)
-    moved = [look for look, decision in zip(looks, decisions, strict=True) if _moves(decision)]
+    moved = [look for look, decision in zip(looks, decisions, strict=True) if has_moved(decision)]
     for axes in (above, middle, below):
         for step in moved[:_MOST_MARKS]:
             axes.axvline(step, color=COLOURS[1], linewidth=0.8, zorder=1)
     below.set_xlabel("update")
-    below.set_xlim(0, steps[-1])
+    below.set_xlim(0, max(steps[-1], 1))
     return figure
 
 
@@ -68,10 +70,11 @@ def _draw_losses(axes: Axes, steps: Series, losses: Series) -> None:
     finite = np.isfinite(losses)
     curve = Curve(steps[finite], losses[finite])
     window = smoothing_window(len(curve.values))
-    raw = thin(curve, end=float(steps[-1]), num_buckets=_NUM_BUCKETS)
-    mean = thin(settled(smooth(curve, window), window), end=float(steps[-1]), num_buckets=_NUM_BUCKETS)
+    thinned = partial(thin, end=max(float(steps[-1]), 1.0), num_buckets=_NUM_BUCKETS)
+    raw, mean = thinned(curve), thinned(settled(smooth(curve, window), window))
     axes.plot(raw.steps, raw.values, color=FAINT, linewidth=0.6, label="loss")
-    axes.plot(mean.steps, mean.values, color=COLOURS[0], linewidth=1.4, label=f"mean of {window:,}")
+    if window > 1:
+        axes.plot(mean.steps, mean.values, color=COLOURS[0], linewidth=1.4, label=f"mean of {window:,}")
     axes.set_ylabel("loss")
     axes.legend(loc="upper right")
 
@@ -104,7 +107,3 @@ def _draw_evidence(axes: Axes, looks: Series, decisions: Sequence[Mapping[str, A
         axes.set_yscale("log")
         axes.set_ylim(bottom=max(axes.get_ylim()[0], thresholds.min() / 1e4))  # far below it all p are alike
     axes.legend(loc="upper right")
-
-
-def _moves(decision: Mapping[str, Any]) -> bool:
-    return bool(decision["lr_before"] != decision["lr_after"])

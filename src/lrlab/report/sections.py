@@ -11,6 +11,7 @@ from typing import Any, Final
 from lrlab.report import tables
 from lrlab.report.charts import Chart
 from lrlab.report.decisions import decisions_summary, decisions_table
+from lrlab.report.limits import what_is_outside
 from lrlab.report.members import Member, by_arm
 from lrlab.report.tuning import tuning_remarks
 from lrlab.runs import Run
@@ -108,6 +109,7 @@ def describe(
     *,
     num_marked: int,
     is_study: bool,
+    is_beside: bool,
 ) -> dict[str, Any]:
     """Return everything that the page says, by the name that its template knows it by.
 
@@ -118,9 +120,10 @@ def describe(
         confusions: arm -> its last matrix.
         num_marked: decays that its charts mark.
         is_study: whether the page is of more than one run alone.
+        is_beside: whether it lies in the folder that was named.
     """
     return {
-        **(_of_study(paths, members) if is_study else _of_run(members[0])),
+        **(_of_study(paths, members) if is_study else _of_run(members[0], is_beside=is_beside)),
         "charts": _chart_sections(charts),
         "arm_names": list(by_arm(members)),
         "decay_remark": _decay_remark(members, num_marked),
@@ -137,7 +140,8 @@ def describe(
     }
 
 
-def _of_run(member: Member) -> dict[str, Any]:
+def _of_run(member: Member, *, is_beside: bool) -> dict[str, Any]:
+    where = "lies beside this page" if is_beside else f"lies in {member.run.directory}"
     return {
         "kind": "Run",
         "summary": f"{member.status}: it {_STATUS[member.status]}.",
@@ -150,11 +154,11 @@ def _of_run(member: Member) -> dict[str, Any]:
         "differences": None,
         "again": f"{_launcher(member.run)}lrlab train --config config.toml --run NEW",
         "again_from": (
-            f"It was made longer than its rate was planned for ({member.run.lengthened}), and config.toml, which lies "
-            "beside this page, holds the last length alone. The same takes a run of the first length and lrlab resume; "
-            "this makes one that was planned for the last:"
+            f"It was made longer than its rate was planned for ({member.run.lengthened}), and config.toml, which "
+            f"{where}, holds the last length alone. The same takes a run of the first length and lrlab resume; this "
+            "makes one that was planned for the last:"
             if member.run.lengthened
-            else "The same from config.toml, which lies beside this page and holds every setting:"
+            else f"The same from config.toml, which {where} and holds every setting:"
         ),
     }
 
@@ -207,17 +211,14 @@ def _chart_sections(charts: Sequence[Chart]) -> list[tuple[str, str, list[ChartE
 
 def _caption(chart: Chart) -> str:
     panel, limits = chart
-    parts = []
-    if any(arm.band is not None for arm in panel.arms):
-        parts.append("thick: median of the seeds; band: their middle half; thin: one seed")
+    has_band = any(arm.band is not None for arm in panel.arms)
+    parts = ["thick: median of the seeds; band: their middle half; thin: one seed"] * has_band
     if panel.window > 1:
         parts.append(f"lines: mean of the last {panel.window:,} {panel.quantity.smoothed_over}")
     if panel.window > 1 and not panel.has_raw and panel.peak is not None:
         value, step, member = panel.peak
         parts.append(f"largest single value: {value:.3g} at update {step:,.0f} of {member.label}")
-    if limits.note:
-        parts.append(limits.note)
-    return "; ".join(parts)
+    return "; ".join(filter(None, [*parts, what_is_outside(panel, limits)]))
 
 
 def _decay_remark(members: Sequence[Member], num_marked: int) -> str:

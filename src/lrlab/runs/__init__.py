@@ -6,8 +6,8 @@ from lrlab.runs.finding import find_runs, list_runs
 from lrlab.runs.lock import LockedError, lock_run
 from lrlab.runs.onlooker import Onlooker
 from lrlab.runs.reader import Run, read_info, read_run
-from lrlab.runs.storage import RunError, StorageError
-from lrlab.runs.writer import RunWriter, Status
+from lrlab.runs.storage import RunError, Status, StorageError
+from lrlab.runs.writer import RunWriter
 
 __all__ = [
     "Checkpoint",

@@ -24,7 +24,7 @@ def list_runs(folder: Path | str) -> list[Run]:
     for info in infos:
         try:
             runs.append(read_run(info.parent))
-        except (storage.RunError, ConfigError) as error:
+        except (storage.RunError, storage.StorageError, ConfigError) as error:
             warnings.warn(f"left out: {error}", stacklevel=2)
     if not runs:
         raise storage.RunError(f"{folder}: no runs here. Make one with lrlab train, or name another folder.")

@@ -217,10 +217,20 @@ def _measured(rows: pa.Table, column: str) -> tuple[Series, Series]:
 def read_run(directory: Path | str) -> Run:
     """Read a run directory.
 
-    Raises: RunError if there is none, or one of another format; ConfigError if its config.toml cannot be read.
+    Raises: RunError if there is none, one of another format, or not all of one; ConfigError if its config.toml cannot
+        be read.
     """
     directory = Path(directory)
-    return Run(directory, read_info(directory), read_toml(directory / storage.CONFIG))
+    info, config = read_info(directory), read_toml(directory / storage.CONFIG)
+    tables = {name: config.get(name) for name in ("data", "schedule")}
+    missing = [f"{name}.name" for name, table in tables.items() if not isinstance(table, dict) or "name" not in table]
+    missing += [] if isinstance(config.get("seed"), int) else ["seed"]
+    if missing:
+        raise storage.RunError(f"{directory / storage.CONFIG}: damaged, it lacks {', '.join(missing)}.")
+    if info.get("status") not in storage.STATUSES:
+        among = ", ".join(storage.STATUSES)
+        raise storage.RunError(f"{directory / storage.INFO}: damaged, its status must be one of {among}.")
+    return Run(directory, info, config)
 
 
 def read_info(directory: Path) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +20,8 @@ from lrlab.config.parse import ELSEWHERE as ELSEWHERE
 from lrlab.config.study import TUNING as TUNING
 
 FORMAT_VERSION = 1
+Status = Literal["running", "complete", "preempted", "diverged", "failed"]
+STATUSES: Final[tuple[str, ...]] = get_args(Status)
 """Version of the run directory's layout, in run.json; a reader refuses another one."""
 
 INFO = "run.json"
@@ -90,7 +92,9 @@ def write_whole(path: Path, content: bytes, *, check: Callable[[Path], None] = l
                 os.fsync(file.fileno())
             check(aside)
             aside.replace(path)
-        except Exception:
+        except Exception as error:
+            if isinstance(error, OSError) and error.filename == str(aside):
+                error.filename = str(path)  # the name that somebody knows
             with contextlib.suppress(OSError):
                 aside.unlink()  # the space is better used by what may still fit
             raise

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,6 @@ from lrlab.runs.rewind import rewind
 POSITION = "position.json"
 """In a checkpoint: how far the files that grow were written when it was made."""
 
-Status = Literal["running", "complete", "preempted", "diverged", "failed"]
 
 Array = npt.NDArray[Any]
 
@@ -206,12 +205,12 @@ class RunWriter:
             found = [path for pattern in patterns for path in self.directory.glob(pattern)]
             return {path.name: path.stat().st_size for path in found}
 
-    def finish(self, status: Status, result: Mapping[str, Any]) -> None:
+    def finish(self, status: storage.Status, result: Mapping[str, Any]) -> None:
         """Say how the run ended, once its rows are on disk; a complete one has them merged into one file.
 
         Raises: StorageError if some rows could not be written. A run that was said to be complete has failed then.
         """
-        ended: Status = "failed" if status == "complete" else status
+        ended: storage.Status = "failed" if status == "complete" else status
         try:
             self.wait()
             if status == "complete":

@@ -243,7 +243,7 @@
 
   // Powers of ten, or where there are hardly any, whole numbers: plotly itself would write 5 for 0.5.
   function logTicks(low, high) {
-    if (high / low > 30) return { dtick: 1 };
+    if (Math.floor(Math.log10(high)) - Math.ceil(Math.log10(low)) >= 1) return { dtick: 1 }; // two powers at least
     const values = [];
     for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
       for (const digit of high / low > 4 ? [1, 2, 5] : [1, 2, 3, 4, 5, 6, 7, 8, 9]) {
