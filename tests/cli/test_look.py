@@ -1,6 +1,7 @@
 """lrlab runs and lrlab doctor: what there is, in a folder and of the machine."""
 
 import json
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from lrlab.cli import main
 from lrlab.cli.display import Display
 from lrlab.cli.options import run_name
-from lrlab.config import parse_config
+from lrlab.config import parse_config, to_toml
 from lrlab.experiments.doctor import diagnose
 from lrlab.runs import lock_run
 
@@ -46,6 +47,44 @@ def test_runs_are_listed_by_path_with_what_came_of_them(
     assert (only["run"], only["model"], only["status"]) == ("runs/one", "resnet18", "complete")
     assert (only["schedule"], only["optimizer"], only["lr"], only["seed"]) == ("constant", "adam", 0.001, 0)
     assert only["result"]["test_accuracy"] == accuracy
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda run: (run / "config.toml").write_text("steps = 3\n"), "it lacks data.name, schedule.name, seed."),
+        (
+            lambda run: (run / "config.toml").write_text("data = 1\nseed = 'x'\n"),
+            "it lacks data.name, schedule.name, seed.",
+        ),
+        (lambda run: (run / "run.json").write_text('{"format_version": 1}'), "its status must be one of running, com"),
+        (lambda run: [(run / "run.json").unlink(), (run / "run.json").mkdir()], "run.json: Is a directory"),
+    ],
+)
+@pytest.mark.filterwarnings("default:left out")
+def test_a_run_of_which_a_part_is_missing_is_left_out_and_named(
+    spoil: Callable[[Path], object], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("good", "spoilt"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text('{"format_version": 1, "status": "failed"}')
+        (tmp_path / name / "config.toml").write_text(to_toml(parse_config({})))
+    spoil(tmp_path / "spoilt")
+    assert main(["runs", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()[2:]] == ["good"]
+    assert "warning: left out: " in err and message in err
+
+
+def test_a_name_that_would_move_the_cursor_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "a\x1b[2Jb"
+    run.mkdir()
+    (run / "run.json").write_text('{"format_version": 1, "status": "failed"}')
+    (run / "config.toml").write_text(to_toml(parse_config({})))
+    assert main(["runs", str(tmp_path)]) == 0
+    assert "a\ufffd[2Jb" in capsys.readouterr().out
+    assert main(["report", str(run / "x")]) == 2
+    assert "\\x1b[2J" in capsys.readouterr().err
 
 
 def test_a_run_that_says_running_and_that_nobody_writes_is_abandoned(

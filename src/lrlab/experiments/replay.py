@@ -81,7 +81,7 @@ def _rule(config: RunConfig) -> RuleLR:
     if schedule.name not in RULES:
         raise ConfigError(
             f"schedule '{schedule.name}' does not listen, so there is nothing to replay: lrlab preview shows its rate. "
-            f"Those that do: {', '.join(FROM_THE_LOSS)}."
+            f"Those that can be replayed: {', '.join(FROM_THE_LOSS)}."
         )
     optimizer = build_optimizer(config.optimizer, {"all": [nn.Parameter(torch.zeros(1))]})
     try:

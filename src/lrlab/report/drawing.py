@@ -156,7 +156,9 @@ def _finish_axes(drawing: _Drawing, limits: Limits, *, num_rows: int) -> None:
         axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_ylim(limits.low, limits.high)
     if note := what_is_outside(drawing.panel, limits):
-        axes.text(0.99, 0.98, note, transform=axes.transAxes, ha="right", va="top", fontsize=8, color=MUTED)
+        behind = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.5}
+        place: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+        axes.text(0.99, 0.98, note, **place, fontsize=8, color=MUTED, bbox=behind)
     for step, value, colour in drawing.ends:
         height = min(max(value, limits.low), limits.high)
         cross: dict[str, Any] = {

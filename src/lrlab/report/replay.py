@@ -72,7 +72,8 @@ def _draw_losses(axes: Axes, steps: Series, losses: Series) -> None:
     window = smoothing_window(len(curve.values))
     thinned = partial(thin, end=max(float(steps[-1]), 1.0), num_buckets=_NUM_BUCKETS)
     raw, mean = thinned(curve), thinned(settled(smooth(curve, window), window))
-    axes.plot(raw.steps, raw.values, color=FAINT, linewidth=0.6, label="loss")
+    single: dict[str, Any] = {"color": FAINT, "linewidth": 0.6} if window > 1 else {"color": COLOURS[0], "linewidth": 1}
+    axes.plot(raw.steps, raw.values, **single, label="loss")
     if window > 1:
         axes.plot(mean.steps, mean.values, color=COLOURS[0], linewidth=1.4, label=f"mean of {window:,}")
     axes.set_ylabel("loss")
