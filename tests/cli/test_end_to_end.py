@@ -312,6 +312,15 @@ def test_a_reader_that_leaves_early_ends_the_program_quietly(tmp_path: Path) -> 
     assert "Traceback" not in ended.stderr
 
 
+def test_a_reader_of_the_help_that_leaves_is_no_bug(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lrlab", "train", "--help"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
 @pytest.mark.skipif(not CIFAR10.exists(), reason="needs the CIFAR-10 sprites beside the repository, in ../shared")
 def test_the_articles_run_on_real_cifar10(tmp_path: Path) -> None:
     subprocess.run([sys.executable, CIFAR10 / "unpack.py", tmp_path / "data"], check=True, capture_output=True)

@@ -383,6 +383,21 @@ def test_a_replay_that_moves_nothing_tells_its_last_look(capsys: pytest.CaptureF
     assert "the rate moves 0 times" in out and "the last look: num_losses = 20, slope = -0.025" in out
 
 
+@pytest.mark.usefixtures("falling")
+@pytest.mark.parametrize("rule", ["plateau", "greedy"])
+def test_what_is_not_finite_in_a_decision_is_null_in_json(rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(capsys, "replay", "losses.csv", "--schedule", rule, "--set", "schedule.check_every=2", "--json")
+    assert code == 0
+    assert json.loads(out)["decisions"][0]["best"] is None  # infinity, before there was any
+
+
+@pytest.mark.usefixtures("falling")
+def test_a_picture_that_has_no_folder_is_said_before_the_replay(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = said(capsys, "replay", "losses.csv", "--figure", "nowhere/a.png")
+    assert (code, out) == (5, "")
+    assert err == "lrlab: nowhere: no such folder. Make it, or choose another with --figure.\n"
+
+
 @pytest.mark.filterwarnings("default:schedule 'slope' decides")
 def test_a_replay_of_too_few_losses_says_how_many_it_takes_and_draws_nothing(
     falling: Path, capsys: pytest.CaptureFixture[str]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lrlab.compare import CompareError, Comparison, compare_runs, notes, race_sentence, sentence, to_document, write_csv
+from lrlab.compare.listing import list_limits
 from written_runs import make_arms, make_run, write_run, write_study
 
 BASE = [0.900, 0.910, 0.905, 0.890, 0.915]
@@ -62,6 +63,13 @@ def test_no_evidence_is_said_with_what_could_have_been_shown() -> None:
         f"Four in five studies of 5 seeds would find one of {100 * found.detectable:.2f} points; one as small as this "
         "needs more than 10,000 seeds."
     )
+
+
+def test_a_detectable_difference_that_cannot_be_is_said_to_be_none() -> None:
+    found, text = only(comparison := compare_runs(make_arms({"a": [0.5, 0.5], "b": [0.1, 0.9]})))
+    assert found.detectable > 1
+    assert text.endswith("2 seeds that lie so far apart could not have found any difference that there can be.")
+    assert list_limits(comparison, found.task).rows[0][-2] == ">100"
 
 
 def test_one_run_of_each_proves_nothing() -> None:

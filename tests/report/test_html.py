@@ -72,6 +72,13 @@ def assert_stands_alone(page: Page) -> None:
     assert page.tags.count("script") == 3
 
 
+def test_a_page_elsewhere_says_where_the_configuration_lies(make_run, row, tmp_path) -> None:
+    run = make_run(rows=[row(1), row(2)])
+    assert "from config.toml, which lies beside this page" in Page(write_report(run.directory)).text
+    elsewhere = Page(write_report(run.directory, directory=tmp_path / "elsewhere")).text
+    assert f"from config.toml, which lies in {run.directory} and holds every setting" in elsewhere
+
+
 def test_a_run_of_several_ranks_says_how_to_start_them_again(make_run, row) -> None:
     run = make_run(rows=[row(1), row(2)], num_ranks=4)
     page = Page(write_report(run.directory))
