@@ -1,5 +1,6 @@
 """ObserveCallback in Lightning's own loop."""
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hand_written import (
     updates,
 )
 from lrlab.probes import GradientProbe
-from lrlab.schedulers import SignalScheduler, SlopeLR
+from lrlab.schedulers import PlateauLR, SignalScheduler, SlopeLR
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -113,7 +114,11 @@ def test_in_mixed_precision_the_loss_is_unscaled_and_skipped_updates_count_for_n
     module = Module("slope")
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     precision = MixedPrecision("16-mixed", "cpu", scaler=scaler)
-    fit(module, tmp_path, plugins=[precision], callbacks=[ObserveCallback(), Overflow(*skipped)])
+    probe = GradientProbe({"head": list(module.model.head.parameters())}, every=1)
+    fit(module, tmp_path, plugins=[precision], callbacks=[ObserveCallback(probes=[probe]), Overflow(*skipped)])
+    rows = probe.take_rows()
+    assert list(rows) == list(range(1, 48))
+    assert all(math.isfinite(row["grad_l2/head"]) for row in rows.values())
     made = [row for step, row in enumerate(module.seen) if step not in skipped]
     plain = RULES["slope"](make_optimizer(model := Classifier()))
     planned = [update for step, update in enumerate(updates(accumulate=1)) if step not in skipped]
@@ -181,6 +186,46 @@ def test_nobody_to_tell_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="there is nobody to tell"):
         fit(Silent(), tmp_path)
+
+
+class Closures(Module):
+    """Trained by an optimizer that calls its closure several times an update."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: list[tuple[int, float]] = []
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=4)
+        self.rule = PlateauLR(optimizer, check_every=1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.rule, **self.config}}
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.losses.append((batch_idx, loss.item()))
+        return loss
+
+
+def test_of_an_optimizer_that_calls_its_closure_several_times_the_first_loss_counts(tmp_path: Path) -> None:
+    module = Closures()
+    probe = GradientProbe({"head": list(module.model.head.parameters())}, every=1)
+    fit(module, tmp_path, num_epochs=1, callbacks=[ObserveCallback(probes=[probe])])
+    first = [next(loss for batch, loss in module.losses if batch == number) for number in range(10)]
+    assert len(module.losses) > 20
+    assert [look["mean_loss"] for look in module.rule.take_decisions()] == pytest.approx(first)
+    assert list(probe.take_rows()) == list(range(1, 11))
+
+
+def test_resumed_probes_count_on(tmp_path: Path) -> None:
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    saves = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=7, save_top_k=-1)
+    fit(Module(), tmp_path, num_epochs=1, callbacks=[ObserveCallback(), saves], enable_checkpointing=True)
+    module = Module()
+    probe = GradientProbe({"head": list(module.model.head.parameters())}, every=2)
+    callbacks = [ObserveCallback(probes=[probe])]
+    fit(module, tmp_path / "resumed", num_epochs=1, resume=tmp_path / "step=7.ckpt", callbacks=callbacks)
+    assert list(probe.take_rows()) == [8, 10]
 
 
 def test_probes_measure_the_whole_gradient_of_each_update(tmp_path: Path) -> None:

@@ -116,8 +116,10 @@ def test_resumed_it_goes_as_if_never_stopped(tmp_path: Path, stop: int) -> None:
     listen(whole)
     whole.train()
     resumed, second, seen = make_trainer(tmp_path / "resumed", **settings)
-    listen(resumed)
+    probe = GradientProbe({"head": list(resumed.model.classifier.head.parameters())}, every=1)
+    listen(resumed, probes=[probe])
     resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{stop}"))
+    assert list(probe.take_rows()) == list(range(stop + 1, 26))
     assert seen.rates == all_rates.rates[stop:]
     assert second.take_decisions() == rule.take_decisions()
     assert len(all_rates.rates) == 25
@@ -151,9 +153,11 @@ def test_the_loss_of_an_update_that_grad_scaler_left_out_is_forgotten(tmp_path: 
 
     trainer, scheduler, seen = make_trainer(tmp_path)
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)  # as with fp16, which needs a GPU
-    listen(trainer)
+    probe = GradientProbe({"head": list(trainer.model.classifier.head.parameters())}, every=1)
+    listen(trainer, probes=[probe])
     trainer.add_callback(Overflow())
     trainer.train()
+    assert list(probe.take_rows()) == list(range(1, scheduler.last_epoch + 1))
     by_hand = RULES["slope"](make_optimizer(classifier := Classifier()))
     planned = [update for step, update in enumerate(updates(accumulate=1)) if step not in (4, 5, 21)]
     expected = train(by_hand, classifier, planned)

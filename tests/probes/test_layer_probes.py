@@ -1,7 +1,9 @@
 """Probes of weights, updates, successive gradients and moments: slow float64 twins, and that they change nothing."""
 
+import copy
 import io
 import math
+import pickle
 
 import pytest
 import torch
@@ -295,6 +297,45 @@ def test_an_update_that_grad_scaler_leaves_out_is_not_taken_for_one_of_length_ze
     assert math.isnan(found.get(2, math.nan))
     assert found[1] == pytest.approx(0.1)  # Adam's first step is the rate, in every number
     assert found[3] == pytest.approx(0.1 / 0.9)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_an_update_that_was_not_made_is_forgotten_as_if_it_had_never_been_tried(every: int) -> None:
+    found = []
+    for has_skips in (False, True):
+        model = small_model()[0]  # without dropout, for which each attempt draws
+        optimizer = Adam(model.parameters())
+        probes = make_probes(nn.Sequential(model), optimizer, every=every)
+        for step in range(1, 7):
+            if has_skips and step in (1, 4, 5):
+                backward(model, step)
+                next(model.parameters()).grad.fill_(math.inf)  # type: ignore[union-attr]
+                for probe in probes:
+                    probe.observe()
+                    probe.forget()
+            backward(model, step)
+            for probe in probes:
+                probe.observe()
+            optimizer.step()
+        found.append([probe.take_rows() for probe in probes])
+        assert {probe.num_updates for probe in probes} == {6}
+    for rows, expected, probe in zip(found[1], found[0], probes, strict=True):
+        if isinstance(probe, GradientCosineProbe):  # which has given away the gradient before it
+            expected = {step: row for step, row in expected.items() if step not in (4, 5)}
+        assert rows == expected
+
+
+def test_a_copy_of_a_probe_and_its_optimizer_measures_its_own_updates() -> None:
+    model = small_model()
+    optimizer = Adam(model.parameters())
+    probe = UpdateRatioProbe(groups_of(model), optimizer)
+    for copied in (copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))):
+        other, its_optimizer, its_probe = copied((model, optimizer, probe))
+        backward(other, 1)
+        its_probe.observe()
+        its_optimizer.step()
+        assert list(its_probe.take_rows()) == [1]
+    assert probe.take_rows() == {}
 
 
 def test_before_backward_there_is_no_gradient_to_compare() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lrlab.probes.base import Probe
-from lrlab.schedulers.base import SignalScheduler
+from lrlab.schedulers.base import SignalScheduler, UpdateCount
 
 
 class ObserveCallback(pl.Callback):
@@ -28,7 +28,8 @@ class ObserveCallback(pl.Callback):
 
     Args:
         probes: each observes once an update, when the gradient is whole and unscaled, and not clipped yet; where
-            `training_step` returned None there is none, and the update counts for nobody.
+            `training_step` returned None there is none, and the update counts for nobody. After a resume they count on
+            from there. Of an optimizer that calls its closure several times, as LBFGS does, the first call counts.
     Raises: ValueError before the training, for a scheduler that Lightning would not step once after every update, in
         manual optimization for any scheduler and for probes where there are several optimizers, and where there is
         neither a scheduler that listens nor a probe.
@@ -39,6 +40,9 @@ class ObserveCallback(pl.Callback):
         self._schedulers: list[SignalScheduler] = []
         self._loss: Tensor | None = None  # of the batch that is between forward and backward
         self._has_gradient = False  # of the coming update
+        self._num_backwards = 0  # of this batch
+        self._has_observed = False
+        self._made: list[UpdateCount] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the schedulers, and see that Lightning will step them after every update."""
@@ -53,11 +57,24 @@ class ObserveCallback(pl.Callback):
                 "ObserveCallback: with several optimizers only the module knows which probe is of which. Leave the "
                 "callback out, and call probe.observe() before optimizer.step()."
             )
+        self._made = [UpdateCount(optimizer) for optimizer in trainer.optimizers]
         if not self._schedulers and not self.probes:
             raise ValueError(
                 "ObserveCallback: there is nobody to tell. Return a scheduler that listens from configure_optimizers, "
                 'as {"optimizer": optimizer, "lr_scheduler": {"scheduler": SlopeLR(optimizer), "interval": "step"}}.'
             )
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the probes count on from a checkpoint."""
+        made = max((scheduler.last_epoch for scheduler in self._schedulers), default=trainer.global_step)
+        for probe in self.probes:
+            probe.num_updates = max(probe.num_updates, made)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Begin to count the evaluations of this batch."""
+        self._num_backwards = 0
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Keep the loss, as training_step returned it, until its gradient is there."""
@@ -71,7 +88,8 @@ class ObserveCallback(pl.Callback):
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Tell every scheduler the loss."""
-        if self._loss is not None:
+        self._num_backwards += 1
+        if self._loss is not None and not self._is_again(pl_module):
             for scheduler in self._schedulers:
                 scheduler.observe(self._loss)
         self._loss, self._has_gradient = None, True
@@ -80,13 +98,31 @@ class ObserveCallback(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Let the probes measure; where no batch had a loss, Lightning makes an update all the same, of no gradient."""
+        if self._is_again(pl_module):
+            return
         if self._has_gradient:
             for probe in self.probes:
                 probe.observe()
+            self._has_observed = pl_module.automatic_optimization
+            for made in self._made:
+                made.count = 0
         else:
             for scheduler in self._schedulers:
                 scheduler.discount()
         self._has_gradient = False
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Let the probes forget an update that GradScaler left out."""
+        if self._has_observed and not any(made.count for made in self._made):
+            for probe in self.probes:
+                probe.forget()
+        self._has_observed = False
+
+    def _is_again(self, pl_module: pl.LightningModule) -> bool:
+        """Whether the optimizer calls its closure once more for the same update."""
+        return pl_module.automatic_optimization and self._num_backwards > 1
 
 
 def _listens(config: Any) -> bool:

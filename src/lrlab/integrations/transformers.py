@@ -26,6 +26,7 @@ def listen(trainer: Trainer, *, probes: Sequence[Probe] = ()) -> ObserveCallback
     Args:
         trainer: any Trainer whose `training_step` returns the loss, as the Trainer's does; before `train()`.
         probes: each observes once an update, when the gradient is whole and, where `max_grad_norm` is above 0, clipped.
+            After a resume they count on from there.
     Returns: the callback that does it, already added to the trainer.
     Raises: ValueError when the training begins, if the trainer's scheduler does not listen.
     """
@@ -62,7 +63,7 @@ class ObserveCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """See that there is a scheduler to tell."""
+        """See that there is a scheduler to tell, and let the probes count on from a checkpoint."""
         scheduler = kwargs["lr_scheduler"]
         if not isinstance(scheduler, SignalScheduler):
             raise ValueError(
@@ -70,6 +71,8 @@ class ObserveCallback(TrainerCallback):
                 "Say Trainer(..., optimizers=(optimizer, SlopeLR(optimizer)))."
             )
         self._loss = 0.0
+        for probe in self.probes:
+            probe.num_updates = max(probe.num_updates, scheduler.last_epoch)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -83,6 +86,8 @@ class ObserveCallback(TrainerCallback):
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Let the scheduler forget the loss of an update that GradScaler left out; the Trainer does not step it."""
+        """Let the scheduler and the probes forget an update that GradScaler left out; the Trainer does not step it."""
         if self.trainer.accelerator.optimizer_step_was_skipped:
             kwargs["lr_scheduler"].step()
+            for probe in self.probes:
+                probe.forget()

@@ -70,6 +70,12 @@ class Probe(ABC):
                 self._keep(self.num_updates + 1, values)
         self.num_updates += 1
 
+    def forget(self) -> None:
+        """Take back the last `observe()`, whose update was not made, since GradScaler left it out for instance."""
+        self.num_updates -= 1
+        if self._steps and self._steps[-1] > self.num_updates:
+            self._steps.pop()
+
     def take(self) -> tuple[Tensor, Tensor]:
         """Return the measurements since the last call, and forget them.
 

@@ -52,6 +52,11 @@ class GradientCosineProbe(Probe):
         if self.due:
             self._last, self._room = self._copied(), None
 
+    def forget(self) -> None:
+        """Take back the last `observe()`; its gradient is none to hold the next one against."""
+        super().forget()
+        self._last = None
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a probe must know to go on where it stopped, with the gradient that it remembers; no sync."""
         last = self._last and [[old.clone() for old in group] for group in self._last]

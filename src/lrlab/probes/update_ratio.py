@@ -50,7 +50,12 @@ class UpdateRatioProbe(Probe):
         self._before: list[list[Tensor]] | None = None  # of the update under way, where it is measured
         self._room: list[list[Tensor]] | None = None
         # that which accelerator.prepare made of an optimizer has no hooks, but the one it was made of
-        self._handle = getattr(optimizer, "optimizer", optimizer).register_step_post_hook(self._after_step)
+        self._optimizer: Optimizer = getattr(optimizer, "optimizer", optimizer)
+        self._handle = self._optimizer.register_step_post_hook(self._after_step)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._handle = self._optimizer.register_step_post_hook(self._after_step)  # a copied one has no hooks
 
     def detach(self) -> None:
         """Take the hook off the optimizer."""

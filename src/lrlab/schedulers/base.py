@@ -57,7 +57,7 @@ class SignalScheduler(LRScheduler):
         self._loss: Tensor | float = 0.0  # of the coming update: sum over the batches observed
         self._num_observed = 0
         self._num_idle = 0
-        self._made = _UpdateCount(optimizer)
+        self._made = UpdateCount(optimizer)
         super().__init__(optimizer)
 
     @property
@@ -213,7 +213,7 @@ class SignalScheduler(LRScheduler):
             )
 
 
-class _UpdateCount:
+class UpdateCount:
     """How many updates an optimizer made since it was last asked; knows no scheduler, which may go before it."""
 
     def __init__(self, optimizer: Optimizer) -> None:
