@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from lrlab.runs import Run, find_runs
+from measuring import environment, hardware
 
 ROOT = Path(__file__).parents[1]
 ARMS = ("multiplier-0.5", "multiplier-0.2")
@@ -177,7 +178,8 @@ def main() -> None:
     print(json.dumps(summary, indent=2))
     results = ROOT / "benchmarks" / "results"
     results.mkdir(exist_ok=True)
-    target = results / "article-rule_epyc-2-cores_202611.json"
+    facts = environment()
+    target = results / f"article-rule_{hardware(facts)}_{facts['date'][:7].replace('-', '')}.json"
     target.write_text(json.dumps({"summary": summary, "runs": found}, indent=1) + "\n")
     figures = ROOT / "docs" / "figures"
     figures.mkdir(exist_ok=True)
