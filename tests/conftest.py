@@ -1,6 +1,7 @@
 """One thread for every test: small tensors gain nothing from more, and the tests share the processor."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,10 +9,14 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for torch here, imported later, and for t
 
 
 @pytest.fixture
-def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leave pictures white: to draw those of every run takes minutes, and tests/report draws all."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    from lrlab.report import confusion
+
     monkeypatch.setattr(Figure, "draw", lambda *_: None)
     monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
+    yield
+    confusion._prepared.cache_clear()  # else the next test would draw on what was left white here
