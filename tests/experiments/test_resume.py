@@ -333,12 +333,15 @@ def test_a_run_of_a_folder_goes_on_where_the_folder_has_moved(tmp_path: Path) ->
         for index in range(16):
             pixels = random.integers(0, 256, (8, 8), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "here" / name / f"{index}.png")
-    settings = {**SMALL, "steps": 20, "batch_size": 8}
+    settings = {**SMALL, "steps": 20, "batch_size": 8, "checkpoint": {"every": 10, "keep": 9}}
     here, there = ({**settings, "data": {"name": "folder", "dir": str(tmp_path / name)}} for name in ("here", "there"))
     stop_at(tmp_path / "run", Experiment(parse_config(here)), 15)
     (tmp_path / "here").rename(tmp_path / "there")
     list(Experiment(parse_config(there)).run(tmp_path / "run", resumes=True))
     assert read_run(tmp_path / "run").status == "complete"
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000020")  # the last one left is of before
+    found = verify_run(tmp_path / "run")
+    assert (found.first, found.last, found.differences) == (10, 15, [])
 
 
 def test_another_number_of_threads_is_said_to_cost_exactness(tmp_path: Path, digits: ImageData) -> None:

@@ -83,8 +83,10 @@ def verify_run(directory: Path | str) -> Verification:
             )
         # saved at that very update; computed with as many threads, on which the last bits depend, in what auto was
         engine = {key: made.info["engine"][key] for key in ("threads", "precision")}
-        changed = {"checkpoint": {"every": last.step}, "engine": engine}
-        # as it was then: the run may have been made longer since
+        changed: dict[str, Any] = {"checkpoint": {"every": last.step}, "engine": engine}
+        if "dir" in made.config["data"]:  # where the images lie now
+            changed["data"] = {"dir": made.config["data"]["dir"]}
+        # else as it was then: the run may have been made longer since
         config = merge(tomllib.loads(last.files[CONFIG].decode()), changed)
         write_whole(copy / CONFIG, to_toml(parse_config(config)).encode())
         write_json(copy / INFO, {**made.info, "status": "preempted"})  # one that is over would not go on

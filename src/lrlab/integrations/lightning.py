@@ -57,7 +57,9 @@ class ObserveCallback(pl.Callback):
                 "ObserveCallback: with several optimizers only the module knows which probe is of which. Leave the "
                 "callback out, and call probe.observe() before optimizer.step()."
             )
-        self._made = [UpdateCount(optimizer) for optimizer in trainer.optimizers]
+        # elsewhere every update is made, though not always by a step() that calls hooks
+        has_scaler = getattr(trainer.precision_plugin, "scaler", None) is not None
+        self._made = [UpdateCount(optimizer) for optimizer in trainer.optimizers] if has_scaler else []
         if not self._schedulers and not self.probes:
             raise ValueError(
                 "ObserveCallback: there is nobody to tell. Return a scheduler that listens from configure_optimizers, "
@@ -103,7 +105,7 @@ class ObserveCallback(pl.Callback):
         if self._has_gradient:
             for probe in self.probes:
                 probe.observe()
-            self._has_observed = pl_module.automatic_optimization
+            self._has_observed = pl_module.automatic_optimization and bool(self._made)
             for made in self._made:
                 made.count = 0
         else:
