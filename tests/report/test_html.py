@@ -198,6 +198,13 @@ def test_a_run_that_diverged_has_a_page(make_run, row) -> None:
     page = Page(write_report(run.directory))
 
     assert "diverged: it ended when its loss, or a gradient, was no longer a finite number." in page.text
+    message = "diverged: the loss of update 2 is nan, first in the output of stem. Lower optimizer.lr."
+    info = {**run.info, "diverged": {"step": 2, "group": "stem", "message": message}}
+    (run.directory / "run.json").write_text(json.dumps(info))
+    assert (
+        "finite number. The loss of update 2 is nan, first in the output of stem."
+        in Page(write_report(run.directory)).text
+    )
     assert "updates 2" in page.text
 
 

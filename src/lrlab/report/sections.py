@@ -144,7 +144,7 @@ def _of_run(member: Member, *, is_beside: bool) -> dict[str, Any]:
     where = "lies beside this page" if is_beside else f"lies in {member.run.directory}"
     return {
         "kind": "Run",
-        "summary": f"{member.status}: it {_STATUS[member.status]}.",
+        "summary": f"{member.status}: it {_STATUS[member.status]}.{tables.what_diverged(member)}",
         "runs": tables.run_table(member),
         "arms": None,
         "remarks": [

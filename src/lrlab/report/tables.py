@@ -167,6 +167,12 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"
 
 
+def what_diverged(member: Member) -> str:
+    """What a run that diverged left to say, as a sentence after another; empty where there is nothing."""
+    said = str(member.run.info.get("diverged", {}).get("message", "")).removeprefix("diverged: ")
+    return f" {said[:1].upper()}{said[1:]}" if said else ""
+
+
 def class_names(run: Run, num_classes: int) -> list[str]:
     """Names of the classes, or their numbers where a run does not say."""
     names = [str(name) for name in run.info.get("data", {}).get("classes", [])]
