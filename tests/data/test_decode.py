@@ -99,23 +99,37 @@ def test_cmyk_is_refused(path: Path) -> None:
     refused(path, written(Image.fromarray(COLOUR).convert("CMYK"), "JPEG"), "colour mode CMYK; save it as RGB or grey")
 
 
-def png_of(colour_type: int, num_channels: int) -> bytes:
-    """A PNG of 16 bits a channel, 3x2, by hand, since Pillow cannot write one in colour."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", 3, 2, 16, colour_type, 0, 0, 0)
-    rows = (b"\0" + bytes(range(3 * num_channels * 2))) * 2
-    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+def png_by_hand(width: int, depth: int, colour_type: int, rows: list[bytes], *more: tuple[bytes, bytes]) -> bytes:
+    """A PNG as Pillow cannot write it, with chunks between header and pixels."""
+    header = struct.pack(">IIBBBBB", width, len(rows), depth, colour_type, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
+    chunks = [(b"IHDR", header), *more, (b"IDAT", pixels), (b"IEND", b"")]
+    parts = [
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_grey_of_few_bits_that_is_declared_transparent_is_refused_if_it_occurs(path: Path, depth: int) -> None:
+    width, largest = 8 // depth, 2**depth - 1
+    row = bytes([largest << (8 - depth)])  # one pixel of the largest grey, the others black
+    for grey in range(largest + 1):
+        content = png_by_hand(width, depth, 0, [row], (b"tRNS", struct.pack(">H", grey)))
+        if grey == largest or (grey == 0 and width > 1):
+            refused(path, content, "has transparent pixels")
+        else:
+            path.write_bytes(content)
+            assert read_image(path).tolist() == [[255] + [0] * (width - 1)]
 
 
 @pytest.mark.parametrize(("colour_type", "num_channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
 def test_sixteen_bits_are_refused_rather_than_halved_in_silence(
     path: Path, colour_type: int, num_channels: int
 ) -> None:
-    refused(path, png_of(colour_type, num_channels), "16 bits a channel; save it with 8")
+    content = png_by_hand(3, 16, colour_type, [bytes(range(3 * num_channels * 2))] * 2)
+    refused(path, content, "16 bits a channel; save it with 8")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])

@@ -50,8 +50,13 @@ def _check_header(image: Image.Image) -> None:
     if image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1:
         raise DataError("an animation; save one of its frames")
     # Pillow reads 16-bit PNG in colour as 8 bits without a word; only the decoder's raw mode tells.
-    if "16B" in str(getattr(image, "tile", "")) or image.mode.startswith("I"):
+    raw = str(getattr(image, "tile", ""))
+    if "16B" in raw or image.mode.startswith("I"):
         raise DataError("16 bits a channel; save it with 8")
+    # It widens grey of 2 and 4 bits to 8, but not the grey that is declared transparent.
+    factor = 85 if "'L;2'" in raw else 17 if "'L;4'" in raw else 1
+    if factor > 1 and isinstance(image.info.get("transparency"), int):
+        image.info["transparency"] *= factor
 
 
 def _plain(image: Image.Image) -> Image.Image:
