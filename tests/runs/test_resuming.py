@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from lrlab.config import parse_config
 from lrlab.runs import RunError, RunWriter, StorageError, read_run, sound_checkpoints, storage
+from lrlab.runs.afterwards import later_rows
 from lrlab.runs.checkpoints import checkpoint_paths, write_checkpoint
 from lrlab.runs.events import EventWriter
 from lrlab.runs.rewind import rewind
@@ -51,6 +53,31 @@ def test_what_came_after_the_checkpoint_goes_and_what_came_before_stays(tmp_path
         assert list(run.series("train/loss")[0]) == [1, 2]
         assert (steps_of(run.evaluations()), steps_of(run.decisions())) == ([2], [2])
         assert [path.name for path in (tmp_path / "run" / "confusion").iterdir()] == ["step-000002.png"]
+
+
+def test_what_was_measured_later_stays_in_tensorboard_as_in_the_rows(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with RunWriter(run, CONFIG) as writer:
+        writer.write_rows(rows(1, 2))
+        writer.write_checkpoint(2, STATE, keep=2)
+        writer.write_rows(rows(3, 4))
+        writer.finish("complete", {"steps": 4})
+    for _ in range(2):  # it goes on twice
+        with later_rows(run, "sharpness", how={}) as (_, add):
+            add(2, {"hessian_max/whole": 3.0, "hessian_trace/whole": None})
+            add(4, {"hessian_max/whole": 5.0})
+        (run / "run.json").write_text(json.dumps({**read_run(run).info, "status": "preempted"}))
+        with RunWriter(run, CONFIG, resumes=True) as writer:
+            assert writer.checkpoint is not None and writer.checkpoint.step == 2
+        assert [column.tolist() for column in read_run(run).series("hessian_max/whole")] == [[2], [3.0]]
+        found = [
+            (event.step, value.tag, value.simple_value)
+            for path in run.glob("events.out.tfevents.*")
+            for event in EventFileLoader(str(path)).Load()
+            for value in event.summary.value
+            if value.tag.startswith("hessian")
+        ]
+        assert [(step, tag) for step, tag, _ in found] == [(2, "hessian_max/whole")]
 
 
 def test_an_evaluation_that_came_after_the_checkpoint_of_its_update_is_there_once(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lrlab.runs import storage
-from lrlab.runs.events import EventWriter
+from lrlab.runs.events import EVENTS_PREFIX, LATER, EventWriter
 from lrlab.runs.lock import lock_run
 from lrlab.runs.reader import read_info
 
@@ -60,7 +60,7 @@ def later_rows(run: Path, name: str, *, how: Mapping[str, Any]) -> Iterator[tupl
                 rows = pa.concat_tables([*others, row], promote_options=storage.PROMOTION).sort_by("step")
                 storage.write_part(file, rows)
                 if not writers:
-                    writers.append(stack.enter_context(closing(EventWriter(run))))
+                    writers.append(stack.enter_context(closing(EventWriter(run, is_later=True))))
                 writers[0].add(step, scalars=_there(values), pngs={}, at=time.time())
 
             yield set() if rows is None else set(rows["step"].to_pylist()), add
@@ -78,8 +78,24 @@ def write_finding(run: Path, name: str, finding: Mapping[str, Any], *, step: int
     Raises: StorageError.
     """
     storage.write_json(run / storage.INFO, {**read_info(run), name: dict(finding)})
-    with closing(EventWriter(run)) as events:
+    with closing(EventWriter(run, is_later=True)) as events:
         events.add(step, scalars=scalars, pngs={}, at=time.time())
+
+
+def show_again(run: Path) -> None:
+    """Write to TensorBoard the rows of later measurements that are left of a run that was taken back, and none beside.
+
+    Raises: StorageError.
+    """
+    for path in run.glob(f"{EVENTS_PREFIX}*{LATER}"):
+        storage.delete(path)
+    parts = [part for part in sorted((run / storage.METRICS).glob("*.parquet")) if not part.name.startswith("part-")]
+    if not parts:
+        return
+    with closing(EventWriter(run, is_later=True)) as events:
+        for part in parts:
+            for row in storage.read_part(part).to_pylist():
+                events.add(row.pop("step"), scalars=_there(row), pngs={}, at=time.time())
 
 
 def figures(finding: Mapping[str, Any]) -> dict[str, float]:

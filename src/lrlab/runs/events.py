@@ -24,6 +24,8 @@ MAX_POINTS = 10_000
 """Points of one curve in a run's event file, at the most."""
 
 EVENTS_PREFIX = "events.out.tfevents."
+LATER = ".later"
+"""How the names of files end in which is what was measured once the run was made."""
 
 Array = npt.NDArray[Any]
 
@@ -54,16 +56,20 @@ class EventWriter:
         directory: of the run.
         num_steps: updates that the run will have; without it, no curve is thinned.
         written: what that of the last process was, where a run goes on, perhaps to more updates in longer stretches.
+        is_later: whether it is of what is measured once the run is made.
     """
 
-    def __init__(self, directory: Path, *, num_steps: int | None = None, written: Written | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, num_steps: int | None = None, written: Written | None = None, is_later: bool = False
+    ) -> None:
         self._stretch = stretch_of(num_steps)
         before = written or Written(self._stretch, {})
         # stretch that a quantity was written for last
         self._last = {name: last * before.stretch // self._stretch for name, last in before.last.items()}
         now = time.time()
         began = max([int(now), *(_began(path) + 1 for path in directory.glob(f"{EVENTS_PREFIX}*"))])
-        self._path = directory / f"{EVENTS_PREFIX}{began:010d}.{socket.gethostname()}.{os.getpid()}.0"
+        ending = LATER if is_later else ".0"
+        self._path = directory / f"{EVENTS_PREFIX}{began:010d}.{socket.gethostname()}.{os.getpid()}{ending}"
         with storage_errors(self._path):
             self._file = self._path.open("ab", buffering=0)
         self._write([Event(wall_time=now, file_version="brain.Event:2")])

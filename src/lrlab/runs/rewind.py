@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from lrlab.runs import storage
+from lrlab.runs.afterwards import show_again
 from lrlab.runs.checkpoints import checkpoint_paths, checkpoint_step
 from lrlab.runs.events import EVENTS_PREFIX
 
@@ -48,6 +49,7 @@ def rewind(run: Path, step: int, *, sizes: Mapping[str, int]) -> None:
                 storage.delete(path)
         for left in (*run.glob(".*.tmp"), *run.glob("*/.*.tmp")):  # by a process that was killed
             storage.delete(left)
+        show_again(run)
 
 
 def _check_length(path: Path, size: int) -> None:
