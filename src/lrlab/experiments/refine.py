@@ -15,6 +15,8 @@ from lrlab.runs.storage import write_whole
 from lrlab.schedulers import refined_multipliers
 from lrlab.schedulers.refined import Norm
 
+LEAST_NORMS = 10
+"""Of which a schedule is made."""
 NUM_DIGITS = 6
 """Of the multipliers: far more than the noise of a run's gradients leaves."""
 
@@ -34,8 +36,16 @@ def refine_run(run: Run, file: Path | str, *, smoothing: float = 0.1) -> list[fl
     """
     config = parse_config(dict(run.config))
     norm: Norm = "l2" if config.optimizer.name == "sgd" else "l1"
+    norms = _norms(run, norm)
+    wrong = int((~(np.isfinite(norms) & (norms > 0))).sum())
+    if len(norms) < LEAST_NORMS or wrong:
+        raise ConfigError(
+            f"{run.directory}: to refine a run takes the gradients of {LEAST_NORMS} updates or more, none of them zero "
+            f"or infinite; {len(norms)} are on record, and {wrong} of those are. Take a longer run, or one that did not "
+            "diverge."
+        )
     try:
-        multipliers = refined_multipliers(torch.from_numpy(_norms(run, norm)), norm=norm, smoothing=smoothing)
+        multipliers = refined_multipliers(torch.from_numpy(norms), norm=norm, smoothing=smoothing)
     except ValueError as error:
         raise ConfigError(f"{run.directory}: {error}") from error
     rounded = [round(multiplier, NUM_DIGITS) for multiplier in multipliers]
