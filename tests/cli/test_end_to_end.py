@@ -11,11 +11,15 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from lrlab.cli import main
+from lrlab.cli.display import Display
+from lrlab.cli.signals import stop_requests
+from lrlab.config import parse_config
+from lrlab.experiments import Experiment
 from lrlab.runs import find_runs, read_run
 
 TINY = ["--width", "2", "--batch-size", "8", "--set", "schedule.check_every=10", "--set", "telemetry.every=5"]
@@ -133,7 +137,7 @@ def test_some_failed_is_exit_code_7(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "pair" / "multiplier-0.5" / "seed0" / "thesis.tex").exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_stops_a_run_with_its_rows_kept(tmp_path: Path, number: signal.Signals, code: int) -> None:
     command = [sys.executable, "-m", "lrlab", "train", *TINY, "--steps", "1000000", "--run", "run",
                "--set", "telemetry.flush_every=10"]  # fmt: skip
@@ -168,6 +172,33 @@ def test_a_second_signal_stops_at_once() -> None:
     """
     ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout) == (143, "2\n")
+
+
+def test_the_end_of_a_terminal_is_ignored_where_nohup_says_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.number is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_after_the_last_update_comes_too_late(tmp_path: Path) -> None:
+    config = {"model": {"width": 2}, "steps": 3, "batch_size": 16, "schedule": {"name": "constant"}}
+    experiment = Experiment(parse_config(config))
+    signals = iter([signal.SIGTERM])
+
+    def interrupt(module: Any, *_: object) -> None:
+        if not module.training:  # in the evaluation
+            for number in signals:
+                signal.raise_signal(number)
+
+    experiment.model.register_forward_hook(interrupt)
+    Display(json=False).follow(experiment, tmp_path / "run", resumes=False)
+    assert next(signals, None) is None
+    assert read_run(tmp_path / "run").status == "complete"
 
 
 def test_a_run_that_was_stopped_goes_on_and_can_be_verified(tmp_path: Path) -> None:

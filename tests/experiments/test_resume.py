@@ -16,7 +16,7 @@ from lrlab.config import parse_config
 from lrlab.data import DataError, ImageData, load_digits_data, set_aside
 from lrlab.experiments import Evaluated, Experiment, Update, verify_run
 from lrlab.report import write_report
-from lrlab.runs import RunError, read_run, sound_checkpoints
+from lrlab.runs import LockedError, RunError, lock_run, read_run, sound_checkpoints
 from lrlab.studies import Member
 from lrlab.studies.members import check_same_config
 from lrlab.training import DivergedError
@@ -442,6 +442,12 @@ def test_a_run_that_was_made_longer_is_verified_as_it_was_planned_then(tmp_path:
     assert read_run(tmp_path / "run").config["steps"] == 60
     found = verify_run(tmp_path / "run")
     assert (found.first, found.last, found.differences) == (30, 40, [])
+
+
+def test_a_run_under_way_is_not_verified(tmp_path: Path, digits: ImageData) -> None:
+    list(build(digits, checkpoint={}).run(tmp_path / "run"))
+    with lock_run(tmp_path / "run"), pytest.raises(LockedError, match="another process is writing this run"):
+        verify_run(tmp_path / "run")
 
 
 def test_to_verify_takes_two_checkpoints(tmp_path: Path, digits: ImageData) -> None:

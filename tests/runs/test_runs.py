@@ -173,6 +173,17 @@ def test_a_second_process_is_told_who_has_the_run(tmp_path: Path) -> None:
     )
 
 
+def test_whoever_measures_a_run_is_not_taken_for_who_made_it(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        writer.finish("complete", {"steps": 0})
+    code = (
+        "from lrlab.runs import lock_run; from pathlib import Path; import sys; lock_run(Path(sys.argv[1])).__enter__()"
+    )
+    with lock_run(tmp_path / "run"):
+        other = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True)
+    assert f"LockedError: {tmp_path / 'run'}: another process is writing this run.\n" in other.stderr
+
+
 def test_a_lock_is_free_once_its_process_is_gone(tmp_path: Path) -> None:
     code = (
         "import os, signal; from pathlib import Path; from lrlab.runs import lock_run;"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -62,6 +63,22 @@ def happenings(path: Path, workers: int | None) -> "list[tuple[Member, StudyEven
 
 def ends(events: "list[tuple[Member, StudyEvent]]") -> dict[int, str]:
     return {member.seed: event.outcome for member, event in events if isinstance(event, Ended)}
+
+
+def test_what_workers_warn_of_while_they_are_stopped_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "study", PLAN.replace("checkpoint.every = 5\n", ""))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60 * 1024, hard))  # the worker's too: no checkpoint fits
+    try:
+        events = run_study(read_study(path), path, root=path.parent / "runs", workers=1)
+        for _, event in events:
+            if isinstance(event, Progress):
+                break
+        with pytest.warns(UserWarning, match="only seed 0: the run could not be saved where it stands"):
+            events.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert read_run(seed_folder(path, 0)).status == "preempted"
 
 
 def assert_same(one: Path, other: Path) -> None:

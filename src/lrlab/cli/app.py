@@ -160,7 +160,7 @@ def study(
     )
     folder, outcomes = RUNS / plan.name, followed.outcomes
     if outcomes["locked"]:
-        screen.say(f"{outcomes['locked']} of the runs are with another process; study again shows them when they end")
+        screen.say(f"runs that another process has, not made here: {outcomes['locked']}. Repeat the command later")
     if outcomes["complete"] or outcomes["diverged"]:
         from lrlab.cli.compare import show_verdict
         from lrlab.report import write_report

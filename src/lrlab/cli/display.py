@@ -52,8 +52,8 @@ class Display(Output):
                     if isinstance(event, Evaluated):
                         self.say(describe(event))
                     bar.show(event)
-            if experiment.ranks.size > 1:  # a signal to one of them is one to all, or came too late for all
-                stop.number = experiment.stopped or None
+            # one may have come too late, and of several ranks one to any of them is one to all
+            stop.number = experiment.stopped or None
 
     def follow_range_test(self, plan: RangeTestPlan, events: Iterator[Update | Sweep]) -> RangeTest:
         """Show a range test to its end, a line a sweep."""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a run goes: it ends after the update under way, saved; asked twice, at once."""
+"""Ctrl-C, SIGTERM, a closed terminal: a run ends after the update under way, saved; asked twice, at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 STOPPING = b"lrlab: stopping once the update under way is saved; again to stop at once\n"
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(KeyboardInterrupt):
@@ -54,7 +54,9 @@ def stop_requests() -> Iterator[StopRequest]:
     Raises: Stopped on leaving, if there was one.
     """
     request = StopRequest()
-    before = {number: signal.signal(number, request.receive) for number in _SIGNALS}
+    # nohup has the end of the terminal ignored, and means it
+    heard = [one for one in _SIGNALS if one != signal.SIGHUP or signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, request.receive) for number in heard}
     try:
         yield request
     finally:

@@ -41,8 +41,8 @@ def refine_run(run: Run, file: Path | str, *, smoothing: float = 0.1) -> list[fl
     if len(norms) < LEAST_NORMS or wrong:
         raise ConfigError(
             f"{run.directory}: to refine a run takes the gradients of {LEAST_NORMS} updates or more, none of them zero "
-            f"or infinite; {len(norms)} are on record, and {wrong} of those are. Take a longer run, or one that did not "
-            "diverge."
+            f"or infinite; {len(norms)} are on record, and {wrong} of those are. Take a longer run, or one that "
+            "did not diverge."
         )
     try:
         multipliers = refined_multipliers(torch.from_numpy(norms), norm=norm, smoothing=smoothing)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -20,8 +21,8 @@ from torch import Tensor
 from lrlab.config import merge, parse_config, to_toml
 from lrlab.experiments.run import Experiment
 from lrlab.experiments.state import MODEL, STATE
-from lrlab.runs import Checkpoint, Run, RunError, read_run, sound_checkpoints
-from lrlab.runs.storage import CHECKPOINTS, CONFIG, EXPORT, INFO, storage_errors, write_json, write_whole
+from lrlab.runs import Checkpoint, Run, RunError, lock_run, read_run, sound_checkpoints
+from lrlab.runs.storage import CHECKPOINTS, CONFIG, EXPORT, INFO, LOCK, storage_errors, write_json, write_whole
 from lrlab.training import DivergedError
 from lrlab.training.checkpoint import load_state
 
@@ -59,9 +60,32 @@ def verify_run(directory: Path | str) -> Verification:
 
     The copy goes on as `lrlab resume` does, so what is tried is the resuming itself. The run is not touched.
 
-    Raises: RunError if it has no two sound checkpoints; what `Experiment` and its `run` raise.
+    Raises: RunError if it has no two sound checkpoints; LockedError if another process is at work on it; what
+        `Experiment` and its `run` raise.
     """
     directory = Path(directory)
+    read_run(directory)  # says so if there is none
+    has_lock = (directory / LOCK).exists() and os.access(directory, os.W_OK)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "run"
+        with lock_run(directory) if has_lock else nullcontext():  # what is copied must not change meanwhile
+            made, first, last = _copied(directory, copy)
+        # saved at that very update; computed with as many threads, on which the last bits depend, in what auto was
+        engine = {key: made.info["engine"][key] for key in ("threads", "precision")}
+        changed: dict[str, Any] = {"checkpoint": {"every": last.step}, "engine": engine}
+        if "dir" in made.config["data"]:  # where the images lie now
+            changed["data"] = {"dir": made.config["data"]["dir"]}
+        # else as it was then: the run may have been made longer since
+        config = merge(tomllib.loads(last.files[CONFIG].decode()), changed)
+        write_whole(copy / CONFIG, to_toml(parse_config(config)).encode())
+        write_json(copy / INFO, {**made.info, "status": "preempted"})  # one that is over would not go on
+        _go_on(copy, first.step, last)
+        again = next(one for one in sound_checkpoints(copy) if one.step == last.step)
+        return Verification(first.step, last.step, list(differences(made, last, read_run(copy), again)))
+
+
+def _copied(directory: Path, copy: Path) -> tuple[Run, Checkpoint, Checkpoint]:
+    """Copy a run but for its last checkpoint; return it, and its last two checkpoints, the older one first."""
     made = read_run(directory)
     checkpoints = sound_checkpoints(directory)
     if len(checkpoints) < 2:
@@ -75,24 +99,9 @@ def verify_run(directory: Path | str) -> Verification:
             "up in another order: the last digits would differ. What can be verified is a run of one process."
         )
     last, first = checkpoints[:2]
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "run"
-        with storage_errors(directory):
-            shutil.copytree(
-                directory, copy, ignore=shutil.ignore_patterns(last.path.name, ".lock", "*.png", "*.html", EXPORT)
-            )
-        # saved at that very update; computed with as many threads, on which the last bits depend, in what auto was
-        engine = {key: made.info["engine"][key] for key in ("threads", "precision")}
-        changed: dict[str, Any] = {"checkpoint": {"every": last.step}, "engine": engine}
-        if "dir" in made.config["data"]:  # where the images lie now
-            changed["data"] = {"dir": made.config["data"]["dir"]}
-        # else as it was then: the run may have been made longer since
-        config = merge(tomllib.loads(last.files[CONFIG].decode()), changed)
-        write_whole(copy / CONFIG, to_toml(parse_config(config)).encode())
-        write_json(copy / INFO, {**made.info, "status": "preempted"})  # one that is over would not go on
-        _go_on(copy, first.step, last)
-        again = next(one for one in sound_checkpoints(copy) if one.step == last.step)
-        return Verification(first.step, last.step, list(differences(made, last, read_run(copy), again)))
+    with storage_errors(directory):
+        shutil.copytree(directory, copy, ignore=shutil.ignore_patterns(last.path.name, LOCK, "*.png", "*.html", EXPORT))
+    return made, first, last
 
 
 def _go_on(copy: Path, first: int, last: Checkpoint) -> None:

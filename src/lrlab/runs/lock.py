@@ -21,33 +21,35 @@ class LockedError(RuntimeError):
 
 @contextmanager
 def lock_run(directory: Path) -> Iterator[None]:
-    """Hold the lock of a run directory, got at once or not at all; it is free when its process ends, however.
+    """Hold the lock of a run directory, got within half a second or not at all; it is free when its process ends.
 
     Raises: LockedError naming the owner.
     """
-    with lock_file(directory / LOCK, lambda: f"{directory}: another process is writing this run{_owner(directory)}."):
+    # somebody who only looks whether a process has it, has it for an instant
+    with lock_file(directory / LOCK, lambda: _complaint(directory), timeout=0.5):
         yield
 
 
 def is_written(directory: Path) -> bool:
     """Whether a process writes this run now; True too where that cannot be found out, in a folder that is read-only."""
     try:
-        with lock_run(directory) if (directory / LOCK).exists() else nullcontext():
+        lock = directory / LOCK
+        with lock_file(lock, lambda: _complaint(directory)) if lock.exists() else nullcontext():
             return False
     except (LockedError, StorageError):
         return True
 
 
 @contextmanager
-def lock_file(path: Path, complaint: Callable[[], str]) -> Iterator[None]:
-    """Hold a lock by name of its file.
+def lock_file(path: Path, complaint: Callable[[], str], *, timeout: float = 0.0) -> Iterator[None]:
+    """Hold a lock by name of its file, for which it waits so many seconds at the most.
 
     Raises: LockedError with the complaint if another process has it.
     """
     lock = FileLock(path)
     with storage_errors(path.parent):
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=timeout)
         except Timeout:  # an OSError too, but not one of the disk's
             raise LockedError(complaint()) from None
     try:
@@ -56,10 +58,11 @@ def lock_file(path: Path, complaint: Callable[[], str]) -> Iterator[None]:
         lock.release()
 
 
-def _owner(directory: Path) -> str:
-    """Who wrote run.json last, where that can be read."""
+def _complaint(directory: Path) -> str:
+    """Say that another process has the lock: of a run under way which, of one that is measured only that."""
     try:
-        owner = json.loads((directory / INFO).read_text())["owner"]
-        return f" (process {owner['pid']} on {owner['host']})"
+        info = json.loads((directory / INFO).read_text())
+        owner = f" (process {info['owner']['pid']} on {info['owner']['host']})" if info["status"] == "running" else ""
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        owner = ""
+    return f"{directory}: another process is writing this run{owner}."

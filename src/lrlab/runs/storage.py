@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -83,7 +84,8 @@ def write_whole(path: Path, content: bytes, *, check: Callable[[Path], None] = l
         content: of it.
         check: is given the file, under another name, before it takes its place; what it raises keeps it from that.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two processes that share a study may meet here
+    # two processes that share a study may meet here, and in two containers have the same number
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with storage_errors(path):
         try:
             with aside.open("wb") as file:

@@ -31,6 +31,7 @@ class Processes(Elsewhere):
     def __init__(self, num_workers: int) -> None:
         self._num_workers = num_workers
         self._workers: list[_Worker] = []
+        self._under_way: dict[_Worker, Try] = {}
 
     def check(self, members: Sequence[Member], *, num_to_come: int) -> None:
         """Build members without running them, while all workers start that the runs to come have use for."""
@@ -39,15 +40,19 @@ class Processes(Elsewhere):
         super().check(members, num_to_come=num_to_come)
 
     def close(self) -> None:
-        """Have the workers save what is under way, and wait for them."""
+        """Have the workers save what is under way, and wait for them; what they warn of by the way is said."""
         for worker in self._workers:
             worker.tell(None)
         for worker in self._workers:
+            while (message := worker.hear()) is not None:
+                if worker in self._under_way:
+                    settle(message, self._under_way[worker], deque())
             worker.wait()
         self._workers.clear()
+        self._under_way.clear()
 
     def _work(self, waiting: deque[Try]) -> Generator[tuple[Member, Message], None, None]:
-        under_way: dict[_Worker, Try] = {}
+        under_way = self._under_way
         while waiting or under_way:
             while waiting and (worker := self._free(under_way)) is not None:
                 under_way[worker] = waiting.popleft()

@@ -22,7 +22,8 @@ def main(descriptor: int, command: list[str]) -> None:
     """
     sys.argv = command
     study = _Study(Connection(descriptor))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all of us; the study tells
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all of us; the study tells
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, study.receive)
     warnings.showwarning = lambda message, *_, **__: study.tell(Warned(str(message)))
     from lrlab.studies.work import DataSets, answer  # loads torch, with a connection already there
