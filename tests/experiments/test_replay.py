@@ -52,7 +52,10 @@ def test_a_long_replay_keeps_all_its_decisions() -> None:
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
-        ({"name": "cosine"}, "'cosine' does not listen, so there is nothing to replay.*Those that can be replayed: article, slope"),
+        (
+            {"name": "cosine"},
+            "'cosine' does not listen, so there is nothing to replay.*Those that can be replayed: article, slope",
+        ),
         ({"name": "torch:StepLR", "step_size": 3}, "'torch:StepLR' does not listen"),
         ({"name": "snr"}, "'snr' reads the optimizer, not the loss"),
         ({"name": "stationarity"}, "'stationarity' reads the optimizer, not the loss"),

@@ -1,12 +1,14 @@
 """The rate of an arm is found on images set aside, by the same means for every arm."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from lrlab.config import read_study
 from lrlab.report import write_report
+from lrlab.report.tuning import tuning_remarks
 from lrlab.runs import RunError, RunWriter, find_runs, read_run
 from lrlab.studies import Choice, Ended, run_study, tuning_members
 from lrlab.studies.tuning import choose
@@ -88,6 +90,15 @@ def test_choices_and_their_cost_are_written(tuned: Tuned) -> None:
     assert written["cost"]["runs"] == 6
     assert written["cost"]["steps"] == sum(choice.cost.steps for choice in choices)
     assert 2 * 60 < written["cost"]["steps"] < 2 * 90  # the absurd rate ended early
+
+
+def test_of_a_plan_that_no_longer_tunes_the_page_says_no_rates(tuned: Tuned, tmp_path: Path) -> None:
+    folder = tuned[0].parent / "runs" / "tuned"
+    for name in ("study.toml", "tuning.json"):
+        shutil.copy(folder / name, tmp_path / name)
+    assert tuning_remarks(tmp_path)[0].startswith("The rates were chosen by [tune] among ")
+    (tmp_path / "study.toml").write_text('name = "tuned"\n')
+    assert tuning_remarks(tmp_path) == []
 
 
 def test_repeated_a_tuned_study_runs_nothing_and_touches_nothing(tuned: Tuned) -> None:

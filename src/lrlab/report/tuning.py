@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lrlab.config import read_toml
+from lrlab.runs.finding import read_plan
 from lrlab.runs.storage import STUDY, TUNING_RESULT, read_json
 
 
 def tuning_remarks(folder: Path) -> list[str]:
     """Return sentences on the rates of a study's arms: which, found how, at what cost, and what is to be doubted.
 
-    Raises: StorageError if they were written and cannot be read; ConfigError for such a plan.
+    Raises: StorageError if they were written and cannot be read.
     """
     found = read_json(folder / TUNING_RESULT)
-    if found is None or "tune" not in read_toml(folder / STUDY):  # the plan may have been changed since
+    if found is None or "tune" not in read_plan(folder / STUDY):  # the plan may have been changed since
         return []
     costs = {arm: f"{one['cost']['runs']} runs, {one['cost']['steps']:,} updates" for arm, one in found["arms"].items()}
     arms = "; ".join(f"{arm} {one['lr']} ({costs[arm]})" for arm, one in found["arms"].items())

@@ -47,7 +47,7 @@ def find_runs(path: Path | str) -> list[Run]:
     runs = [read_run(info.parent) for info in infos]
     if not runs:
         raise storage.RunError(f"{path}: {_what_it_is(path)}")
-    plan = _plan(path / storage.STUDY)
+    plan = read_plan(path / storage.STUDY)
     arms, seeds = plan.get("arms"), plan.get("seeds")
     arms = arms if isinstance(arms, dict) else {}
     kept = [run for run in runs if run.arm in arms and (not isinstance(seeds, list) or run.seed in seeds)]
@@ -67,8 +67,11 @@ def by_arm(members: Iterable[tuple[str, int]]) -> str:
     return "; ".join(f"{arm} seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" for arm, seeds in arms.items())
 
 
-def _plan(file: Path) -> dict[str, Any]:
-    """The plan of a study; empty for a folder without one."""
+def read_plan(file: Path) -> dict[str, Any]:
+    """Return the plan of a study; empty for a folder without one, or with one that cannot be read, which is warned of.
+
+    Raises: StorageError.
+    """
     with storage.storage_errors(file):
         is_there = file.exists()
     try:
