@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from lrlab.config import read_study
+from lrlab.experiments import Experiment
 from lrlab.report import write_report
 from lrlab.report.tuning import tuning_remarks
 from lrlab.runs import RunError, RunWriter, find_runs, read_run
@@ -149,6 +151,31 @@ def test_a_plan_by_which_another_rate_is_chosen_is_refused_and_leaves_what_is_sa
     with pytest.raises(RunError, match=r"optimizer\.lr: 1e-0[89] -> 0\.03"):
         play(path)
     assert [file.read_bytes() for file in files] == before
+
+
+def test_another_plan_that_came_meanwhile_is_not_written_over(tmp_path: Path) -> None:
+    path = write(tmp_path, PLAN.replace("rates = [1e-9, 3e-2, 1e30]", "rates = [3e-2, 1e-1]"))
+    folder = tmp_path / "runs" / "tuned"
+    theirs = path.read_text().replace("seeds = [", "seeds = [7, ")
+    with pytest.raises(RunError, match="another process has put another plan there while the rates were tuned"):
+        for _ in run_study(read_study(path), path, root=tmp_path / "runs"):
+            (folder / "study.toml").write_text(theirs)
+    assert (folder / "study.toml").read_text() == theirs
+
+
+def test_a_tuning_run_that_another_process_ends_meanwhile_counts(tmp_path: Path) -> None:
+    path = write(tmp_path, PLAN.replace("rates = [1e-9, 3e-2, 1e30]", "rates = [1e-3, 3e-2]"))
+    member = tuning_members(read_study(path), tmp_path / "runs")[0]
+    choices = []
+    with ExitStack() as other:
+        other.enter_context(RunWriter(member.directory, member.config))
+        for happening in run_study(read_study(path), path, root=tmp_path / "runs"):
+            if isinstance(happening, Choice):
+                choices.append(happening.arm)
+            elif isinstance(happening[1], Ended) and happening[1].outcome == "locked":
+                other.close()  # after it was looked at for the last time
+                list(Experiment(member.config).run(member.directory, resumes=True))
+    assert choices == ["adam", "sgd"]
 
 
 def test_an_arm_whose_tuning_is_elsewhere_is_passed_over_and_the_others_are_run(tmp_path: Path) -> None:

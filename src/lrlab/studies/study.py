@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from lrlab.config import StudyConfig
-from lrlab.runs.storage import STUDY, storage_errors, write_whole
+from lrlab.runs.storage import STUDY, RunError, storage_errors, write_whole
 from lrlab.studies.members import Ended, Executor, Member, StudyEvent, check_same_config, ended_before
 from lrlab.studies.processes import Processes
 from lrlab.studies.ray import ONE_CPU, Cluster, Resources
@@ -55,8 +55,9 @@ def run_study(
         ray: address of a Ray cluster whose tasks train instead, or local.
         resources: of the cluster, for each run.
     Raises: ConfigError or DataError for an arm that cannot be built, before any is run; RunError if a run that is
-        there was made with another configuration; StorageError if the study's own folder cannot be written;
-        ClusterError for a cluster that cannot be reached, or has no room for a run.
+        there was made with another configuration, or another process puts another plan there while rates are tuned;
+        StorageError if the study's own folder cannot be written; ClusterError for a cluster that cannot be reached, or
+        has no room for a run.
     """
     folder, source = Path(root) / study.name, Path(source)
     with storage_errors(source):
@@ -67,7 +68,15 @@ def run_study(
         if study.tune is not None:
             tuning = tuning_members(study, root)
             # the plan of what was run stays until it is known that this one goes with it
-            ended = yield from _complete(tuning, executor, folder=folder, plan=_plan_of(folder) or plan)
+            before = _plan_of(folder) or plan
+            ended = yield from _complete(tuning, executor, folder=folder, plan=before)
+            if _plan_of(folder) not in (before, plan):
+                raise RunError(
+                    f"{folder}: another process has put another plan there while the rates were tuned. What was run is "
+                    "kept: repeat the command with the plan that is meant."
+                )
+            # another process may have come to the end of what it had
+            ended = [(member, (end.outcome == "locked" and ended_before(member)) or end) for member, end in ended]
             untuned = {arm: problem for arm in study.arms if (problem := lacks(arm, ended)) is not None}
             choices = [choose(arm, ended) for arm in study.arms if arm not in untuned]
             # an arm without a choice is not run; its configuration is that of any rate
