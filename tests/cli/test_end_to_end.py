@@ -141,12 +141,17 @@ def test_some_failed_is_exit_code_7(tmp_path: Path) -> None:
 def test_a_signal_stops_a_run_with_its_rows_kept(tmp_path: Path, number: signal.Signals, code: int) -> None:
     command = [sys.executable, "-m", "lrlab", "train", *TINY, "--steps", "1000000", "--run", "run",
                "--set", "telemetry.flush_every=10"]  # fmt: skip
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may have been started by nohup
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGHUP, before)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("run/metrics/part-*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == code
     assert err.splitlines() == [
         "lrlab: stopping once the update under way is saved; again to stop at once",
