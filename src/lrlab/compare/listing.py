@@ -70,9 +70,7 @@ def list_limits(comparison: Comparison, task: str) -> Listing:
             _shown(found.effect_size, lambda size: f"{size:+.2f}"),
             _interval(found.bootstrap, measure),
             _p(found.p_sign_flip),
-            ">100"
-            if measure.is_accuracy and (found.detectable or 0) > 1
-            else _shown(found.detectable, measure.size_text),
+            _shown(found.detectable, lambda size: measure.size_text(size) if measure.can_differ_by(size) else ">100"),
             _seeds_needed(found),
         )
         for found in comparison.differences

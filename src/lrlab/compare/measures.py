@@ -73,6 +73,10 @@ class Measure:
             return False
         return bool(value >= target if self.is_accuracy else value <= target)
 
+    def can_differ_by(self, size: float) -> bool:
+        """Return whether two runs can differ so much: in accuracy by no more than all of it."""
+        return not self.is_accuracy or size <= 1
+
     def difference_text(self, value: float) -> str:
         """Write a difference with its sign: points for an accuracy, the loss itself."""
         return f"{100 * value:+.2f}" if self.is_accuracy else f"{value:+.4f}"

@@ -86,7 +86,7 @@ def p_text(p: float | None) -> str:
 def _what_was_possible(found: Difference, measure: Measure) -> str:
     if found.detectable is None:
         return " All differences are alike, so nothing is known of their spread."
-    if measure.is_accuracy and found.detectable > 1:
+    if not measure.can_differ_by(found.detectable):
         return f" {found.num_seeds} seeds that lie so far apart could not have found any difference that there can be."
     shown = f"{measure.size_text(found.detectable)}{measure.unit}"
     needed = f"{found.seeds_needed:,}" if found.seeds_needed else "more than 10,000"
