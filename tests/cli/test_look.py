@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import torch
 
 from lrlab.cli import main
 from lrlab.cli.display import Display
-from lrlab.cli.options import run_name
+from lrlab.cli.options import new_directory, run_name
 from lrlab.config import parse_config, to_toml
 from lrlab.experiments.doctor import diagnose
-from lrlab.runs import lock_run
+from lrlab.runs import StorageError, lock_run
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
@@ -114,6 +116,34 @@ def test_a_name_says_what_a_run_is_whatever_its_data_are_called() -> None:
     names = {run_name(parse_config({"data": data, "seed": seed})) for seed in (1, 2)}
     assert len(names) == 2
     assert all(name.endswith(("-resnet18-article-seed1", "-resnet18-article-seed2")) for name in names)
+
+
+def test_processes_that_begin_together_get_a_directory_each(tmp_path: Path) -> None:
+    ready = Barrier(8)
+
+    def take(_: int) -> Path:
+        ready.wait()
+        return new_directory(tmp_path / "runs", "run")
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(take, range(8)))
+    assert sorted(path.name for path in taken) == ["run", *(f"run-{number}" for number in range(2, 9))]
+    assert all(path.is_dir() for path in taken)
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(StorageError, match=r"runs: File exists"):
+        new_directory(tmp_path / "runs", "run")
+
+
+def test_what_cannot_be_run_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--width", "2", "--batch-size", "100000"]) == 2
+    assert "batch_size must be at most" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_whose_end_could_not_be_written_is_not_concluded(

@@ -11,6 +11,7 @@ from lrlab import __version__
 from lrlab.cli.afterwards import generalisation, sharpness
 from lrlab.cli.ask import calibrate, data_app, lr_find, preview, refine, replay
 from lrlab.cli.elsewhere import import_runs, track
+from lrlab.cli.launch import RUNS
 from lrlab.cli.look import completion, doctor, runs
 from lrlab.cli.parameters import (
     CLUSTER,
@@ -35,7 +36,6 @@ from lrlab.cli.parsing import at_least_one, make_app
 from lrlab.cli.resume import resume, verify
 from lrlab.cli.use import export, predict
 
-RUNS = Path("runs")
 SOME_FAILED = 7
 
 TRAIN = Group.create_ordered("Train and compare")
@@ -80,7 +80,7 @@ def train(
 ) -> int:
     """Train one network and record everything."""
     from lrlab.cli.launch import check_place, is_restarted, make_run
-    from lrlab.cli.options import data_flags, free_directory, read_config, run_name
+    from lrlab.cli.options import data_flags, read_config
 
     flags = {
         **data_flags(data, data_dir),
@@ -97,14 +97,13 @@ def train(
     }
     checked = read_config(config, flags, settings)
     check_place(run)
-    directory = run or free_directory(RUNS, run_name(checked))
 
     from lrlab.runs import check_vacant
 
-    resumes = is_restarted(directory)
-    if not resumes:
-        check_vacant(directory)
-    return make_run(checked, directory, resumes=resumes, json=json)
+    resumes = run is not None and is_restarted(run)
+    if run is not None and not resumes:
+        check_vacant(run)
+    return make_run(checked, run, resumes=resumes, json=json)
 
 
 app.command(resume, group=TRAIN)

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # help loads no pydantic
     from lrlab.config import RunConfig
 
+RUNS = Path("runs")
+"""Where runs are made that are not told where."""
+
 SHARED_BY_RANKS = ("train", "resume")
 """Verbs that several processes do together."""
 
@@ -51,9 +54,10 @@ def check_place(run: Path | None) -> None:
         )
 
 
-def make_run(config: RunConfig, directory: Path, *, resumes: bool, json: bool) -> int:
-    """Make a run, or go on with one, and show it to its end."""
+def make_run(config: RunConfig, directory: Path | None, *, resumes: bool, json: bool) -> int:
+    """Make a run, or go on with one, and show it to its end; None: in a new directory, named after what the run is."""
     from lrlab.cli.display import Display
+    from lrlab.cli.options import new_directory, run_name
     from lrlab.cli.signals import Stopped
     from lrlab.experiments import DivergedError, Experiment, joined
 
@@ -61,6 +65,8 @@ def make_run(config: RunConfig, directory: Path, *, resumes: bool, json: bool) -
         display = Display(json=json, quiet=ranks.rank > 0)
         with ranks.together():
             experiment = Experiment(config, ranks=ranks)
+            if directory is None:  # only now, so that what cannot be run leaves nothing behind; rank 0 alone writes
+                directory = RUNS if ranks.rank else new_directory(RUNS, run_name(config))
         display.say(experiment.summary())
         display.say(f"run: {directory}")
         ends_alike = ranks.size == 1

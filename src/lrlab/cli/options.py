@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from lrlab.config import ConfigError, DataConfig, RunConfig, merge, parse_config, read_setting, read_toml
 from lrlab.runs import StorageError
+from lrlab.runs.storage import storage_errors
 from lrlab.studies.ray import Resources
 
 
@@ -97,13 +98,22 @@ def run_name(config: RunConfig) -> str:
     return name.strip("-")
 
 
-def free_directory(root: Path, name: str) -> Path:
-    """Return root/name, or root/name-2, -3, ... where that is taken."""
+def new_directory(root: Path, name: str) -> Path:
+    """Make root/name, or root/name-2, -3, ... where that is taken: processes that begin together get one each.
+
+    Raises: StorageError.
+    """
     candidate, number = root / name, 1
-    while candidate.exists():
-        number += 1
-        candidate = root / f"{name}-{number}"
-    return candidate
+    with storage_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                candidate.mkdir()
+            except FileExistsError:
+                number += 1
+                candidate = root / f"{name}-{number}"
+            else:
+                return candidate
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
