@@ -10,7 +10,7 @@ import pytest
 
 from lrlab.config import ConfigError, read_study
 from lrlab.runs import RunError, RunWriter, find_runs, read_run
-from lrlab.studies import Ended, run_study
+from lrlab.studies import Ended, Waiting, run_study
 
 PLAN = """
 name = "plan"
@@ -169,3 +169,13 @@ def test_more_seeds_add_to_a_study(tmp_path: Path) -> None:
     played: dict[str, Any] = outcomes(play(write(tmp_path, PLAN.replace("[0, 1]", "[0, 1, 2]"))))
     assert played["wide/0"] == "complete before"
     assert played["wide/2"] == "complete"
+
+
+@pytest.mark.parametrize("workers", [None, 1])
+def test_a_study_that_is_stopped_while_its_arms_are_checked_makes_no_run(tmp_path: Path, workers: int | None) -> None:
+    path = write(tmp_path)
+    happenings = run_study(read_study(path), path, root=tmp_path / "runs", workers=workers)
+    _, event = next(happenings)
+    assert isinstance(event, Waiting)
+    happenings.close()
+    assert not (tmp_path / "runs").exists()

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Sequence
 
-from lrlab.studies.members import Died, Ended, Member, MemberEvents
+from lrlab.studies.members import Died, Ended, Member, MemberEvents, Waiting
 from lrlab.studies.messages import Begun, Checked, Job, Message, Warned
 
 MAX_TRIES = 3
@@ -20,13 +20,14 @@ Try = tuple[Job, int]
 class Elsewhere(ABC):
     """An executor that gives jobs to other processes; a child says how, in `_work`."""
 
-    def check(self, members: Sequence[Member], *, num_to_come: int) -> None:
+    def check(self, members: Sequence[Member], *, num_to_come: int) -> MemberEvents:
         """Build members without running them."""
         for some in (members[:1], members[1:]):  # the first alone, since it may have to download the data
             jobs = deque((Job(member, only_checks=True), 1) for member in some)
-            for _, message in self._work(jobs):
+            for member, message in self._work(jobs):
                 if isinstance(message, Checked) and message.error is not None:
                     raise message.error
+                yield member, message if isinstance(message, Died) else Waiting()
 
     def run(self, members: Sequence[Member]) -> MemberEvents:
         """Run members; one whose process died goes on in another, from its newest checkpoint."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 
-from lrlab.studies.members import Member, MemberEvents
+from lrlab.studies.members import Member, MemberEvents, Waiting
 from lrlab.studies.work import DataSets, check_member, run_member
 
 
@@ -15,10 +15,11 @@ class Here:
     def __init__(self) -> None:
         self._data_sets = DataSets()
 
-    def check(self, members: Sequence[Member], *, num_to_come: int) -> None:
+    def check(self, members: Sequence[Member], *, num_to_come: int) -> MemberEvents:
         """Build members without running them."""
         for member in members:
             check_member(member, self._data_sets)
+            yield member, Waiting()
 
     def run(self, members: Sequence[Member]) -> MemberEvents:
         """Run members in this order."""

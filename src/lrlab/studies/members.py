@@ -50,7 +50,7 @@ class Died:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Nothing has happened for a second; a time to stop, if there is to be no more."""
+    """Nothing to say: the member is built, or nothing has happened for a second. A time to stop, if it is to be."""
 
 
 Outcome = Literal["complete", "diverged", "failed", "locked"]
@@ -78,8 +78,10 @@ MemberEvents = Generator[tuple[Member, StudyEvent], None, None]
 class Executor(Protocol):
     """Whatever runs members: this process, or others."""
 
-    def check(self, members: Sequence[Member], *, num_to_come: int) -> None:
+    def check(self, members: Sequence[Member], *, num_to_come: int) -> MemberEvents:
         """Build members without running them, so that what cannot be built is known before hours of work.
+
+        Nothing is to be said of one that can be, but it is a time to stop.
 
         Args:
             members: one of each arm.

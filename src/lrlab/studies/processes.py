@@ -15,7 +15,7 @@ from multiprocessing.connection import wait
 
 from lrlab.runs.environment import num_usable_cpus
 from lrlab.studies.elsewhere import Elsewhere, Try, settle
-from lrlab.studies.members import Died, Ended, Member
+from lrlab.studies.members import Died, Ended, Member, MemberEvents
 from lrlab.studies.messages import Checked, Job, Message
 
 _START = (
@@ -33,11 +33,11 @@ class Processes(Elsewhere):
         self._workers: list[_Worker] = []
         self._under_way: dict[_Worker, Try] = {}
 
-    def check(self, members: Sequence[Member], *, num_to_come: int) -> None:
+    def check(self, members: Sequence[Member], *, num_to_come: int) -> MemberEvents:
         """Build members without running them, while all workers start that the runs to come have use for."""
         while len(self._workers) < min(self._num_workers, num_to_come):
             self._start()
-        super().check(members, num_to_come=num_to_come)
+        yield from super().check(members, num_to_come=num_to_come)
 
     def close(self) -> None:
         """Have the workers save what is under way, and wait for them; what they warn of by the way is said."""

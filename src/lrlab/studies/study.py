@@ -116,7 +116,7 @@ def _complete(
     missing = [member for member, ended in found if ended is None]
     if missing:
         first_of_arm = {member.arm: member for member in reversed(missing)}
-        executor.check([*reversed(first_of_arm.values())], num_to_come=len(missing))
+        yield from executor.check([*reversed(first_of_arm.values())], num_to_come=len(missing))
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / STUDY, plan)
