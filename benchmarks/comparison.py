@@ -6,6 +6,8 @@
   different, which must be in at most 5 % of the studies?
 - Power: a difference planted: is it found as often as the power says that the comparison predicts?
 - Coverage: how often do the 95 % intervals hold the true difference, Student's and those it was chosen among?
+- Scores: how often does the interval of AlgoPerf's score hold 1, where no arm is quicker than another?
+- Tuning: how often are equally good schedules called different, each at the rate that so many tuning seeds chose?
 
 Accuracies are drawn, not trained, so it takes minutes and its figures are the same on every machine.
 """
@@ -30,6 +32,7 @@ from measuring import environment, publish, table
 
 TITLE = "What a comparison's numbers keep"
 SEEDS = (5, 10, 20)
+TUNING_SEEDS = (1, 3, 5)
 NUM_TEST_IMAGES = 360
 """Of the digits: accuracies come in steps of 0.28 points."""
 MEAN, STD = 0.90, 0.01
@@ -187,6 +190,39 @@ def median_coverage(num_seeds: int, horizon: float, *, num_studies: int) -> dict
     return share(held, num_studies)
 
 
+def null_scores(num_seeds: int, *, num_studies: int, num_arms: int = 3, num_tasks: int = 2) -> dict[str, Any]:
+    """Shares of intervals that hold the true score 1, as no arm is quicker, and of studies in which one does not."""
+    generator = np.random.default_rng(num_seeds)
+    held = below = 0
+    for _ in range(num_studies):
+        shared = generator.normal(size=(num_tasks, 1, num_seeds))  # the seed's own, as long as the arm's
+        updates = 600 * np.exp(0.2 * (shared + generator.normal(size=(num_tasks, num_arms, num_seeds))))
+        looked_at = np.ceil(updates / 20) * 20
+        found = times.profiles(
+            {f"task{task}": {f"arm{arm}": row for arm, row in enumerate(rows)} for task, rows in enumerate(looked_at)}
+        )
+        holding = [profile.high is not None and profile.high >= 1 for profile in found]
+        held, below = held + sum(holding), below + (not all(holding))
+    return {"holds": share(held, num_arms * num_studies), "one_below": share(below, num_studies)}
+
+
+def false_alarms_of_tuning(num_tuning_seeds: int, num_seeds: int, *, num_studies: int) -> dict[str, float]:
+    """Share of studies that call two equally good schedules different, each at the best of three rates by its tuning.
+
+    Two of the rates cost as much as runs of one rate scatter, half a point.
+    """
+    generator = np.random.default_rng([num_tuning_seeds, num_seeds])
+    means, spread = np.array([-0.5, 0.0, -0.5]), 0.5
+
+    def chosen() -> Array:
+        seen = means + spread / np.sqrt(num_tuning_seeds) * generator.normal(size=(num_studies, len(means)))
+        return means[seen.argmax(axis=1)]
+
+    between = (chosen() - chosen())[:, None]
+    differences = between + spread * np.sqrt(2) * generator.normal(size=(num_studies, num_seeds))
+    return share(int((statistics.student_p(differences) <= statistics.LEVEL).sum()), num_studies)
+
+
 def measure(*, num_studies: int, num_draws: int) -> dict[str, Any]:
     """Everything, by what it is."""
     return {
@@ -213,6 +249,15 @@ def measure(*, num_studies: int, num_draws: int) -> dict[str, Any]:
             {"num_seeds": num_seeds, "horizon": horizon} | median_coverage(num_seeds, horizon, num_studies=num_studies)
             for num_seeds in SEEDS
             for horizon in (np.inf, 1.4)
+        ],
+        "null_scores": [
+            {"num_seeds": num_seeds} | null_scores(num_seeds, num_studies=num_studies) for num_seeds in SEEDS
+        ],
+        "tuning": [
+            {"num_tuning_seeds": num_tuning_seeds, "num_seeds": num_seeds}
+            | false_alarms_of_tuning(num_tuning_seeds, num_seeds, num_studies=20 * num_draws)
+            for num_tuning_seeds in TUNING_SEEDS
+            for num_seeds in SEEDS
         ],
     }
 
@@ -244,6 +289,15 @@ def page(found: dict[str, Any]) -> str:
         ["seeds", "all get there", "a quarter does not"],
         [[str(n), *(written(one) for one in found["median_time"] if one["num_seeds"] == n)] for n in SEEDS],
     )
+    scores = table(
+        ["seeds", "intervals that hold 1", "studies with one below 1"],
+        [[str(one["num_seeds"]), written(one["holds"]), written(one["one_below"])] for one in found["null_scores"]],
+    )
+    rows = [
+        [str(number), *(written(one) for one in found["tuning"] if one["num_tuning_seeds"] == number)]
+        for number in TUNING_SEEDS
+    ]
+    tuning = table(["tuning seeds", *(f"{n} seeds" for n in SEEDS)], rows)
     num_studies, num_draws = found["false_alarms"][0]["total"], found["power"][0]["total"] // 20
     return (
         f"Per cent of the simulated studies, in brackets the exact 95 % interval.\n\n"
@@ -254,6 +308,11 @@ def page(found: dict[str, Any]) -> str:
         f"**95 % intervals that hold the true difference**, {num_draws:,} studies a cell, {20 * num_draws:,} for "
         f"Student's; the median width for each number of seeds.\n\n{intervals}\n\n"
         f"**95 % intervals that hold the true median time to a target**, {num_studies:,} studies a cell.\n\n{medians}"
+        f"\n\n**AlgoPerf's score of three arms none of which is quicker**, two tasks, {num_studies:,} studies a row: "
+        f"the true score of each is 1.\n\n{scores}\n\n"
+        f"**Two equally good schedules, each at the best of three rates by its tuning**, {20 * num_draws:,} studies a "
+        f"cell, those that are called different: the other rates cost half a point, the spread of runs is half a "
+        f"point.\n\n{tuning}"
     )
 
 

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lrlab.compare import CompareError, Comparison, compare_runs, notes, race_sentence, sentence, to_document, write_csv
-from lrlab.compare.listing import list_limits
+from lrlab.compare.listing import list_limits, list_times
+from lrlab.compare.sentences import p_text
+from lrlab.compare.statistics import sign_flip_floor
 from written_runs import make_arms, make_run, write_run, write_study
 
 BASE = [0.900, 0.910, 0.905, 0.890, 0.915]
@@ -218,6 +220,60 @@ def test_many_seeds_are_too_few_for_nothing_but_many_pairs_raise_the_floor() -> 
     assert "2/2^6 = 0.031, 0.094 among 3 pairs" in note
 
 
+def test_random_flips_have_a_floor_of_their_own() -> None:
+    assert sign_flip_floor(14) == 2 / 10_000
+    rng = np.random.default_rng(0)
+    arms = {f"arm{arm}": list(arm + 0.01 * rng.normal(size=14)) for arm in range(24)}  # 276 pairs, far apart
+    comparison = compare_runs(make_arms(arms))
+    assert {found.verdict for found in comparison.differences} == {"different"}
+    assert not any("does not bear it out" in sentence(found, comparison) for found in comparison.differences)
+    assert "that of 9,999 random flips = 0.0002, 0.055 among 276 pairs" in notes(comparison)[0]
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.0504, "p = 0.0504"), (0.0496, "p = 0.0496"), (0.05004, "p = 0.05004"), (0.0512, "p = 0.051"), (0.5, "p = 0.50"),
+     (0.04999996, "p = 0.04999996"), (0.00123, "p = 0.0012"), (0.00001, "p < 0.0001")],
+)  # fmt: skip
+def test_a_p_shows_on_which_side_of_the_level_it_lies(p: float, text: str) -> None:
+    assert p_text(p) == text
+
+
+def test_what_was_chosen_of_a_study_is_said(tmp_path: Path) -> None:
+    arms = {name: {seed: [value] for seed, value in enumerate(BASE)} for name in "abc"}
+    runs = write_study(tmp_path, arms)
+    assert not any("compared" in note for note in notes(compare_runs(runs)))
+    chosen = [run for run in runs if run.arm != "b" and run.seed > 1]
+    assert notes(compare_runs(chosen))[0] == (
+        "Of trials only 2 of its 3 arms and 3 of its 5 seeds are compared: p is adjusted for these alone, and means "
+        "nothing if they were chosen by their results."
+    )
+    # an arm that the plan has no more is none that was left out
+    (tmp_path / "trials" / "study.toml").write_text("seeds = [0, 1, 2, 3, 4]\n[arms]\na = {}\nc = {}\n")
+    (note,) = [note for note in notes(compare_runs(chosen)) if note.startswith("Of trials")]
+    assert note.startswith("Of trials only 3 of its 5 seeds are compared")
+
+
+def test_that_rates_were_tuned_and_by_how_many_seeds_is_said(tmp_path: Path) -> None:
+    runs = write_study(tmp_path, {name: {seed: [value] for seed, value in enumerate(BASE)} for name in "ab"})
+    (tmp_path / "trials" / "study.toml").write_text("[tune]\nseeds = [1000]\n[arms]\na = {}\nb = {}\n")
+    (tmp_path / "trials" / "tuning.json").write_text(json.dumps({"seeds": [1000]}))
+    assert notes(compare_runs(runs))[0] == (
+        "The rates of trials were chosen by 1 seed each: intervals and p are of the arms at these rates, and hold "
+        "nothing of the luck of that choice."
+    )
+
+
+def test_runs_of_other_lengths_are_said_to_be(tmp_path: Path) -> None:
+    arms = {"short": {0: [0.5] * 2, 1: [0.6] * 3}, "long": {0: [0.5] * 5, 1: [0.7] * 5}}
+    runs = write_study(tmp_path, arms, steps=2000)
+    found, text = only(compare_runs(runs))
+    assert (found.arm_updates, found.reference_updates) == ([50], [20, 30])
+    assert "Runs of long made 50 updates, those of short 20 to 30." in text
+    same = {name: {seed: [0.5 + seed] * 5 for seed in range(2)} for name in "ab"}
+    assert "updates" not in only(compare_runs(write_study(tmp_path, same, name="same")))[1]
+
+
 VALUES = st.lists(st.tuples(*[st.integers(0, 360)] * 2), min_size=2, max_size=8)
 
 
@@ -275,6 +331,24 @@ def test_who_is_looked_at_more_often_is_not_sooner_for_that(tmp_path: Path) -> N
     assert [time.updates.value for time in comparison.times] == [40, 40]
     assert comparison.races[0].race.neither == 6
     assert "evaluate.every" not in sentence(comparison.differences[0], comparison)
+
+
+def test_an_arm_that_shows_the_target_only_where_others_were_not_looked_at_is_said_to(tmp_path: Path) -> None:
+    tens = {seed: [0.5, 0.9] for seed in range(2)}
+    fifteens = {seed: {"accuracies": [0.5, 0.9], "every": 15} for seed in range(2)}
+    comparison = compare_runs(write_study(tmp_path, {"tens": tens, "fifteens": fifteens}), targets=["0.8"])
+    listed = list_times(comparison, "trials")
+    assert listed is not None
+    assert [row[:3] for row in listed.rows] == [("tens", "2 of 2", "not known"), ("fifteens", "2 of 2", "30")]
+    assert "Which of fifteens and tens is sooner at the target, no seed tells" in race_sentence(
+        comparison.races[0], comparison
+    )
+    found = notes(comparison)
+    assert any(note.startswith("Runs of tens (2) show the target only at updates at which not all") for note in found)
+    assert "The median times of fifteens have no interval, which takes 5 runs." in found
+    never = list_times(compare_runs(write_study(tmp_path, {"a": {0: [0.5]}, "b": {0: [0.6]}}, name="no"),
+                                    targets=["0.8"]), "no")  # fmt: skip
+    assert never is not None and [row[1:] for row in never.rows] == [("0 of 1", "not reached", "not reached")] * 2
 
 
 def test_a_run_that_was_cut_short_is_not_one_that_never_gets_there(tmp_path: Path) -> None:

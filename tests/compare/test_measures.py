@@ -66,7 +66,21 @@ def test_what_is_lost_in_noise_is_no_value(tmp_path: Path) -> None:
     comparison = compare_runs(runs, measure="grad_cosine/stem")
     arms = {arm.name: arm for arm in comparison.arms}
     assert list(arms["half"].values.values()) == [3, 3]
-    assert not arms["lost"].values and [out.reason for out in arms["lost"].left_out] == ["no grad_cosine/stem"] * 2
+    assert not arms["lost"].values
+    assert [out.reason for out in arms["lost"].left_out] == ["grad_cosine/stem not finite"] * 2
+
+
+def test_a_column_that_is_not_finite_at_its_end_is_no_value(tmp_path: Path) -> None:
+    values = {"lost": [1.0] * 29 + [float("nan")], "kept": [1.0] * 28 + [float("nan"), 3.0]}
+    for arm, losses in values.items():
+        with RunWriter(tmp_path / f"{arm}-seed0", parse_config({"steps": len(losses)})) as writer:
+            writer.describe(data={"name": "digits"})
+            writer.write_rows({"step": np.arange(1, len(losses) + 1), "val_loss": np.array(losses)})
+            writer.finish("complete", {"steps": len(losses), "train_seconds": 1.0})
+    comparison = compare_runs([read_run(tmp_path / f"{arm}-seed0") for arm in values], measure="val_loss")
+    lost, kept = comparison.arms
+    assert (lost.values, [out.reason for out in lost.left_out]) == ({}, ["val_loss not finite"])
+    assert kept.values == {0: 2.0}, "of its last tenth what is finite"
 
 
 def test_what_was_measured_otherwise_is_not_compared(runs: list[Run]) -> None:

@@ -27,6 +27,7 @@ from written_runs import evaluation, write_study
 ACCURACY = Measure("test", "accuracy")
 LOSS = Measure("test", "loss")
 INF = np.inf
+NEVER = Time(False, False, True, INF, INF)
 
 
 def all_reached(values: list[float]) -> Median:
@@ -55,7 +56,7 @@ def test_a_run_cut_short_counts_as_long_as_it_went_kaplan_and_meier_by_hand() ->
 
 
 def test_a_run_cut_short_before_any_gets_there_does_not_pull_the_interval_to_itself() -> None:
-    values, reached = np.array([50.0, 100.0, 110.0, 120.0, 130.0]), np.array([False, True, True, True, True])
+    values, reached = np.array([50.0, 100.0, 110.0, 120.0, 130.0, 140.0]), np.array([False, *[True] * 5])
     found, without = median_time(values, reached), median_time(values[1:], reached[1:])
     assert (found.value, found.low, found.high) == (without.value, without.low, without.high)
     assert found.low is not None and found.low >= 100
@@ -83,12 +84,19 @@ def test_none_reached_or_no_seconds_is_no_median() -> None:
     assert median_time(np.array([10.0, np.nan]), np.ones(2, bool)) == Median(None, None, None)
 
 
+@pytest.mark.parametrize("num_runs", [1, 2, 4, 5])
+def test_few_runs_have_a_median_and_no_interval(num_runs: int) -> None:
+    found = all_reached([10.0 * (1 + run) for run in range(num_runs)])
+    assert found.value is not None
+    assert (found.low is None) == (num_runs < 5)
+
+
 def reached(updates: float) -> Time:
-    return Time(True, True, updates, updates)
+    return Time(True, True, True, updates, updates)
 
 
 def not_within(updates: float) -> Time:
-    return Time(False, True, updates, updates)
+    return Time(False, False, False, updates, updates)
 
 
 def test_a_race_by_hand() -> None:
@@ -103,9 +111,14 @@ def test_a_race_by_hand() -> None:
 
 def test_a_target_is_reached_at_the_first_evaluation_that_shows_it(tmp_path: Path) -> None:
     (run,) = write_study(tmp_path, {"a": {0: [0.2, 0.6, 0.5, 0.9]}})
-    assert times_to_target([run], ACCURACY, 0.6) == [Time(True, True, 20, 10)]
-    assert times_to_target([run], LOSS, 0.15) == [Time(True, True, 40, 20)]
-    assert times_to_target([run], ACCURACY, 0.95) == [Time(False, True, 40, 20)]
+    assert times_to_target([run], ACCURACY, 0.6) == [Time(True, True, True, 20, 10)]
+    assert times_to_target([run], LOSS, 0.15) == [Time(True, True, True, 40, 20)]
+    assert times_to_target([run], ACCURACY, 0.95) == [NEVER]
+
+
+def test_a_run_that_ended_without_it_never_gets_there_whoever_went_on(tmp_path: Path) -> None:
+    runs = write_study(tmp_path, {"short": {0: [0.2, 0.3]}, "long": {0: [0.2, 0.3, 0.4, 0.9]}})
+    assert times_to_target(runs, ACCURACY, 0.9) == [NEVER, Time(True, True, True, 40, 20)]
 
 
 def test_a_run_that_diverged_may_have_been_at_the_target_before(tmp_path: Path) -> None:
@@ -114,7 +127,7 @@ def test_a_run_that_diverged_may_have_been_at_the_target_before(tmp_path: Path) 
         {"a": {0: {"accuracies": [0.7], "status": "diverged"}, 1: {"accuracies": [0.1], "status": "diverged"}}},
     )
     found = times_to_target([early, never], ACCURACY, 0.6)
-    assert found == [Time(True, True, 10, 5), Time(False, True, INF, INF)]
+    assert found == [Time(True, True, True, 10, 5), NEVER]
 
 
 def test_runs_are_looked_at_alike(tmp_path: Path) -> None:
@@ -135,7 +148,28 @@ def test_runs_are_looked_at_alike(tmp_path: Path) -> None:
     assert times_to_target([often], ACCURACY, 0.5)[0].updates == 50
     # from 120 on only one of them goes on; what was cut short at 30 does not keep the others from being looked at
     found = times_to_target([often, longer, short], ACCURACY, 0.85)
-    assert found == [Time(False, True, 80, 40), Time(True, True, 120, 60), Time(False, False, 0.0, 0.0)]
+    assert found == [NEVER, Time(True, True, True, 120, 60), Time(False, False, False, 0.0, 0.0)]
+
+
+def test_what_was_shown_where_the_others_were_not_looked_at_is_shown_and_has_no_time(tmp_path: Path) -> None:
+    tens, thirties, other = write_study(
+        tmp_path,
+        {
+            "a": {
+                0: [0.1, 0.9],
+                1: {"accuracies": [0.5, 0.6, 0.9], "every": 30},
+                2: {"accuracies": [0.1, 0.2, 0.9, 0.3], "every": 15},
+            }
+        },
+    )
+    # nobody but the third is looked at at 45; the first ends at 20, where the others are not looked at
+    found = times_to_target([tens, thirties, other], ACCURACY, 0.8)
+    assert found == [
+        Time(False, True, False, 0, 0),
+        Time(True, True, True, 90, 45),
+        Time(False, True, False, 60, 30),
+    ]
+    assert race(found[:1], found[1:2]) == Race(0, 0, 0, 1, None)
 
 
 def test_an_evaluation_counts_by_its_own_figure() -> None:

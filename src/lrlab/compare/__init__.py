@@ -4,7 +4,8 @@ from lrlab.compare.comparison import Arm, ArmTime, Comparison, PairRace, compare
 from lrlab.compare.differences import Difference, LeftOut
 from lrlab.compare.document import to_document, write_csv
 from lrlab.compare.measures import CompareError, Measure
-from lrlab.compare.sentences import count_verdicts, notes, race_sentence, sentence
+from lrlab.compare.notes import notes
+from lrlab.compare.sentences import count_verdicts, race_sentence, sentence
 from lrlab.compare.times import Median, Profile, Race
 
 __all__ = [

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from lrlab.compare.differences import Difference, LeftOut, judge, measure_difference, spread_of, value_of
 from lrlab.compare.measures import CompareError, Measure, choose_measure, list_measures, read_targets
 from lrlab.compare.statistics import holm
-from lrlab.compare.tasks import Task, group_runs
+from lrlab.compare.tasks import Selection, Task, group_runs, selection_of
 from lrlab.compare.times import Median, Profile, Race, Time, median_time, profiles, race, times_to_target
 from lrlab.config.parts import unknown
 from lrlab.runs import Run
@@ -41,6 +41,11 @@ class ArmTime:
     target: float
     num_runs: int
     num_reached: int
+    """Runs that showed it in any evaluation."""
+    num_untimed: int
+    """Those of them that did so only where not all runs were evaluated, so that when they did is not compared."""
+    num_never: int
+    """Runs that are over without it."""
     updates: Median
     seconds: Median
 
@@ -61,6 +66,8 @@ class Comparison:
     """Runs grouped by arm and paired by seed: differences, intervals, tests."""
 
     measure: Measure
+    selections: Sequence[Selection]
+    """What is compared of each study; none for runs that belong to none."""
     control: str | None
     """The arm that all others are compared with; None where every pair is."""
     arms: Sequence[Arm]
@@ -97,8 +104,10 @@ def compare_runs(
         instead = f", or say --measure with what they have: {there}" if there else ""
         raise CompareError(f"No complete run has a {chosen.name}. Finish the runs{instead}.")
     times = {task.name: _times(task, chosen, goals[task.name]) for task in tasks if task.name in goals}
+    selections = [selection for task in tasks if (selection := selection_of(task)) is not None]
     return Comparison(
         chosen,
+        selections,
         control,
         arms,
         differences,
@@ -164,7 +173,15 @@ def _arm_time(task: str, arm: str, target: float, times: Times) -> ArmTime:
     reached = np.array([time.reached for time in found])
     updates, seconds = (np.array([getattr(time, name) for time in found]) for name in ("updates", "seconds"))
     return ArmTime(
-        task, arm, target, len(found), int(reached.sum()), median_time(updates, reached), median_time(seconds, reached)
+        task,
+        arm,
+        target,
+        num_runs=len(found),
+        num_reached=sum(time.is_shown for time in found),
+        num_untimed=sum(time.is_shown and not time.reached for time in found),
+        num_never=sum(time.is_final and not time.reached for time in found),
+        updates=median_time(updates, reached),
+        seconds=median_time(seconds, reached),
     )
 
 

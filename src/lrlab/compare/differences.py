@@ -41,6 +41,9 @@ class Difference:
     """Settings in which the two arms differ."""
     differences: Sequence[float] = field(repr=False)
     """One for each seed."""
+    arm_updates: Sequence[int] = ()
+    """Updates that the arm's runs made, each number once."""
+    reference_updates: Sequence[int] = ()
     mean: float | None = None
     std: float | None = None
     interval: Interval | None = None
@@ -84,9 +87,21 @@ def measure_difference(task: Task, arm: str, reference: str, measure: Measure) -
         if isinstance(one, float) and isinstance(other, float):
             values[seed] = one - other
     found = Difference(
-        task.name, arm, reference, list(values), left_out, task.differing([arm, reference]), list(values.values())
+        task.name,
+        arm,
+        reference,
+        list(values),
+        left_out,
+        task.differing([arm, reference]),
+        list(values.values()),
+        _updates([ours[seed] for seed in values]),
+        _updates([theirs[seed] for seed in values]),
     )
     return _describe(found)
+
+
+def _updates(runs: Sequence[Run]) -> list[int]:
+    return sorted({int(run.result["steps"]) for run in runs if "steps" in run.result})
 
 
 def value_of(run: Run | None, measure: Measure) -> float | str:
@@ -96,7 +111,9 @@ def value_of(run: Run | None, measure: Measure) -> float | str:
     value = measure.final(run)
     if run.status != "complete":
         return run.status
-    return f"no {measure.name}" if value is None else value
+    if value is not None:
+        return value
+    return f"{measure.name} not finite" if measure.name in run.columns else f"no {measure.name}"
 
 
 def _describe(found: Difference) -> Difference:

@@ -11,7 +11,8 @@ from typing import Any
 
 from lrlab.compare.comparison import Comparison
 from lrlab.compare.differences import Difference
-from lrlab.compare.sentences import notes, race_sentence, sentence
+from lrlab.compare.notes import notes
+from lrlab.compare.sentences import race_sentence, sentence
 from lrlab.compare.statistics import is_sign_flip_exact, sign_flip_floor
 from lrlab.runs.storage import plain, write_whole
 
@@ -22,6 +23,7 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
         "measure": comparison.measure.name,
         "control": comparison.control,
         "num_tested": comparison.num_tested,
+        "selections": [asdict(selection) for selection in comparison.selections],
         "arms": [asdict(arm) for arm in comparison.arms],
         "differences": [
             _difference(found) | {"sentence": sentence(found, comparison)} for found in comparison.differences

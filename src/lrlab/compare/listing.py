@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from lrlab.compare.comparison import Arm, Comparison
+from lrlab.compare.comparison import Arm, ArmTime, Comparison
 from lrlab.compare.differences import Difference
 from lrlab.compare.measures import Measure
 from lrlab.compare.times import Median
@@ -98,9 +98,11 @@ def list_times(comparison: Comparison, task: str) -> Listing | None:
         (
             time.arm,
             f"{time.num_reached} of {time.num_runs}",
-            _median(time.updates, ",.0f"),
+            _median(time.updates, ",.0f", time),
             # seconds that are not on record are no race that was lost
-            NOTHING if time.seconds.value is None and time.updates.value is not None else _median(time.seconds, ",.1f"),
+            NOTHING
+            if time.seconds.value is None and time.updates.value is not None
+            else _median(time.seconds, ",.1f", time),
         )
         for time in times
     ]
@@ -159,8 +161,9 @@ def _seeds_needed(found: Difference) -> str:
     return f"{found.seeds_needed:,}" if found.seeds_needed else ">10,000"
 
 
-def _median(median: Median, form: str) -> str:
+def _median(median: Median, form: str, time: ArmTime) -> str:
     if median.value is None:
-        return "not reached"
-    low, high = (_shown(end, lambda end: format(end, form)) for end in (median.low, median.high))
-    return f"{median.value:{form}} ({low} to {high})"
+        return "not reached" if 2 * time.num_never > time.num_runs else "not known"
+    if median.low is None:
+        return f"{median.value:{form}}"
+    return f"{median.value:{form}} ({median.low:{form}} to {_shown(median.high, lambda high: format(high, form))})"

@@ -15,6 +15,8 @@ from lrlab.runs import Run
 from lrlab.runs.afterwards import GENERALISATION, SHARPNESS, figures
 
 KINDS: Final = ("accuracy", "loss", "accuracy_mirror")
+LOST_IN_NOISE: Final = ("noise_scale/", "grad_cosine/", "update_ratio/")
+"""Columns with values that are nan though nothing went wrong."""
 MOST_COLUMNS: Final = 10
 """Columns that an error names one by one."""
 
@@ -124,15 +126,21 @@ class MeasuredBeside(Measure):
         return False
 
     def final(self, run: Run) -> float | None:
-        """Return the mean over what is finite of the last tenth of its values, since single ones are noisy."""
+        """Return the mean over the last tenth of its values, since single ones are noisy.
+
+        None where the last one is not finite, but for quantities whose single values are lost in noise now and then:
+        of those, the mean over what is finite.
+        """
         if self.column.startswith(f"{GENERALISATION}/"):
             return figures(run.info.get(GENERALISATION) or {}).get(self.column.removeprefix(f"{GENERALISATION}/"))
         if self.column not in run.columns:
             return None
         _, values = run.series(self.column)
         last = values[-max(1, len(values) // 10) :]
-        last = last[np.isfinite(last)]  # what was lost in noise is nan
-        return float(last.mean()) if len(last) else None
+        is_finite = np.isfinite(last)
+        if not is_finite.any() or not (is_finite[-1] or self.column.startswith(LOST_IN_NOISE)):
+            return None
+        return float(last[is_finite].mean())
 
     def difference_text(self, value: float) -> str:
         """Write a difference with its sign."""

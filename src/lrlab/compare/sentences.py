@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lrlab.compare.comparison import Comparison, PairRace
 from lrlab.compare.differences import Difference, LeftOut
 from lrlab.compare.measures import Measure
-from lrlab.compare.statistics import LEVEL, sign_flip_floor, spread_factors
+from lrlab.compare.statistics import LEVEL, sign_flip_floor
 from lrlab.compare.tasks import is_of_the_schedule
 from lrlab.runs.finding import by_arm
 
@@ -80,7 +80,12 @@ def p_text(p: float | None) -> str:
         return "no p"
     if p < 0.0001:
         return "p < 0.0001"
-    return f"p = {p:.2g}" if p < 0.01 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+    text = f"{p:.2g}" if p < 0.01 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    digits = 4
+    while text == f"{LEVEL:.{digits - 1}f}" and digits < 9:  # on which side of the level it lies must be seen
+        text = f"{p:.{digits}f}"
+        digits += 1
+    return f"p = {text}"
 
 
 def _what_was_possible(found: Difference, measure: Measure) -> str:
@@ -123,7 +128,7 @@ def _doubts(found: Difference, num_tested: int) -> list[str]:
     if found.verdict == "no evidence" and flip <= LEVEL:
         doubts.append(
             f"The sign-flip test, which assumes no normal distribution, does find one ({p_text(flip)}): look at the "
-            "single seeds, some of which are far from the others."
+            "single seeds."
         )
     return doubts
 
@@ -141,10 +146,17 @@ def _context(found: Difference) -> list[str]:
         reasons = {out.reason: [one for one in others if one.reason == out.reason] for out in others}
         listed = "; ".join(f"{_named(runs)} ({reason})" for reason, runs in reasons.items())
         context.append(f"Left out: {listed}.")
+    if found.arm_updates and found.reference_updates and found.arm_updates != found.reference_updates:
+        made, others_made = (_range(numbers) for numbers in (found.arm_updates, found.reference_updates))
+        context.append(f"Runs of {found.arm} made {made} updates, those of {found.reference} {others_made}.")
     besides = [name for name in found.differs_in if not is_of_the_schedule(name)]
     if besides:
         context.append(f"The arms differ in more than the schedule: {', '.join(besides)}.")
     return context
+
+
+def _range(numbers: Sequence[int]) -> str:
+    return f"{numbers[0]:,}" + f" to {numbers[-1]:,}" * (len(numbers) > 1)
 
 
 def _named(runs: Sequence[LeftOut]) -> str:
@@ -166,41 +178,3 @@ def race_sentence(found: PairRace, comparison: Comparison) -> str:
         sooner, later = (found.arm, found.reference)[:: 1 if race.first > race.second else -1]
         return f"{task}{sooner} is sooner at the target than {later}: {counts} ({p})."
     return f"{task}No evidence that {found.arm} or {found.reference} is sooner at the target: {counts} ({p})."
-
-
-def too_small_for(num_seeds: int, num_tested: int) -> list[str]:
-    """Say what so many paired seeds are too few for.
-
-    Args:
-        num_seeds: of a pair.
-        num_tested: pairs whose p values are adjusted for each other.
-    """
-    if num_seeds < 2:
-        return ["an interval or a test of any kind"] if num_seeds else []
-    limits = []
-    floor, num_pairs = sign_flip_floor(num_seeds), max(1, num_tested)
-    if floor * num_pairs > LEVEL:
-        among = f", {min(1.0, floor * num_pairs):.2g} among {num_pairs} pairs" * (num_pairs > 1)
-        limits.append(f"the exact sign-flip test, whose p cannot fall below 2/2^{num_seeds} = {floor:.2g}{among}")
-    if num_seeds < FEW_SEEDS:
-        limits.append("seeing whether the differences are anything like normally distributed, as the interval assumes")
-    if num_seeds == 2:
-        limits.append("an effect size")
-    if num_seeds < 2 * FEW_SEEDS:
-        low, high = spread_factors(num_seeds)
-        limits.append(
-            f"knowing their spread, and with it what would be detected and the seeds for it: the true spread may be "
-            f"{low:.2g} to {high:.2g} times the measured one"
-        )
-    return limits
-
-
-def notes(comparison: Comparison) -> list[str]:
-    """Say, for each number of seeds that occurs, what it is too small for."""
-    numbers = sorted({found.num_seeds for found in comparison.differences})
-    found = {number: too_small_for(number, comparison.num_tested) for number in numbers}
-    return [
-        f"{number} seed{'s' * (number > 1)} {'are' if number > 1 else 'is'} too few for: {'; '.join(limits)}."
-        for number, limits in found.items()
-        if limits
-    ]

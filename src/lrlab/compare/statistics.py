@@ -96,8 +96,8 @@ def sign_flip_p(differences: Array) -> float:
 
 
 def sign_flip_floor(num_seeds: int) -> float:
-    """Least p that a sign-flip test of so many seeds can give, 2 / 2^n: all differences have one sign."""
-    return float(2.0 ** (1 - num_seeds))
+    """Least p that `sign_flip_p` can give: 2 / 2^n, all differences having one sign, or what random flips resolve."""
+    return float(2.0 ** (1 - num_seeds)) if is_sign_flip_exact(num_seeds) else 2.0 / (NUM_RESAMPLES + 1)
 
 
 def is_sign_flip_exact(num_seeds: int) -> bool:

@@ -13,7 +13,8 @@ from typing import Any, Final
 from lrlab.compare.measures import CompareError
 from lrlab.config import merge, parse_config, to_table
 from lrlab.runs import Run
-from lrlab.runs.storage import ELSEWHERE
+from lrlab.runs.finding import members_there, read_plan
+from lrlab.runs.storage import ELSEWHERE, STUDY, TUNING_RESULT, read_json
 
 LOOSE: Final = "runs"
 """Name of the task of runs that belong to no study."""
@@ -47,6 +48,39 @@ class Task:
     def differing(self, arms: Iterable[str]) -> list[str]:
         """List the settings in which arms differ."""
         return _differing([self.settings(arm) for arm in arms])
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is compared of a study, beside what its folder holds."""
+
+    study: str
+    num_arms: int
+    num_arms_there: int
+    num_seeds: int
+    num_seeds_there: int
+    num_tuning_seeds: int
+    """Runs by which each rate was tried that the arms were run with; 0 where their rates were not tuned."""
+
+
+def selection_of(task: Task) -> Selection | None:
+    """Return what a task has of the study that it is of; None of runs that belong to none.
+
+    Raises: StorageError.
+    """
+    there = {(arm, seed) for arm, members in task.arms.items() for seed in members}
+    folders = {run.place.parent.parent for members in task.arms.values() for run in members.values() if run.study}
+    if not folders:
+        return None
+    tuned = 0
+    for folder in folders:
+        there |= members_there(folder)
+        found = read_json(folder / TUNING_RESULT)
+        if found is not None and "tune" in read_plan(folder / STUDY):
+            tuned = len(found["seeds"])
+    seeds = {seed for members in task.arms.values() for seed in members}
+    arms_there, seeds_there = ({member[place] for member in there} for place in (0, 1))
+    return Selection(task.name, len(task.arms), len(arms_there), len(seeds), len(seeds_there), tuned)
 
 
 def is_of_the_schedule(setting: str) -> bool:

@@ -174,5 +174,6 @@ def _summarise(arm: str, short: str, index: int, members: Sequence[Member]) -> A
     accuracies = {member.seed: float(member.last["accuracy"]) for member in members if member.is_counted}
     values = np.array(list(accuracies.values()))
     has_interval = len(values) > 1 and not are_alike(values)
-    interval = Interval(*map(float, student_interval(values))) if has_interval else None
+    # Student's knows of no end; the mean of accuracies has two
+    interval = Interval(*(float(np.clip(end, 0, 1)) for end in student_interval(values))) if has_interval else None
     return ArmSummary(arm, short, index, members, accuracies, float(values.mean()) if len(values) else None, interval)

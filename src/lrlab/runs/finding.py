@@ -59,6 +59,21 @@ def find_runs(path: Path | str) -> list[Run]:
     return sorted(kept, key=lambda run: (places[run.arm], run.seed))
 
 
+def members_there(folder: Path) -> set[tuple[str, int]]:
+    """Arms and seeds of which a study's folder holds a run, of those in its plan; read from names alone.
+
+    Raises: StorageError.
+    """
+    with storage.storage_errors(folder):
+        places = [info.parent for info in folder.glob(f"*/seed*/{storage.INFO}")]
+    numbers = [(place.parent.name, place.name.removeprefix("seed")) for place in places]
+    found = {(arm, int(seed)) for arm, seed in numbers if seed.isdecimal()}
+    plan = read_plan(folder / storage.STUDY)
+    arms, seeds = plan.get("arms"), plan.get("seeds")
+    kept = {(arm, seed) for arm, seed in found if arm in (arms or {}) and seed in (seeds or [seed])}
+    return kept or found
+
+
 def by_arm(members: Iterable[tuple[str, int]]) -> str:
     """Name runs by arm and seed: 'a seeds 1, 2; b seed 3'."""
     arms: dict[str, list[str]] = {}
