@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "lrlab"
 MAY_IMPORT = {
     "config": set(),
     "gradients": set(),
-    "moments": set(),
+    "moments": {"gradients"},
     "schedules": set(),
     "data": set(),
     "models": set(),

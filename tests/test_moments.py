@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam, SparseAdam
 
+from lrlab.moments import moment_sums
 from lrlab.probes import AdamSnrProbe
 from lrlab.schedulers import SnrLR
 
@@ -78,3 +79,11 @@ def test_one_that_nobody_knows_is_refused_once_its_state_is_seen(
         read()
     with pytest.raises(ValueError, match="which Lion does not keep; use Adam"):
         reader(optimizer)
+
+
+def test_sums_of_long_tensors_keep_their_digits() -> None:
+    torch.manual_seed(0)
+    state = {"exp_avg": torch.rand(8_000_000), "exp_avg_sq": torch.rand(8_000_000)}
+    squares, sums = moment_sums([state])
+    assert float(squares) == pytest.approx(float(state["exp_avg"].double().square().sum()), rel=1e-5)
+    assert float(sums) == pytest.approx(float(state["exp_avg_sq"].double().sum()), rel=1e-5)

@@ -173,7 +173,15 @@ def _square(vector: Tensor) -> Tensor:
 
 
 def _as_vector(tensor: Tensor) -> Tensor:
-    """The numbers of a tensor, in the order of memory: a pass over strides takes ten times as long."""
+    """The numbers of a tensor, in the order of memory: a pass over strides takes ten times as long.
+
+    Raises: ValueError for one that is not dense.
+    """
+    if tensor.layout != torch.strided:
+        raise ValueError(
+            f"gradients and weights are read where they are dense, got one of layout {tensor.layout}: make the "
+            "embedding with sparse=False, or leave its parameters out of the groups."
+        )
     if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
         tensor = tensor.permute(0, 2, 3, 1)
     return tensor.reshape(-1)

@@ -1,11 +1,32 @@
-"""Adam's moments, as an optimizer keeps them: whether they are there to be read."""
+"""Adam's moments, as an optimizer keeps them: whether they are there to be read, and their sums."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
 from torch.optim import Adamax, Optimizer, SparseAdam
+
+from lrlab.gradients import group_norms
 
 KEYS = ("step", "exp_avg", "exp_avg_sq")
 """What Adam, AdamW, NAdam and RAdam hold of each parameter that they have moved."""
+
+
+def moment_sums(states: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
+    """Sum of the squares of the first moment, and sum of the second, of each parameter; nothing is synchronised.
+
+    Args:
+        states: the optimizer's, of one parameter each, on one device; at least one.
+    Returns: (len(states),) each, float32, or float64 if a moment is.
+    """
+    squares = group_norms([[state["exp_avg"]] for state in states]).square()
+    # by `sum`: the 1-norm of 39 million float32 numbers is 14 % too small on a processor
+    seconds = [state["exp_avg_sq"] for state in states]
+    sums = [one.sum(dtype=torch.promote_types(one.dtype, torch.float32)) for one in seconds]
+    return squares, torch.stack(sums)
 
 
 def check_moments(optimizer: Optimizer, *, reader: str) -> None:

@@ -10,9 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.utils.checkpoint import checkpoint
 
 from lrlab.models import layer_groups, resnet18
-from lrlab.probes import AdamSnrProbe, DeadReluProbe, GradientCosineProbe, Probe, UpdateRatioProbe, WeightNormProbe
+from lrlab.probes import (
+    AdamSnrProbe,
+    DeadReluProbe,
+    GradientCosineProbe,
+    GradientProbe,
+    Probe,
+    UpdateRatioProbe,
+    WeightNormProbe,
+)
 
 NAMES = ["stem", "layer1", "layer2", "layer3", "layer4", "linear"]
 
@@ -406,3 +415,70 @@ def test_gradients_that_can_be_differentiated_are_measured_too() -> None:
         optimizer.step()
     assert list(probes[0].take_rows()) == [2]
     assert list(probes[1].take_rows()) == [1, 2]
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False, None])
+def test_units_that_are_recomputed_in_the_backward_pass_count_once(use_reentrant: bool | None) -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU())
+    with torch.no_grad():
+        model[0].bias.fill_(100.0)
+        model[2].bias.fill_(-1e6)
+    probe = DeadReluProbe({"all": model})
+
+    def forward(images: Tensor) -> Tensor:
+        if use_reentrant is None:
+            return model(images)
+        return model[3](checkpoint(model[:3], images, use_reentrant=use_reentrant))
+
+    for _ in range(2):  # two passes for one update
+        forward(torch.randn(5, 4, requires_grad=True)).sum().backward()
+    probe.observe()
+    assert probe.take_rows() == {1: {"dead_relu/all": 0.5}}
+
+
+def test_channels_may_be_the_last_dimension() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU())
+    with torch.no_grad():
+        model[0].bias.copy_(torch.tensor([100.0, 100, 100, -1e6, -1e6, -1e6]))
+    for dim, dead in ((-1, 0.5), (1, 0.0)):
+        probe = DeadReluProbe({"all": model}, dim=dim)
+        model(torch.randn(5, 3, 4)).sum().backward()
+        probe.observe()
+        assert probe.take_rows()[1]["dead_relu/all"] == dead
+        probe.detach()
+
+
+def test_adams_moments_in_half_precision_are_added_up_in_single() -> None:
+    torch.manual_seed(0)
+    weights = nn.Parameter(torch.randn(3000, dtype=torch.bfloat16))
+    optimizer = Adam([weights])
+    for _ in range(3):
+        weights.grad = torch.randn_like(weights)
+        optimizer.step()
+    probe = AdamSnrProbe({"all": [weights]}, optimizer)
+    probe.observe()
+    state = optimizer.state[weights]
+    first, second = (state[name].double() for name in ("exp_avg", "exp_avg_sq"))
+    twin = (first / (1 - 0.9**3)).square().sum() / (second / (1 - 0.999**3)).sum()
+    assert probe.take_rows()[1]["adam_snr/all"] == pytest.approx(float(twin), rel=1e-5)
+
+
+def test_an_optimizer_that_makes_no_update_is_named() -> None:
+    weights = nn.Parameter(torch.ones(3))
+    for probe, words in (
+        (UpdateRatioProbe({"all": [weights]}, Adam([weights])), "the optimizer made none of them"),
+        (AdamSnrProbe({"all": [weights]}, Adam([weights])), "had no moments at 100 measurements"),
+    ):
+        for _ in range(99):
+            probe.observe()
+        with pytest.raises(RuntimeError, match=words):
+            for _ in range(2):
+                probe.observe()
+        probe.detach()
+
+
+def test_gradients_that_are_not_dense_are_refused_by_name() -> None:
+    model = nn.Embedding(5, 3, sparse=True)
+    model(torch.tensor([1, 2])).sum().backward()
+    with pytest.raises(ValueError, match=r"got one of layout torch.sparse_coo: make the embedding with sparse=False"):
+        GradientProbe({"all": list(model.parameters())}).observe()

@@ -257,3 +257,53 @@ def test_what_has_no_parts_is_refused() -> None:
     probe = NoiseScaleProbe(groups, model, lambda step: (torch.ones(3, 2), torch.zeros(3, dtype=torch.int64)), every=1)
     with pytest.raises(ValueError, match="a batch of 3 cannot be cut into 8 parts"):
         probe.observe()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+@pytest.mark.parametrize("changed_by", ["hook", "pre-hook"])
+def test_hooks_that_are_part_of_the_model_are_part_of_what_is_measured(changed_by: str) -> None:
+    def make() -> nn.Sequential:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 10)).double()
+        if changed_by == "hook":
+            model[2].register_forward_hook(lambda module, args, output: 0.5 * output)
+        else:
+            nn.utils.weight_norm(model[1])
+        return model
+
+    model, twin = make(), make()
+    probe = NoiseScaleProbe(
+        layer_groups(model), model, lambda step: batch(step, dtype=torch.float64), num_parts=4, every=1
+    )
+    for _ in range(2):
+        F.cross_entropy(model(batch(1, dtype=torch.float64)[0]), batch(1)[1]).backward()
+        probe.observe()
+    found = probe.take_rows()[1]
+    for name, (_, variance) in by_definition(twin, 1, num_parts=4).items():
+        assert found[f"grad_variance/{name}"] == pytest.approx(variance)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # torch's own
+def test_of_a_compiled_model_it_changes_nothing_and_other_probes_go_on() -> None:
+    def trained(*, is_watched: bool) -> tuple[Tensor, int]:
+        torch._dynamo.reset()
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 10))
+        model[2].register_forward_hook(lambda module, args, output: 0.5 * output)
+        compiled = torch.compile(model, backend="eager")
+        dead = DeadReluProbe({"all": model}, every=2)
+        noise = [NoiseScaleProbe(layer_groups(model), compiled, batch, num_parts=4, every=3)] if is_watched else []
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for step in range(1, 9):
+            images, labels = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(compiled(images), labels).backward()
+            for probe in (dead, *noise):
+                probe.observe()
+            optimizer.step()
+        assert [len(probe.take_rows()) for probe in noise] == [2] * is_watched
+        return flat(list(model.parameters())), len(dead.take_rows())
+
+    watched, num_watched = trained(is_watched=True)
+    alone, num_alone = trained(is_watched=False)
+    assert torch.equal(watched, alone) and num_watched == num_alone == 4

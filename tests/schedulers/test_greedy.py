@@ -81,3 +81,13 @@ def test_without_a_ceiling_it_never_goes_above_where_it_began() -> None:
 def test_impossible_values_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GreedyLR(sgd(0.1), **options)
+
+
+def test_a_rate_that_is_above_the_ceiling_already_is_left_alone_by_a_raise() -> None:
+    low, high = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([{"params": [low], "lr": 0.1}, {"params": [high], "lr": 5.0}], lr=1.0)
+    rule = GreedyLR(optimizer, check_every=1, patience=0, factor=0.5, max_lr=1.0, warmup=0, cooldown=0)
+    for loss in (3.0, 2.0):
+        optimizer.step()
+        rule.step(loss)
+    assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(0.4), 5.0]

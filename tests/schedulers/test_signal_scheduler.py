@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from lrlab import schedules
 from lrlab.schedulers import (
@@ -531,3 +531,39 @@ def test_what_is_no_optimizer_and_what_is_no_loss_of_a_batch_is_refused() -> Non
     with pytest.raises(TypeError, match="the loss of a batch is a number or a tensor of one, got None"):
         scheduler.observe(None)  # type: ignore[arg-type]
     scheduler.observe(np.float32(1.0))  # type: ignore[arg-type]
+
+
+def test_losses_of_half_precision_are_added_up_in_single() -> None:
+    torch.manual_seed(0)
+    weights = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weights], lr=0.1)
+    rule = PlateauLR(optimizer, check_every=1)
+    weights.grad = torch.zeros(1)
+    losses = (2.3 + 0.1 * torch.randn(256)).to(torch.bfloat16)
+    for loss in losses:
+        rule.observe(loss)
+    optimizer.step()
+    rule.step()
+    (decision,) = rule.take_decisions()
+    assert decision["mean_loss"] == pytest.approx(float(losses.double().mean()), rel=1e-6)
+
+
+def test_a_rule_as_a_later_part_of_a_sequential_lr_says_what_to_take_instead() -> None:
+    weights = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weights], lr=1.0)
+    rule = PlateauLR(optimizer)
+    whole = SequentialLR(optimizer, [LinearLR(optimizer, 0.5, total_iters=3), rule], milestones=[3])
+    with pytest.raises(RuntimeError, match="PhasesLR puts a warm-up before one"):
+        for _ in range(4):
+            optimizer.step()
+            whole.step()
+
+
+def test_a_rate_that_is_below_the_floor_already_is_left_alone_by_a_decay() -> None:
+    low, high = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([{"params": [low], "lr": 1e-5}, {"params": [high], "lr": 1e-2}], lr=1.0)
+    rule = PlateauLR(optimizer, check_every=1, patience=0, factor=0.1, min_lr=1e-3)
+    for _ in range(3):
+        optimizer.step()
+        rule.step(1.0)
+    assert [group["lr"] for group in optimizer.param_groups] == [1e-5, 1e-3]

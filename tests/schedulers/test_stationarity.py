@@ -130,3 +130,32 @@ def test_squared_norms_are_exact_for_float32_weights() -> None:
 def test_impossible_values_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         StationarityLR(far_away(SGD, lr=0.1), **options)  # type: ignore[arg-type]
+
+
+def test_a_stretch_that_was_saved_with_another_length_is_forgotten_whole() -> None:
+    def make(sample_every: int, check_every: int) -> tuple[SGD, StationarityLR]:
+        optimizer = SGD([nn.Parameter(torch.tensor([10.0]))], lr=0.01)
+        return optimizer, StationarityLR(optimizer, check_every=check_every, sample_every=sample_every)
+
+    def go(optimizer: SGD, rule: StationarityLR, num_updates: int) -> None:
+        (weights,) = optimizer.param_groups[0]["params"]
+        for _ in range(num_updates):
+            weights.grad = torch.ones(1)
+            optimizer.step()
+            rule.step()
+
+    for sample_every, check_every in ((25, 100), (20, 200)):  # the latter holds as many samples as the saved one
+        optimizer, saved = make(10, 100)
+        go(optimizer, saved, 95)
+        other, rule = make(sample_every, check_every)
+        rule.load_state_dict(saved.state_dict())
+        # 95 updates were made: the next samples are at multiples of sample_every, the first of them without a beginning
+        go(other, rule, 2 * sample_every)
+        samples = rule.state_dict()["_samples"]
+        assert samples is not None
+        assert samples[0].isnan() and samples[1] == pytest.approx(
+            float(sum((10 - 0.01 * k) - 0.005 for k in range(first, first + sample_every)) / sample_every)
+            if (first := 2 * sample_every - 95 % sample_every - sample_every) >= 0
+            else 0.0,
+            rel=1e-3,
+        )

@@ -1,6 +1,7 @@
 """A study runs what is missing, and nothing else."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from lrlab.config import ConfigError, read_study
-from lrlab.runs import RunError, RunWriter, find_runs, read_run
+from lrlab.runs import RunError, RunWriter, StorageError, find_runs, read_run
 from lrlab.studies import Ended, Waiting, run_study
 
 PLAN = """
@@ -178,4 +179,18 @@ def test_a_study_that_is_stopped_while_its_arms_are_checked_makes_no_run(tmp_pat
     _, event = next(happenings)
     assert isinstance(event, Waiting)
     happenings.close()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_plan_from_a_pipe_is_refused_before_any_run(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    read, written = os.pipe()
+    with (
+        os.fdopen(read),
+        os.fdopen(written, "w") as file,
+        pytest.raises(StorageError, match="not a file that can be read twice"),
+    ):
+        file.write(PLAN)
+        file.flush()
+        list(run_study(read_study(path), f"/dev/fd/{read}", root=tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()

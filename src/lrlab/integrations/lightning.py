@@ -80,7 +80,8 @@ class ObserveCallback(pl.Callback):
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Keep the loss, as training_step returned it, until its gradient is there."""
-        loss = loss.detach() * trainer.accumulate_grad_batches  # Lightning divided it
+        loss = loss.detach().to(torch.promote_types(loss.dtype, torch.float32))
+        loss = loss * trainer.accumulate_grad_batches  # Lightning divided it
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         if scaler is not None:
             loss = loss / scaler.scale(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -58,7 +59,7 @@ class ObserveCallback(TrainerCallback):
 
     def hear(self, loss: Tensor) -> None:
         """Add the share of one batch to the loss of the coming update."""
-        self._loss = self._loss + loss.detach()
+        self._loss = self._loss + loss.detach().to(torch.promote_types(loss.dtype, torch.float32))
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

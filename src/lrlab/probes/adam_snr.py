@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lrlab.gradients import group_norms
-from lrlab.moments import check_moments
-from lrlab.probes.base import Probe, column_names
+from lrlab.moments import check_moments, moment_sums
+from lrlab.probes.base import NUM_WITHOUT_AN_UPDATE, Probe, column_names
 
 
 class AdamSnrProbe(Probe):
@@ -30,7 +29,7 @@ class AdamSnrProbe(Probe):
         optimizer: Adam, AdamW, NAdam, RAdam or one that keeps its moments likewise: "betas" in each group, beta1 in
             (0, 1); "step", "exp_avg" and "exp_avg_sq" of each parameter.
         every: measure at each `every`-th update; before the first there are no moments.
-    Raises: ValueError for an optimizer without such moments.
+    Raises: ValueError for an optimizer without such moments; RuntimeError at `observe()` for one that makes no update.
     Source: moments as in Kingma and Ba, 2015, arXiv:1412.6980.
     """
 
@@ -38,6 +37,7 @@ class AdamSnrProbe(Probe):
         check_moments(optimizer, reader="AdamSnrProbe")
         super().__init__(column_names(groups, "adam_snr"), every=every)
         self._optimizer = optimizer
+        self._num_empty = 0
         self._groups = [list(parameters) for parameters in groups.values()]
 
     @torch.no_grad()
@@ -49,11 +49,15 @@ class AdamSnrProbe(Probe):
         held = [[p for p in group if p.requires_grad and state.get(p)] for group in self._groups]
         moved = [parameter for group in held for parameter in group]
         if not moved:
+            self._num_empty += not state
+            if self._num_empty >= NUM_WITHOUT_AN_UPDATE:
+                raise RuntimeError(
+                    f"AdamSnrProbe: the optimizer had no moments at {self._num_empty} measurements. Give it the one "
+                    "whose step() is called."
+                )
             return None
         # each parameter's sums are divided by its bias, since to divide a moment means to write as much memory
-        firsts = group_norms([[state[parameter]["exp_avg"]] for parameter in moved]).square()
-        # added up by `sum`, since the 1-norm of a long tensor loses digits
-        seconds = torch.stack([state[parameter]["exp_avg_sq"].sum() for parameter in moved])
+        firsts, seconds = moment_sums([state[parameter] for parameter in moved])
         biases = [[_one_minus_power(float(beta), state[p]["step"]) for beta in betas[p]] for p in moved]
         first_bias, second_bias = (
             torch.stack(of_beta).to(firsts, non_blocking=True) for of_beta in zip(*biases, strict=True)

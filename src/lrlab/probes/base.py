@@ -11,6 +11,9 @@ from torch import Tensor
 
 from lrlab.probes.buffer import RowBuffer
 
+NUM_WITHOUT_AN_UPDATE = 100
+"""Measurements in a row, without an update of the optimizer, after which it is taken for the wrong one."""
+
 
 def column_names(groups: Mapping[str, Any], *quantities: str) -> list[str]:
     """Return `<quantity>/<group>` of every quantity and group.

@@ -18,7 +18,7 @@ _FIRST_EXAMPLES: Final = 8
 class DeadReluProbe(Probe):
     """Share of a group's rectified units that are zero for every example of the batch.
 
-    Columns, where a unit is a channel, dim 1 of the output (B, C, ...) of one `nn.ReLU`, with all its places:
+    Columns, where a unit is a channel of the output of one `nn.ReLU`, (B, C, ...), with all its places:
         dead_relu/<group>:  number of units that are zero at all places of all examples / number of units
 
     A unit that is dead for one batch has no gradient from it; one that is dead for all never learns again (Lu et al.,
@@ -27,11 +27,13 @@ class DeadReluProbe(Probe):
     Outputs are read by hooks on the `nn.ReLU` modules, which return nothing, in updates that are measured and where
     gradients are recorded; rectifiers that are called as functions are not seen. Where one `nn.ReLU` is called several
     times in a pass through its group, as torchvision's blocks do, each call has units of its own. Of several forward
-    passes before one `observe()` a unit must be zero in all. An output that is not a number is not zero.
+    passes before one `observe()` a unit must be zero in all. An output that is not a number is not zero. Where
+    activations are recomputed in the backward pass (torch.utils.checkpoint), they count once.
 
     Args:
         modules: name -> module, as from `dict(model.named_children())`; those that hold no `nn.ReLU` have no column.
         every: measure at each `every`-th update.
+        dim: of the channels in an output: -1 for a `Linear` over sequences, (B, T, C).
         total: adds a tensor up over the processes that share each batch, where there are several.
     Raises: ValueError if no module holds an `nn.ReLU`; RuntimeError at `observe()` if nothing went through one.
     """
@@ -43,6 +45,7 @@ class DeadReluProbe(Probe):
         modules: Mapping[str, nn.Module],
         *,
         every: int = 1,
+        dim: int = 1,
         total: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         relus = {
@@ -54,9 +57,11 @@ class DeadReluProbe(Probe):
                 f"DeadReluProbe: none of {', '.join(modules)} holds an nn.ReLU; there is nothing to count."
             )
         super().__init__([f"dead_relu/{name}" for name in self._relus], every=every)
+        self._dim = dim
         self._total = total
         self._is_alive: dict[nn.Module, list[Tensor]] = {}  # of each call of a ReLU, whether its units live, (C,)
         self._num_calls: dict[nn.Module, int] = {}  # of a ReLU in this pass through its group
+        self._in_forward: set[nn.Module] = set()  # those that were seen in a forward pass of this update
         all_relus = dict.fromkeys(one for found in self._relus.values() for one in found)
         self._handles = [
             *(modules[name].register_forward_pre_hook(partial(self._begin, name)) for name in self._relus),
@@ -76,7 +81,11 @@ class DeadReluProbe(Probe):
     def _watch(self, relu: nn.Module, module: nn.Module, args: object, output: Tensor) -> None:
         if not self.due or not output.requires_grad:  # nothing requires a gradient during an evaluation
             return
-        is_alive = _is_alive(output)
+        if torch._C._current_graph_task_id() == -1:
+            self._in_forward.add(relu)
+        elif relu in self._in_forward:  # recomputed during the backward pass
+            return
+        is_alive = _is_alive(output.movedim(self._dim, 1))
         calls, index = self._is_alive.setdefault(relu, []), self._num_calls.get(relu, 0)
         self._num_calls[relu] = index + 1
         if index < len(calls):
@@ -86,6 +95,7 @@ class DeadReluProbe(Probe):
 
     def _measure(self) -> Tensor:
         is_alive, self._is_alive = self._is_alive, {}
+        self._in_forward.clear()
         missing = [name for name, relus in self._relus.items() if not all(relu in is_alive for relu in relus)]
         if missing:
             raise RuntimeError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -16,7 +17,7 @@ from lrlab.probes.base import Probe
 
 _DECAY: Final = 0.9
 """Of the running means that the noise scale is the quotient of."""
-_HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks")
 
 
 class NoiseScaleProbe(Probe):
@@ -37,7 +38,9 @@ class NoiseScaleProbe(Probe):
     is right for that size, and in between examples of one micro-batch it includes what they do to each other.
 
     It costs about one more step each time, for k passes over parts of the batch, without autocast; so it is thinned
-    unless told otherwise. Running statistics, random streams and hooks of the model do not notice.
+    unless told otherwise. Running statistics, random streams and hooks of other probes do not notice. All other hooks
+    are taken for parts of the model, as those of weight normalisation and pruning are, and see these passes too. What
+    torch.compile made of the model is left alone: the passes are of the model that it was made of.
 
     Args:
         groups: name -> parameters of the model, none of them named `whole`, as from `lrlab.models.layer_groups(model)`.
@@ -120,25 +123,33 @@ class NoiseScaleProbe(Probe):
 
     @contextmanager
     def _unnoticed(self) -> Iterator[Callable[[Tensor], Tensor]]:
-        """Give a forward pass that leaves running statistics, random streams and other people's hooks alone."""
+        """Give a forward pass that leaves running statistics, random streams and hooks of probes alone."""
         modules = list(self._model.modules())
         hooks = [(module, name, getattr(module, name)) for module in modules for name in _HOOKS]
+        hooks = [one for one in hooks if any(map(_is_of_a_probe, one[2].values()))]
         devices = {parameter.device for group in self._groups for parameter in group if parameter.is_cuda}
         kind = self._groups[0][0].device.type
         with (
             torch.random.fork_rng(devices=list(devices)),
             torch.enable_grad(),
             torch.autocast(kind, enabled=False),
+            torch.compiler.set_stance("force_eager"),  # a graph made here would be taken for that of the training
         ):
             try:
                 for module, name, held in hooks:
-                    setattr(module, name, type(held)())
+                    others = {key: hook for key, hook in held.items() if not _is_of_a_probe(hook)}
+                    setattr(module, name, type(held)(others))
                 yield lambda images: functional_call(
                     self._model, {name: buffer.clone() for name, buffer in self._model.named_buffers()}, (images,)
                 )
             finally:
                 for module, name, held in hooks:
                     setattr(module, name, held)
+
+
+def _is_of_a_probe(hook: Callable[..., object]) -> bool:
+    function = hook.func if isinstance(hook, partial) else hook
+    return isinstance(getattr(function, "__self__", None), Probe)
 
 
 def _with_whole(values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrlab.gradients import group_changes
-from lrlab.probes.base import Probe, column_names
+from lrlab.probes.base import NUM_WITHOUT_AN_UPDATE, Probe, column_names
 
 
 class UpdateRatioProbe(Probe):
@@ -34,6 +34,8 @@ class UpdateRatioProbe(Probe):
         every: measure at each `every`-th update.
         changes: what to measure with, for a loop that knows a faster way than `lrlab.gradients.group_changes`; takes
             and returns the same.
+    Raises: RuntimeError at `observe()` if the optimizer makes none of many updates: it is another one's step that moves
+        the weights.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class UpdateRatioProbe(Probe):
         super().__init__(column_names(groups, "update_ratio"), every=every)
         self._groups = [list(parameters) for parameters in groups.values()]
         self._changes = changes
+        self._num_unmade = 0
         self._before: list[list[Tensor]] | None = None  # of the update under way, where it is measured
         self._room: list[list[Tensor]] | None = None
         # that which accelerator.prepare made of an optimizer has no hooks, but the one it was made of
@@ -63,6 +66,12 @@ class UpdateRatioProbe(Probe):
 
     def observe(self) -> None:
         """Count one update, and copy the weights where it is due."""
+        self._num_unmade = 0 if self._before is None else self._num_unmade + 1
+        if self._num_unmade >= NUM_WITHOUT_AN_UPDATE:
+            raise RuntimeError(
+                f"UpdateRatioProbe: {self._num_unmade} updates were observed in a row and the optimizer made none of "
+                "them. Give it the optimizer whose step() is called, and call observe() once for each update."
+            )
         self._before = None  # of an update that was not made
         super().observe()
 

@@ -20,13 +20,13 @@ from lrlab.runs.storage import ELSEWHERE
 _CHARTS: Final = {
     "training": (
         "Training",
-        "A smoothed line is the mean of the last values (at the start of fewer, but at least a tenth); single values "
-        "stand behind it where there are no more than two runs.",
+        "Each point of a smoothed line is the mean of the values before it, as many as the caption says (at the start "
+        "of fewer, at least a tenth as many); single values stand behind it where there are no more than two runs.",
     ),
     "grad": (
         "Gradients of the parameters",
-        "L2 norm of the gradient of each layer group's parameters, of the loss of one batch; a group with more "
-        "parameters has a larger one. All groups share one scale, so that they can be compared by eye.",
+        "L2 norm of the gradient of each layer group's parameters, of the loss of one batch; it tends to grow with the "
+        "number of parameters. All groups share one scale, so that they can be compared by eye.",
     ),
     "grad_out": (
         "Gradients through the outputs",

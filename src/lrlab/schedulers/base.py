@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -20,6 +21,9 @@ NUM_STEPS_WITHOUT_AN_UPDATE = 100
 
 NUM_STEPS_SINCE_AN_UPDATE = 1_000
 """Calls of `step()` after which one that made some is: more than Accelerate has processes, or GradScaler leaves out."""
+
+
+_NOT_SEQUENTIAL = "(A later part of torch's SequentialLR cannot be a rule: PhasesLR puts a warm-up before one.)"
 
 
 class SignalScheduler(LRScheduler):
@@ -70,7 +74,7 @@ class SignalScheduler(LRScheduler):
         if self._num_observed and self._made.count:
             raise RuntimeError(
                 f"{type(self).__name__}: the optimizer made an update and step() was not called. "
-                "Call scheduler.step() once after each optimizer.step()."
+                f"Call scheduler.step() once after each optimizer.step(). {_NOT_SEQUENTIAL}"
             )
         self._note(loss)
         self._read_gradients()
@@ -84,7 +88,7 @@ class SignalScheduler(LRScheduler):
         if num_made > 1:
             raise RuntimeError(
                 f"{type(self).__name__}: the optimizer made {num_made} updates since the last step(). It counts "
-                "updates, not epochs: call scheduler.step() once after each optimizer.step()."
+                f"updates, not epochs: call scheduler.step() once after each optimizer.step(). {_NOT_SEQUENTIAL}"
             )
         if num_made and not num_observed and self.needs_observe:
             raise RuntimeError(
@@ -154,7 +158,8 @@ class SignalScheduler(LRScheduler):
                     f"{name}: the loss of a batch is one number, got a tensor of shape {tuple(loss.shape)}. "
                     "Take its mean, as criterion(...).mean()."
                 )
-            loss = loss.detach().clone()  # a CUDA graph writes the next one into the same memory
+            # copied, since a CUDA graph writes the next one into the same memory; of half precision a sum loses digits
+            loss = loss.detach().to(torch.promote_types(loss.dtype, torch.float32), copy=True)
             if loss.ndim:  # one number all the same, as of shape (1,)
                 loss = loss.reshape(())
         else:

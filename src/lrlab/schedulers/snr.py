@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lrlab.moments import check_moments
+from lrlab.moments import check_moments, moment_sums
 from lrlab.schedulers.rule import RuleLR
 from lrlab.schedulers.statistics import mean_estimate
 
@@ -154,8 +154,7 @@ def moments_signal(optimizer: Optimizer) -> Tensor:
 
 
 def _group_signal(states: list[dict[str, Any]], beta1: float, beta2: float) -> Tensor:
-    squares = torch.stack(torch._foreach_norm([state["exp_avg"] for state in states], 2)).square()  # (parameters,)
-    seconds = torch.stack(torch._foreach_norm([state["exp_avg_sq"] for state in states], 1))
+    squares, seconds = moment_sums(states)  # (parameters,) each
     dtype = torch.float64 if squares.device.type == "cpu" else torch.float32
     steps = torch.stack([torch.as_tensor(state["step"], dtype=dtype) for state in states])
     steps = steps.to(squares.device, non_blocking=True)

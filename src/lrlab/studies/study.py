@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from lrlab.config import StudyConfig
-from lrlab.runs.storage import STUDY, RunError, storage_errors, write_whole
+from lrlab.runs.storage import STUDY, RunError, StorageError, storage_errors, write_whole
 from lrlab.studies.members import Ended, Executor, Member, StudyEvent, check_same_config, ended_before
 from lrlab.studies.processes import Processes
 from lrlab.studies.ray import ONE_CPU, Cluster, Resources
@@ -60,6 +60,8 @@ def run_study(
         has no room for a run.
     """
     folder, source = Path(root) / study.name, Path(source)
+    if not source.is_file():
+        raise StorageError(f"{source}: not a file that can be read twice, as the plan of a study is. Put it into one.")
     with storage_errors(source):
         plan = source.read_bytes()  # once: it may be edited while the rates are tuned
     executor = _executor(workers) if ray is None else Cluster(ray, resources=resources, folder=folder)

@@ -1,0 +1,98 @@
+"""What bears on all of a comparison: what was chosen, what was not timed, what so many seeds are too few for."""
+
+from __future__ import annotations
+
+from lrlab.compare.comparison import Comparison
+from lrlab.compare.sentences import FEW_SEEDS
+from lrlab.compare.statistics import LEVEL, is_sign_flip_exact, sign_flip_floor, spread_factors
+from lrlab.compare.tasks import Selection
+from lrlab.compare.times import FEWEST_SEEDS
+
+
+def too_small_for(num_seeds: int, num_tested: int) -> list[str]:
+    """Say what so many paired seeds are too few for.
+
+    Args:
+        num_seeds: of a pair.
+        num_tested: pairs whose p values are adjusted for each other.
+    """
+    if num_seeds < 2:
+        return ["an interval or a test of any kind"] if num_seeds else []
+    limits = []
+    floor, num_pairs = sign_flip_floor(num_seeds), max(1, num_tested)
+    if floor * num_pairs > LEVEL:
+        among = f", {min(1.0, floor * num_pairs):.2g} among {num_pairs} pairs" * (num_pairs > 1)
+        how = f"2/2^{num_seeds}" if is_sign_flip_exact(num_seeds) else "that of 9,999 random flips"
+        limits.append(f"the sign-flip test, whose p cannot fall below {how} = {floor:.2g}{among}")
+    if num_seeds < FEW_SEEDS:
+        limits.append("seeing whether the differences are anything like normally distributed, as the interval assumes")
+    if num_seeds == 2:
+        limits.append("an effect size")
+    if num_seeds < 2 * FEW_SEEDS:
+        low, high = spread_factors(num_seeds)
+        limits.append(
+            "estimating their spread, on which the detectable difference and the seeds needed both rest: the true "
+            f"spread may be {low:.2g} to {high:.2g} times the measured one"
+        )
+    return limits
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Say what else bears on all of it: what was chosen, what was not timed, what so many seeds are too few for."""
+    chosen = [note for selection in comparison.selections for note in _on_selection(selection)]
+    return [*chosen, *_on_times(comparison), *_on_seeds(comparison)]
+
+
+def _on_selection(selection: Selection) -> list[str]:
+    found = []
+    parts = [
+        f"{number} of its {there} {what}"
+        for number, there, what in (
+            (selection.num_arms, selection.num_arms_there, "arms"),
+            (selection.num_seeds, selection.num_seeds_there, "seeds"),
+        )
+        if number < there
+    ]
+    if parts:
+        found.append(
+            f"Of {selection.study} only {' and '.join(parts)} are compared: p is adjusted for these alone, and means "
+            "nothing if they were chosen by their results."
+        )
+    if selection.num_tuning_seeds:
+        seeds = f"{selection.num_tuning_seeds} seed{'s' * (selection.num_tuning_seeds > 1)}"
+        found.append(
+            f"The rates of {selection.study} were chosen by {seeds} each: intervals and p are of the arms at these "
+            "rates, and hold nothing of the luck of that choice."
+        )
+    return found
+
+
+def _on_times(comparison: Comparison) -> list[str]:
+    found = []
+    if untimed := [f"{time.arm} ({time.num_untimed})" for time in comparison.times if time.num_untimed]:
+        found.append(
+            f"Runs of {', '.join(untimed)} show the target only at updates at which not all runs were evaluated, so "
+            "when they got there is not compared. Give all the same evaluate.every, and lengths that it divides."
+        )
+    if few := [
+        time.arm for time in comparison.times if time.num_runs < FEWEST_SEEDS and time.updates.value is not None
+    ]:
+        found.append(
+            f"The median times of {', '.join(dict.fromkeys(few))} have no interval, which takes {FEWEST_SEEDS} runs."
+        )
+    if any(profile.low is not None for profile in comparison.profiles):
+        found.append(
+            "A score is held against the quickest arm of each task, which is the quickest by luck too: of arms that do "
+            "not differ it lies below 1, and mostly so does its interval. Whether they differ, the races say."
+        )
+    return found
+
+
+def _on_seeds(comparison: Comparison) -> list[str]:
+    numbers = sorted({found.num_seeds for found in comparison.differences})
+    found = {number: too_small_for(number, comparison.num_tested) for number in numbers}
+    return [
+        f"{number} seed{'s' * (number > 1)} {'are' if number > 1 else 'is'} too few for: {'; '.join(limits)}."
+        for number, limits in found.items()
+        if limits
+    ]
