@@ -141,6 +141,16 @@ def test_two_folders_are_told_apart_by_what_was_found_in_them() -> None:
     group_runs(runs)
 
 
+def test_images_that_differ_in_pixels_or_labels_alone_are_told_apart() -> None:
+    runs = [make_run(arm, 0, 0.5, data={"name": "folder", "dir": "/x"}) for arm in ("a", "b")]
+    for run, of_test in zip(runs, ("aa", "bb"), strict=True):
+        run.info["data"] = {"num_train": 80, "digest": {"training": "cc", "test": of_test}}  # type: ignore[index]
+    with pytest.raises(CompareError, match=r"same images \(pixels or labels of the test images\): their results"):
+        group_runs(runs)
+    del runs[1].info["data"]["digest"]  # one from before there were any
+    group_runs(runs)
+
+
 def test_a_run_of_an_arm_that_saw_other_images_is_refused() -> None:
     runs = [make_run(arm, seed, 0.5, data={"name": "folder", "dir": "/x"}) for arm in ("a", "b") for seed in (0, 1)]
     for run, num_train in zip(runs, (80, 80, 80, 90), strict=True):

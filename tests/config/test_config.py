@@ -186,6 +186,17 @@ def test_naming_another_schedule_drops_the_keys_of_the_one_below() -> None:
     }
 
 
+def test_naming_the_schedule_that_is_the_default_keeps_the_keys_of_one_without_a_name() -> None:
+    below = {"schedule": {"multiplier": 0.2, "check_every": 7}}
+    assert merge(below, {"schedule": {"name": "article"}})["schedule"] == {**below["schedule"], "name": "article"}
+    assert merge(below, {"schedule": {"name": "cosine"}}) == {"schedule": {"name": "cosine"}}
+    assert merge({"schedule": {"name": "cosine"}}, {"schedule": {"name": "article"}}) == {
+        "schedule": {"name": "article"}
+    }
+    both = {"schedule": {"name": "torch:ExponentialLR", "gamma": 0.9}}
+    assert merge(both, {"schedule": {"name": "torch:StepLR"}}) == {"schedule": {"name": "torch:StepLR"}}
+
+
 def test_a_horizon_in_steps_replaces_one_in_epochs() -> None:
     assert merge({"epochs": 5}, {"steps": 100}) == {"steps": 100}
     assert merge({"steps": 100}, {"epochs": 5}) == {"epochs": 5}

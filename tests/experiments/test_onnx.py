@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from blocks import blocks
 from lrlab import load_trained
 from lrlab.cli import main
 from lrlab.config import parse_config
@@ -236,3 +237,26 @@ def test_a_graph_equals_pytorch_on_the_whole_cifar10_test_set(tmp_path: Path) ->
     made = export_run(tmp_path / "run", "onnx")
     assert made.check["images"] == 10_000
     assert made.check["classes_differ"] == 0 and made.check["torch_accuracy"] == made.check["onnx_accuracy"]
+
+
+def test_what_the_page_shows_names_the_classes_that_predict_names(
+    made: Path, trained: TrainedModel, tmp_path: Path
+) -> None:
+    (block,) = [one for one in blocks(ROOT / "docs" / "trained.md", name="") if "InferenceSession" in one.text]
+    code = block.text.replace("runs/first", str(made))
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned by a quarter
+    for number in range(8):
+        digit = DIGITS.test.images[number, 0].numpy()
+        wide = np.full((32, 64), rng.integers(0, 256), np.uint8)
+        wide[:, 16:48] = digit.repeat(4, axis=0).repeat(4, axis=1)
+        path = tmp_path / f"{number}.jpg"
+        Image.fromarray(wide).save(path, exif=exif, quality=95)
+        found: dict[str, Any] = {}
+        exec(code.replace("photo.jpg", str(path)), found)
+        (prediction,) = trained.predict_files([path])
+        assert found["name"] == next(iter(prediction.probabilities))
+        theirs = torch.from_numpy(found["logits"]).softmax(1)[0]
+        ours = torch.tensor([prediction.probabilities[name] for name in trained.classes])
+        torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-6)

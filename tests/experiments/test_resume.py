@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,21 @@ def test_other_images_are_refused(tmp_path: Path, digits: ImageData) -> None:
         DataError, match=r"not those that the run began with \(num_train: 1438 -> 719; num_validation: 0 -> 719"
     ):
         next(build(set_aside(digits, 0.5)).run(tmp_path / "run", resumes=True))
+
+
+@pytest.mark.parametrize("what", ["labels", "images"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_same_number_of_other_images_or_labels_is_refused(
+    tmp_path: Path, digits: ImageData, what: str, split: str
+) -> None:
+    stop_at(tmp_path / "run", build(digits), 15)
+    held = getattr(digits, split)
+    turned = replace(held, **{what: getattr(held, what).flip(0)})  # so that mean and deviation are the same
+    others = replace(digits, **{split: turned})
+    called = {"train": "training", "test": "test"}[split]
+    with pytest.raises(DataError, match=rf"began with \(pixels or labels of the {called} images\)\. Bring those back"):
+        next(build(others).run(tmp_path / "run", resumes=True))
+    next(build(digits).run(tmp_path / "run", resumes=True))
 
 
 def test_a_run_made_longer_than_its_rate_was_planned_for_says_so_wherever_it_is_taken_up(

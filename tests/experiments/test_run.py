@@ -212,6 +212,32 @@ def test_an_average_has_the_statistics_of_its_own_activations(tmp_path: Path, di
     assert not torch.allclose(experiment.model.get_buffer("stem.1.running_mean").double(), expected, rtol=1e-2)
 
 
+def test_a_checkpoint_without_an_evaluation_has_an_average_with_statistics_of_its_own(
+    tmp_path: Path, digits: ImageData
+) -> None:
+    saved = {}
+    for every in (12, 30):  # evaluated at the update that is saved, or not
+        config = {**SMALL, **AVERAGED, "evaluate": {"every": every}, "checkpoint": {"every": 12, "keep": 9}}
+        list(Experiment(parse_config(config), data=digits).run(tmp_path / f"every-{every}"))
+        saved[every] = load_file(tmp_path / f"every-{every}" / "checkpoints" / "step-000012" / "model.safetensors")
+    assert all(torch.equal(tensor, saved[30][name]) for name, tensor in saved[12].items())
+
+
+def test_decisions_after_a_loss_that_was_not_finite_are_not_kept(
+    tmp_path: Path, digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as on a GPU, where nobody looks at a loss before its row is written
+    monkeypatch.setattr("lrlab.training.network.Network.check_finite", lambda *_: None)
+    schedule = {"name": "plateau", "check_every": 1}
+    changes = {"schedule": schedule, "optimizer": {"name": "sgd", "lr": 1e4}, "telemetry": {"flush_every": 30}}
+    with pytest.raises(DivergedError) as raised:
+        run(tmp_path / "run", digits, **changes, evaluate={"every": 30})
+    made = read_run(tmp_path / "run")
+    steps = [decision["step"] for decision in made.decisions()]
+    assert raised.value.step < 30
+    assert steps == list(range(1, raised.value.step + 1))
+
+
 def test_mirror_images_add_to_an_evaluation_and_change_nothing_of_it(tmp_path: Path, digits: ImageData) -> None:
     run(tmp_path / "plain", digits)
     run(tmp_path / "mirrored", digits, evaluate={"every": 10, "mirror": True})

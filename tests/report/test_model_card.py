@@ -149,7 +149,7 @@ def test_it_says_how_the_network_was_trained(tmp_path: Path) -> None:
     assert said["schedule"].startswith("slope (test = t, window = 40")
     assert said["optimizer"] == "sgd, base rate 0.1, weight decay 1e-05, momentum 0.9, Nesterov's"
     assert said["updates"] == "10 (1 epochs)"
-    assert said["resumed"] == "after update 4, not bit-exact: torch: a -> b"
+    assert said["resumed"] == "after update 4, not as if it had never stopped: torch: a -> b"
     assert run.info["environment"]["processor"] in said["hardware"]
     assert f"torch {run.info['environment']['packages']['torch']}" in said["versions"]
 
@@ -244,3 +244,16 @@ def test_it_says_how_to_make_the_network_again(tmp_path: Path, ranks: int, comma
     [toml] = re.findall(r"```toml\n(.*?)\n```", card, re.S)
     (tmp_path / "config.toml").write_text(toml)
     assert to_table(parse_config(read_toml(tmp_path / "config.toml"))) == dict(run.config)
+
+
+def test_a_run_that_was_made_longer_claims_neither_to_have_never_stopped_nor_to_be_made_again(tmp_path: Path) -> None:
+    longer = [{"step": 4, "status": "complete", "inexact": [], "longer": "steps 20 -> 30"}]
+    card = model_card(write(tmp_path / "run", resumed=longer), step=10)
+    said = {row[0]: row[1] for row in cells(rendered(card)) if len(row) == 2}
+    assert said["resumed"] == (
+        "after update 4, not as if it had never stopped: made longer than its rate was planned for (steps 20 -> 30 "
+        "at update 4)"
+    )
+    assert "comes to the same weights" not in card
+    assert "holds the last length alone: the same network takes a run of the first length" in card
+    assert "comes to the same weights" in model_card(write(tmp_path / "other"), step=10)

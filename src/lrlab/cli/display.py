@@ -15,6 +15,7 @@ from lrlab.experiments import Evaluated, Event, Experiment, RangeTest, RangeTest
 from lrlab.experiments.pace import Look, Pace
 from lrlab.report import write_report
 from lrlab.runs import read_run
+from lrlab.runs.storage import INFO
 
 
 class Display(Output):
@@ -22,6 +23,8 @@ class Display(Output):
 
     def conclude(self, directory: Path) -> None:
         """Write the report of a run that is over, however it ended, and say where to look."""
+        if not (directory / INFO).exists():  # somebody has moved it, which is said by what is raised
+            return
         ended = read_run(directory)
         result, split = ended.result, ended.evaluated_split
         if not result:  # not even its end could be written, which is said by what is raised

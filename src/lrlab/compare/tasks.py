@@ -14,16 +14,17 @@ from lrlab.compare.measures import CompareError
 from lrlab.config import merge, parse_config, to_table
 from lrlab.runs import Run
 from lrlab.runs.finding import members_there, read_plan
-from lrlab.runs.storage import ELSEWHERE, STUDY, TUNING_RESULT, read_json
+from lrlab.runs.storage import ELSEWHERE, STUDY, TUNING_RESULT, flat, read_json
 
 LOOSE: Final = "runs"
 """Name of the task of runs that belong to no study."""
 NO_MATTER: Final = ("seed", "device", "data.dir", "telemetry.", "checkpoint.", "evaluate.batch_size", "evaluate.every",
                     "engine.threads", "engine.keep_memory", "engine.compile")  # fmt: skip
 """Settings that decide where and how quickly a run is made, or what is recorded of it, not what comes of it."""
+DIGEST: Final = "digest"
 DATA: Final = ("data.name", "data.test_fraction", "data.validation_fraction")
 """Settings that decide which images an evaluation is of."""
-FOUND: Final = ("classes", "image_shape", "num_train", "num_test", "mean", "std")
+FOUND: Final = ("classes", "image_shape", "num_train", "num_test", "mean", "std", DIGEST)
 """Facts in run.json that tell one folder of images from another."""
 SCHEDULE: Final = ("schedule.", "phases.", "layer_rates.", "optimizer.lr", "stop_below_lr")
 """Settings that are the schedule's."""
@@ -138,9 +139,13 @@ def _check_same_data(task: Task) -> None:
     for other, theirs in others:
         keys = [key for key in ours if key in theirs and not _is_same(ours[key], theirs[key])]
         if keys:
+            found = f"{keys[0]}: {ours[keys[0]]} and {theirs[keys[0]]}"
+            if keys[0] == DIGEST:
+                splits = [split for split, digest in ours[DIGEST].items() if theirs[DIGEST].get(split) != digest]
+                found = f"pixels or labels of the {' and '.join(splits)} images"
             raise CompareError(
-                f"{first} and {other} were not trained and evaluated on the same images ({keys[0]}: "
-                f"{ours[keys[0]]} and {theirs[keys[0]]}): their results cannot be compared."
+                f"{first} and {other} were not trained and evaluated on the same images ({found}): their results "
+                "cannot be compared."
             )
 
 
@@ -162,7 +167,9 @@ def settings_of(run: Run) -> Settings:
     """Return the settings of a run that bear on what comes of it, by dotted name."""
     # a key that the run does not have came after it, and what came after is off by default
     complete = merge(_defaults(), dict(run.config))
-    settings = {name: value for name, value in _flat(complete) if not name.startswith(NO_MATTER)}
+    settings = {
+        name: json.dumps(value, default=str) for name, value in flat(complete) if not name.startswith(NO_MATTER)
+    }
     settings[PRECISION] = json.dumps(run.precision)  # auto is another arithmetic on another machine
     # statistics of a rank's part of the batch are other ones than of the whole
     parts = {"ranks": str(run.num_ranks)} if complete["model"]["batchnorm"] == "per_rank" else {}
@@ -183,13 +190,3 @@ def _differing(all_settings: Sequence[Settings]) -> list[str]:
 def _unknown(name: str) -> set[str | None]:
     """Values of a setting that stand for none: a run that has not begun says auto."""
     return {json.dumps("auto")} if name == PRECISION else set()
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    pairs = []
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            pairs += _flat(value, f"{prefix}{name}.")
-        else:
-            pairs.append((f"{prefix}{name}", json.dumps(value, default=str)))
-    return pairs

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from lrlab.config.parts import ConfigError, did_you_mean, nearest
 from lrlab.config.rates import MeasuredRate, PlannedRate
 from lrlab.config.run import RunConfig
-from lrlab.config.schedules import SCHEDULES, schedule_tag
+from lrlab.config.schedules import DEFAULT_SCHEDULE, SCHEDULES, schedule_tag
 
 Table = dict[str, Any]
 HARMLESS = (
@@ -46,7 +46,7 @@ def read_toml(path: Path) -> Table:
     Raises: ConfigError if it is not there or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin with a mark
     except (FileNotFoundError, IsADirectoryError) as error:
         what = "is a folder, not a file" if path.is_dir() else "there is no such file"
         folder = path if path.is_dir() else path.parent
@@ -107,7 +107,7 @@ def merge(base: Table, over: Table) -> Table:
 
 
 def _another_schedule(key: str, below: Table, over: Table) -> bool:
-    return key == "schedule" and over.get("name", below.get("name")) != below.get("name")
+    return key == "schedule" and "name" in over and over["name"] != below.get("name", DEFAULT_SCHEDULE)
 
 
 def check(part: type[PartT], table: Table) -> PartT:

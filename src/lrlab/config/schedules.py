@@ -79,8 +79,8 @@ class WsdSchedule(Part):
     def _parts_fit(self) -> Self:
         if self.warmup_fraction + self.cooldown_fraction > 1:
             raise ValueError(
-                "warmup_fraction + cooldown_fraction must be at most 1, "
-                f"got {self.warmup_fraction} + {self.cooldown_fraction}"
+                "schedule: warmup_fraction + cooldown_fraction must be at most 1, "
+                f"got {self.warmup_fraction} + {self.cooldown_fraction}."
             )
         return self
 
@@ -146,9 +146,13 @@ OVER_THE_RUN = frozenset({"cosine", "linear", "wsd", "one_cycle", "refined"})
 """Schedules whose rate at an update depends on how many there are to be."""
 
 
+DEFAULT_SCHEDULE = "article"
+"""Of a configuration that names none."""
+
+
 def schedule_tag(value: Any) -> str:
     """Return which entry of the union a table is of: its name, or torch for any of torch's own."""
-    name = str(value.get("name", "article") if isinstance(value, Mapping) else value.name)
+    name = str(value.get("name", DEFAULT_SCHEDULE) if isinstance(value, Mapping) else value.name)
     return "torch" if name.startswith("torch:") else name
 
 

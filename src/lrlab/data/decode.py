@@ -15,7 +15,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # Pillow's names; no other decoder is 
 MAX_PIXELS = 1 << 24  # of one image: 4096 x 4096, far above what is trained on and far below what hurts
 
 
-def read_image(path: Path) -> npt.NDArray[np.uint8]:
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Pixels of one file: (H, W) if it is grey, (H, W, 3) if it is in colour.
 
     - The kind is told from the content; a PNG named .jpg is read as what it is.
@@ -26,6 +26,9 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
     - Pillow's warnings about a file are errors here. Its own limit on pixels, a global, is left as it is: ours is
       lower and is compared with the header's size before any pixel is decoded.
 
+    Args:
+        path: of a PNG, JPEG, WebP or BMP.
+        max_pixels: of the image, below Pillow's own limit of 89 million.
     Raises: DataError with the reason, without the path.
     """
     try:
@@ -33,7 +36,7 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
             warnings.simplefilter("error", UserWarning)  # a corrupt tag, a malformed palette
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
-                _check_header(image)
+                _check_header(image, max_pixels)
                 image.load()
                 return np.asarray(_plain(ImageOps.exif_transpose(image)), dtype=np.uint8)
     except DataError:
@@ -44,9 +47,9 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
         raise DataError(f"cannot be read: {error or type(error).__name__}") from error
 
 
-def _check_header(image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise DataError(f"too large: {image.width}x{image.height}, the limit is {MAX_PIXELS:,} pixels")
+def _check_header(image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise DataError(f"too large: {image.width}x{image.height}, the limit is {max_pixels:,} pixels")
     if image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1:
         raise DataError("an animation; save one of its frames")
     # Pillow reads 16-bit PNG in colour as 8 bits without a word; only the decoder's raw mode tells.

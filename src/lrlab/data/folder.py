@@ -14,7 +14,7 @@ import torch
 
 from lrlab.data.decode import read_image
 from lrlab.data.images import DataError, ImageData, Split, check_can_be_split, check_classes, image_data, reading
-from lrlab.data.randomness import check_test_fraction, stratified_split
+from lrlab.data.randomness import check_fraction, stratified_split
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -71,7 +71,7 @@ def load_folder(directory: Path | str, test_fraction: float | None) -> ImageData
                 f"{name} has no train/ and test/ folders with a folder for each class. "
                 "If its own sub-folders are the classes, pass --set data.test_fraction=0.2."
             )
-        check_test_fraction(test_fraction)
+        check_fraction(test_fraction, key="data.test_fraction")
         return _load_unsplit(name, directory, test_fraction)
 
 

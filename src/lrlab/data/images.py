@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from lrlab.data.randomness import stratified_split
+from lrlab.data.randomness import check_fraction, stratified_split
 
 SplitName = Literal["test", "validation"]
 
@@ -48,7 +50,16 @@ class Split:
 
     def to(self, device: torch.device | str) -> Split:
         """The same split on another device."""
-        return Split(self.images.to(device), self.labels.to(device))
+        images, labels = self.images.to(device), self.labels.to(device)
+        return self if images is self.images and labels is self.labels else Split(images, labels)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of shape, pixels and labels, in hexadecimal: of two splits that differ in any of them it differs."""
+        found = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        for tensor in (self.images, self.labels):
+            found.update(tensor.cpu().contiguous().numpy().data)
+        return found.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +131,7 @@ def set_aside(data: ImageData, fraction: float) -> ImageData:
         fraction: in (0, 1).
     Raises: DataError if a class has a single training image, ValueError if the fraction is out of range.
     """
+    check_fraction(fraction, key="data.validation_fraction")
     check_can_be_split(data.name, data.train.labels, classes=data.classes, key="data.validation_fraction")
     train, validation = (
         Split(data.train.images[indices].contiguous(), data.train.labels[indices])
@@ -209,9 +221,11 @@ def channel_statistics(name: str, images: Tensor) -> tuple[tuple[float, ...], tu
 
 
 def summary(data: ImageData) -> str:
-    """What the data set holds, in four lines: classes and shape, images per class and split, mean and deviation."""
+    """What the data set holds, a line each: classes and shape, images per class of each split, mean and deviation."""
     lines = [f"{data.name}: {len(data.classes)} classes, images {_shape(data.train)} (channels x height x width)"]
-    for label, split in (("train", data.train), ("test", data.test)):
+    for label, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
+        if split is None:
+            continue
         counts = class_counts(split, num_classes=len(data.classes))
         if len(set(counts)) == 1:
             detail = f"{counts[0]:,} of each class"

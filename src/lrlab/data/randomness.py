@@ -58,7 +58,7 @@ def stratified_split(labels: Tensor, *, test_fraction: float) -> tuple[Tensor, T
         test_fraction: share of each class, in (0, 1).
     Raises: ValueError if a class has a single example, or the fraction is out of range.
     """
-    check_test_fraction(test_fraction)
+    check_fraction(test_fraction, key="data.test_fraction")
     is_test = torch.zeros(len(labels), dtype=torch.bool)
     for label in torch.unique(labels).tolist():
         members = torch.nonzero(labels == label).flatten()
@@ -71,10 +71,9 @@ def stratified_split(labels: Tensor, *, test_fraction: float) -> tuple[Tensor, T
     return torch.nonzero(~is_test).flatten(), torch.nonzero(is_test).flatten()
 
 
-def check_test_fraction(test_fraction: float) -> None:
-    """Raises ValueError unless the fraction lies strictly between 0 and 1."""
-    if not 0 < test_fraction < 1:
+def check_fraction(fraction: float, *, key: str) -> None:
+    """Raises ValueError, with the setting that it comes from, unless a fraction lies strictly between 0 and 1."""
+    if not 0 < fraction < 1:
         raise ValueError(
-            f"data.test_fraction must be between 0 and 1, both excluded, got {test_fraction}. "
-            "Pass for example --set data.test_fraction=0.2."
+            f"{key} must be between 0 and 1, both excluded, got {fraction}. Pass for example --set {key}=0.2."
         )

@@ -31,7 +31,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
 
 
 def check_same_data(data: ImageData, info: Mapping[str, Any]) -> None:
-    """Check that the images are those that a run began with, by their number, classes, mean and deviation.
+    """Check that the images are those that a run began with: number, classes, mean and deviation, pixels and labels.
 
     Args:
         data: as it was loaded now.
@@ -40,9 +40,12 @@ def check_same_data(data: ImageData, info: Mapping[str, Any]) -> None:
     """
     made, found = info["data"], _describe_data(data)
     del found["name"]  # of a folder it is the path, and the folder may have moved
-    if changed := [
-        f"{name}: {made[name]} -> {found[name]}" for name in found if name in made and made[name] != found[name]
-    ]:
+    digests, digests_found = made.get("digest", {}), found.pop("digest")  # older runs have none
+    changed = [f"{name}: {made[name]} -> {found[name]}" for name in found if name in made and made[name] != found[name]]
+    others = [split for split in digests_found if digests.get(split, digests_found[split]) != digests_found[split]]
+    if others and not changed:
+        changed = [f"pixels or labels of the {' and '.join(others)} images"]
+    if changed:
         raise DataError(f"the images are not those that the run began with ({'; '.join(changed)}). Bring those back.")
 
 
@@ -124,6 +127,7 @@ def evaluation_record(
 
 
 def _describe_data(data: ImageData) -> dict[str, Any]:
+    splits = {"training": data.train, "validation": data.validation, "test": data.test}
     return {
         "name": data.name,
         "classes": list(data.classes),
@@ -133,6 +137,7 @@ def _describe_data(data: ImageData) -> dict[str, Any]:
         "image_shape": list(data.train.images.shape[1:]),
         "mean": list(data.mean),
         "std": list(data.std),
+        "digest": {name: split.digest for name, split in splits.items() if split is not None},
     }
 
 

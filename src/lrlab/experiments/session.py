@@ -99,6 +99,9 @@ class Session:
             yield self._evaluate()
         for update in updates:
             self._step = update.step
+            self._highest_lr = max(
+                self._highest_lr, self._rate()
+            )  # of a run without a threshold too, which may get one
             self._recorder.add(update)
             experiment.average_weights(update.step)
             ends, evaluates = self._is_over(), self._must_evaluate()
@@ -228,10 +231,11 @@ class Session:
 
         A rate that is still warming up has not fallen.
         """
-        threshold = self._experiment.config.stop_below_lr
-        rate = max(float(group["lr"]) for group in self._experiment.optimizer.param_groups)
-        self._highest_lr = max(self._highest_lr, rate)  # of a run without a threshold too: it may be one that lost it
+        threshold, rate = self._experiment.config.stop_below_lr, self._rate()
         return rate if threshold is not None and rate < threshold <= self._highest_lr else None
+
+    def _rate(self) -> float:
+        return max(float(group["lr"]) for group in self._experiment.optimizer.param_groups)
 
     def _evaluate(self) -> Evaluated:
         """Evaluate, and write it with the seconds so far: of training, and of evaluations with this one."""

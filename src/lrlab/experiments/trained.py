@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from lrlab.training.engine import choose_device, without_tf32
 
 BATCH = 256
 """Images that go through the network at once."""
+MAX_PIXELS: Final = 80_000_000
+"""Of one file: more than a phone's, and below what Pillow itself warns of."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class TrainedModel:
         fitted, problems = [], []
         for file in files:
             try:
-                fitted.append(_fitted(read_image(file), self.image_shape))
+                fitted.append(_fitted(read_image(file, max_pixels=MAX_PIXELS), self.image_shape))
             except DataError as error:
                 problems.append(f"{file}: {error}")
         if problems:
@@ -152,8 +154,8 @@ def load_trained(path: Path | str, *, device: Literal["auto", "cpu", "cuda"] = "
 
 
 def _of_run(run: Run) -> tuple[Description, nn.Module]:
-    checkpoint = last_network(run.directory)
-    model, data = parse_config(dict(run.config)).model, run.info["data"]
+    model = parse_config(dict(run.config)).model  # says so of a run that was made elsewhere
+    checkpoint, data = last_network(run.directory), run.info["data"]
     facts = {name: data[name] for name in ("classes", "image_shape", "mean", "std")}
     description = describe_network({"model": model.model_dump(), "step": checkpoint.step, **facts})
     return description, build_network(description, load_weights(checkpoint.files[MODEL]))

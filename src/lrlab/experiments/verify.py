@@ -64,7 +64,7 @@ def verify_run(directory: Path | str) -> Verification:
         `Experiment` and its `run` raise.
     """
     directory = Path(directory)
-    read_run(directory)  # says so if there is none
+    parse_config(dict(read_run(directory).config))  # says so if there is none, or one that was made elsewhere
     has_lock = (directory / LOCK).exists() and os.access(directory, os.W_OK)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "run"

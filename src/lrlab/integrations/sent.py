@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from lrlab.runs import Run
-from lrlab.runs.events import MAX_POINTS
+from lrlab.runs.events import stretch_of
+from lrlab.runs.storage import flat
 
 Row = tuple[int, Mapping[str, float]]
 """Update, and tag -> value."""
@@ -19,7 +19,7 @@ def new_rows(run: Run, after: int) -> tuple[list[Row], int]:
     Of a run under way only whole stretches are taken, of which each curve gives its first value.
     """
     planned = int(run.info.get("engine", {}).get("num_steps", 0))
-    stretch = math.ceil(max(1, planned) / MAX_POINTS)
+    stretch = stretch_of(planned)
     rows = run.rows_after(after)
     if run.status == "running" and rows:
         whole = int(rows[-1]["step"]) // stretch * stretch
@@ -43,15 +43,9 @@ def evaluation_row(record: Mapping[str, Any]) -> Row:
     return int(record["step"]), {f"{record['split']}/{k}": float(v) for k, v in figures.items() if v is not None}
 
 
-def flat_settings(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat_settings(table: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return nested settings as pairs of a dotted name and a text."""
-    pairs: list[tuple[str, str]] = []
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            pairs += flat_settings(value, f"{prefix}{name}.")
-        else:
-            pairs.append((f"{prefix}{name}", str(value)))
-    return pairs
+    return [(name, str(value)) for name, value in flat(table)]
 
 
 def numbers(result: Mapping[str, Any]) -> dict[str, float]:

@@ -96,7 +96,8 @@ def model_card(run: Run, *, step: int) -> str:
         measured=_measured(run, step),
         augmentation=_augmentation(config["data"]),
         schedule_settings=_settings(config),
-        resumed=_resumed(info.get("resumed", ())),
+        resumed=_resumed(info.get("resumed", ()), lengthened=run.lengthened),
+        lengthened=run.lengthened,
         command=_command(run),
         toml=toml,
         fence="`" * max(3, 1 + max(map(len, re.findall("`+", toml)), default=0)),
@@ -168,11 +169,13 @@ def _settings(config: Mapping[str, Any]) -> str:
     return f" ({', '.join(found)})" if found else ""
 
 
-def _resumed(resumed: Sequence[Mapping[str, Any]]) -> str:
+def _resumed(resumed: Sequence[Mapping[str, Any]], *, lengthened: str | None) -> str:
     """After which updates a run went on, and whether exactly as if it had not stopped."""
     reasons = sorted({reason for one in resumed for reason in one.get("inexact", ())})
+    if lengthened:
+        reasons.append(f"made longer than its rate was planned for ({lengthened})")
     after = ", ".join(f"{one['step']:,}" for one in resumed)
-    exactly = f"not bit-exact: {'; '.join(reasons)}" if reasons else "as if it had never stopped"
+    exactly = f"not as if it had never stopped: {'; '.join(reasons)}" if reasons else "as if it had never stopped"
     return f"after update {after}, {exactly}" if resumed else ""
 
 

@@ -76,8 +76,7 @@ _CHARTS: Final = {
     "trace": ("Trace of the Hessian", "Sum of its eigenvalues: the mean curvature, times the number of weights."),
     "sam": (
         "SAM sharpness",
-        "How much the loss rises at a distance of 0.05 along its gradient, unless run.json says another rho; of a "
-        "group, its weights alone are moved.",
+        "How much the loss rises at a distance of 0.05 along its gradient; of a group, its weights alone are moved.",
     ),
 }
 _STATUS: Final = {

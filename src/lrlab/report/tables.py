@@ -14,6 +14,7 @@ import numpy as np
 from lrlab.report.arms import summarise_arms
 from lrlab.report.members import Member, by_arm, split_name
 from lrlab.runs import Run
+from lrlab.runs.storage import flat
 
 NOTHING: Final = "\N{EN DASH}"
 _NUMBER: Final = re.compile(rf"[<>+-]?[\d.,:]+(e[+-]?\d+)?(/\d+)?(\s[%s])?|-|{NOTHING}|n/a|not set")
@@ -200,14 +201,8 @@ def _listed(values: Sequence[str]) -> str:
     return " | ".join([*values[:_MOST_VALUES], *more])
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    pairs = []
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            pairs += _flat(value, f"{prefix}{name}.")
-        else:
-            pairs.append((f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, default=str)))
-    return pairs
+def _flat(table: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, value if isinstance(value, str) else json.dumps(value, default=str)) for name, value in flat(table)]
 
 
 def _shown(value: Any, write: Callable[[Any], str]) -> str:

@@ -21,9 +21,9 @@ from lrlab.config.parse import ELSEWHERE as ELSEWHERE
 from lrlab.config.study import TUNING as TUNING
 
 FORMAT_VERSION = 1
+"""Version of the run directory's layout, in run.json; a reader refuses another one."""
 Status = Literal["running", "complete", "preempted", "diverged", "failed"]
 STATUSES: Final[tuple[str, ...]] = get_args(Status)
-"""Version of the run directory's layout, in run.json; a reader refuses another one."""
 
 INFO = "run.json"
 LOCK = ".lock"
@@ -149,6 +149,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(part) for key, part in value.items()}
     return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return nested settings as pairs of a dotted name and a value."""
+    pairs: list[tuple[str, Any]] = []
+    for name, value in table.items():
+        pairs += flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
+    return pairs
 
 
 def read_json(path: Path) -> Any:

@@ -66,7 +66,8 @@ def answer(job: Job, data_sets: DataSets) -> Generator[Message, None, None]:
 def run_member(member: Member, data_sets: DataSets) -> Generator[StudyEvent, None, None]:
     """Run a member, from its newest checkpoint if it has one, and yield what happens; the last is an `Ended`.
 
-    What goes wrong with this run alone is how it ended; what is our mistake is raised.
+    What goes wrong with this run alone, torch's RuntimeErrors too, is how it ended; any other error is our mistake,
+    and raised.
     """
     try:
         check_same_config(member)  # once more: another process may have made it since, by another plan
