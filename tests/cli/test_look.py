@@ -13,6 +13,7 @@ import torch
 from lrlab.cli import main
 from lrlab.cli.display import Display
 from lrlab.cli.options import new_directory, run_name
+from lrlab.cli.output import class_rows
 from lrlab.config import parse_config, to_toml
 from lrlab.experiments.doctor import diagnose
 from lrlab.runs import StorageError, lock_run
@@ -184,3 +185,19 @@ def test_the_doctor_names_the_line_that_installs_what_is_missing(monkeypatch: py
     extras = diagnose()["extras"]
     assert extras["ray"] == "not installed: pip install 'lrlab[ray]'"
     assert extras["wandb"] == "not installed: pip install 'lrlab[trackers]'"
+
+
+def test_a_run_that_was_moved_while_it_was_trained_is_said_to_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Display(json=False).conclude(tmp_path / "gone")
+    said = capsys.readouterr().out
+    assert said.startswith(f"{tmp_path / 'gone'} was moved or deleted while it was trained.") and "lrlab resume" in said
+
+
+def test_of_many_classes_the_lowest_are_shown() -> None:
+    few = [(f"class {number}", number / 100) for number in range(50)]
+    assert len(class_rows(few)) == 10 and class_rows(few)[0].startswith("  class 0 0%")
+    heading, *rows = class_rows([*reversed(few), ("without any", None)])
+    assert heading == "  the lowest of 51 classes:"
+    assert [cell.split() for cell in "".join(rows).split("class")[1:]] == [[f"{n}", f"{n}%"] for n in range(10)]

@@ -1,6 +1,7 @@
 """What the command line says to what it is given, right or wrong."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -492,6 +493,15 @@ def test_a_disk_that_is_full_where_the_output_goes_is_said_in_a_line() -> None:
         command = [sys.executable, "-m", "lrlab", "data", "list"]
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (5, "lrlab: there is no space left where the output goes.\n")
+
+
+def test_a_name_that_the_terminal_cannot_show_is_shown_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("loss\n1\n")
+    command = [sys.executable, "-m", "lrlab", "import", tmp_path / "log.csv", "--seed", "0", "--out", tmp_path / "日本"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert f"{tmp_path}/\\u65e5\\u672c" in ended.stdout and (tmp_path / "日本" / "run.json").exists()
 
 
 def test_a_bug_of_ours_keeps_its_traceback() -> None:

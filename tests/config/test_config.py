@@ -1,6 +1,7 @@
 """What a configuration accepts, and what it says about what it does not."""
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from lrlab.config import (
     merge,
     parse_config,
     read_setting,
+    read_toml,
     to_table,
     to_toml,
 )
@@ -218,3 +220,8 @@ def test_every_field_says_what_it_means() -> None:
         field.annotation for name, field in RunConfig.model_fields.items() if hasattr(field.annotation, "model_fields")
     ]
     assert {part.__name__: documented(part) for part in parts if documented(part)} == {}
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_bytes(b"\xef\xbb\xbfsteps = 2\n")
+    assert read_toml(tmp_path / "run.toml") == {"steps": 2}

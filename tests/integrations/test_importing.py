@@ -437,13 +437,14 @@ def test_names_do_not_leave_the_folder(tmp_path: Path) -> None:
     assert {run.arm for run in find_runs(tmp_path / "out")} == {"outside", "run"}
 
 
-@pytest.mark.parametrize("verb", ["resume", "sharpness", "generalisation", "refine"])
+@pytest.mark.parametrize("verb", ["resume", "verify", "sharpness", "generalisation", "refine", "predict", "export"])
 def test_what_needs_more_than_rows_says_that_it_was_made_elsewhere(
     verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    more = {"predict": ["photo.png"], "export": ["--format", "safetensors"]}.get(verb, [])
     (tmp_path / "log.csv").write_text("loss\n1\n")
     bring_in(tmp_path / "log.csv", tmp_path / "run", seed="0")
-    assert main([verb, str(tmp_path / "run")]) == 2
+    assert main([verb, str(tmp_path / "run"), *more]) == 2
     assert "The run was made elsewhere and brought in" in capsys.readouterr().err
 
 

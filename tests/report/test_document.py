@@ -224,6 +224,8 @@ def test_every_seed_is_a_dot_in_the_figure_of_the_arms(make_study, evaluation) -
     (dots,) = [line for line in axes.lines if line.get_label() == "one seed" and len(line.get_xdata())]
     assert dots.get_xdata() == pytest.approx([1.0, 0.95, 0.9])
     (interval,) = [line for line in axes.lines if line.get_label() == "interval"]
-    assert np.mean(interval.get_xdata()) == pytest.approx(0.95)
+    low, high = interval.get_xdata()
+    assert low == pytest.approx(0.95 - 4.302653 * 0.05 / 3**0.5, rel=1e-5)  # Student's t of 2 degrees of freedom
+    assert high == 1.0, "an accuracy has an end"
     assert [text.get_text() for text in axes.get_yticklabels()] == ["$a_1$\nn = 3", "b\nn = 0"]
     assert draw_arms(members[3:]) is None

@@ -23,7 +23,11 @@ class Display(Output):
 
     def conclude(self, directory: Path) -> None:
         """Write the report of a run that is over, however it ended, and say where to look."""
-        if not (directory / INFO).exists():  # somebody has moved it, which is said by what is raised
+        if not (directory / INFO).exists():  # what is raised says what could not be written for that
+            self.say(
+                f"{directory} was moved or deleted while it was trained. Where it was moved to, lrlab resume goes on "
+                "with it from its last checkpoint."
+            )
             return
         ended = read_run(directory)
         result, split = ended.result, ended.evaluated_split
@@ -122,7 +126,7 @@ def describe(event: Evaluated) -> str:
     head = f"step {event.step:,} (epoch {event.epoch}): {event.split} loss {found.loss:.3f}, "
     head += f"accuracy {found.accuracy:.2%}"
     head += f", with mirror images {found.mirror.accuracy:.2%}" if found.mirror else ""
-    return "\n".join([head, *class_rows(zip(event.classes, found.class_accuracy, strict=True))])
+    return "\n".join([head, *class_rows([*zip(event.classes, found.class_accuracy, strict=True)])])
 
 
 def describe_sweep(sweep: Sweep) -> str:

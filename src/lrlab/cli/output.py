@@ -6,7 +6,7 @@ import json as json_module
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from rich import box
@@ -19,6 +19,10 @@ from rich.text import Text
 _LEAST_NAME: Final = 16
 """Characters of a name that stay on one line, though the table may be wider than the terminal then."""
 _WIDEST: Final = 1_000
+_MOST_CLASSES: Final = 50
+"""Classes whose accuracies are all shown at each evaluation."""
+_COLUMNS: Final = 5
+"""Of classes."""
 
 
 class _Console(Console):
@@ -111,9 +115,14 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
 
 
-def class_rows(accuracies: Iterable[tuple[str, float | None]], *, num_columns: int = 5) -> list[str]:
-    """Lay the accuracies of classes out in columns; of one without examples it is not known."""
-    cells = [f"{name[:14]} {'n/a' if share is None else format(share, '.0%')}" for name, share in accuracies]
+def class_rows(accuracies: Sequence[tuple[str, float | None]]) -> list[str]:
+    """Lay the accuracies of classes out in columns, of many those that are lowest; without examples it is not known."""
+    heading, shown = [], accuracies
+    if len(accuracies) > _MOST_CLASSES:
+        known = [(share, name) for name, share in accuracies if share is not None]
+        shown = [(name, share) for share, name in sorted(known)[: 2 * _COLUMNS]]
+        heading = [f"  the lowest of {len(accuracies)} classes:"]
+    cells = [f"{name[:14]} {'n/a' if share is None else format(share, '.0%')}" for name, share in shown]
     width = max(map(len, cells), default=0) + 2
-    rows = (cells[start : start + num_columns] for start in range(0, len(cells), num_columns))
-    return ["  " + "".join(cell.ljust(width) for cell in row).rstrip() for row in rows]
+    rows = (cells[start : start + _COLUMNS] for start in range(0, len(cells), _COLUMNS))
+    return [*heading, *("  " + "".join(cell.ljust(width) for cell in row).rstrip() for row in rows)]
