@@ -60,6 +60,8 @@ def what_is_outside(panel: Panel, limits: Limits) -> str:
     """Say what of a panel an axis with these limits leaves out; empty where that is nothing."""
     values, edges, diverged = _values(panel)
     notes = []
+    if limits.is_log and (values <= 0).any():
+        notes.append("0 has no place on this scale")
     if values.max() > limits.high:
         notes.append(f"peak of {values.max():.3g} above this picture")
     if (edges > limits.high).any():

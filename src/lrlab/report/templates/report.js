@@ -181,6 +181,8 @@
           hovertemplate: hover,
           line: { color: colour, width: 2.6, dash },
           mode: steps.length === 1 ? "markers" : "lines",
+          marker: { color: colour, size: 9 },
+          cliponaxis: false, // half of a mark at the last update would be cut off
         });
       }
       if (shown.singles || !(arm.band?.steps.length > 1)) {
@@ -194,7 +196,8 @@
           hovertemplate: hover,
           // solid behind a median: to dash a thousand lines takes longer than all the rest
           line: { color: colour, width: arm.band ? 0.9 : 1.8, dash: arm.band ? "solid" : dash },
-          marker: { color: colour, size: 5 },
+          marker: { color: colour, size: arm.lengths.includes(2) ? 9 : 5 },
+          cliponaxis: false,
           opacity: arm.band ? 0.4 : 1,
           mode: chart.hasMarks || arm.lengths.includes(2) ? "lines+markers" : "lines",
         });
