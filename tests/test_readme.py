@@ -14,7 +14,7 @@ from lrlab.cli import main
 from lrlab.config import parse_config
 from lrlab.experiments.build_scheduler import build_scheduler
 from lrlab.models import resnet18
-from lrlab.schedulers import LayerwiseLR
+from lrlab.schedulers import LayerwiseLR, SlopeLR
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -51,6 +51,20 @@ def test_what_was_trained_is_loaded_as_shown(tmp_path: Path, monkeypatch: pytest
     exec(compile(code, "README.md", "exec"), names)
     [prediction] = names["predictions"]
     assert sum(prediction.probabilities.values()) == pytest.approx(1)
+
+
+def test_the_defaults_on_the_page_on_schedules_are_those_of_the_configuration() -> None:
+    found = 0
+    for name, keys in re.findall(r"^\| `(\w+)`[^|]*\|[^|]+\|([^|]*)\|[^|]*\|$", SCHEDULES, re.M):
+        for key, default in re.findall(r"`(\w+) = ([^`]+)`", keys):
+            config = parse_config({"schedule": {"name": name}})
+            left_out = [None] if name == "slope" else []  # which stands for the default of the rule itself
+            assert getattr(config.schedule, key) in [tomllib.loads(f"x = {default}")["x"], *left_out], f"{name}: {key}"
+            found += 1
+    assert found == 33
+    # those that are left out stand for the rule's own
+    slope = SlopeLR(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0))
+    assert (slope.window, slope.level, slope.min_progress, slope.check_every) == (1000, 0.05, 0.0, 250)
 
 
 def test_the_tables_of_the_page_on_schedules_are_a_configuration() -> None:
