@@ -136,7 +136,7 @@ def check_parsed(words: list[str], place: str) -> None:
     if words[0] == "python" and words[1] != "-m":
         assert (ROOT / words[1]).is_file(), f"{place}: there is no {words[1]}"
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    for named in re.findall(r"lrlab\[([\w,]+)\]", " ".join(words)):
+    for named in re.findall(r"(?:lrlab|\.)\[([\w,]+)\]", " ".join(words)):
         assert set(named.split(",")) <= set(extras), place
 
 

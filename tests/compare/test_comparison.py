@@ -330,6 +330,7 @@ def test_who_is_looked_at_more_often_is_not_sooner_for_that(tmp_path: Path) -> N
     comparison = compare_runs(write_study(tmp_path, {"often": often, "seldom": seldom}), targets=["0.3"])
     assert [time.updates.value for time in comparison.times] == [40, 40]
     assert comparison.races[0].race.neither == 6
+    assert notes(comparison)[0].startswith("Runs of often (6) show the target first at updates at which not all")
     assert "evaluate.every" not in sentence(comparison.differences[0], comparison)
 
 
@@ -344,7 +345,7 @@ def test_an_arm_that_shows_the_target_only_where_others_were_not_looked_at_is_sa
         comparison.races[0], comparison
     )
     found = notes(comparison)
-    assert any(note.startswith("Runs of tens (2) show the target only at updates at which not all") for note in found)
+    assert any(note.startswith("Runs of tens (2) show the target first at updates at which not all") for note in found)
     assert "The median times of fifteens have no interval, which takes 5 runs." in found
     never = list_times(compare_runs(write_study(tmp_path, {"a": {0: [0.5]}, "b": {0: [0.6]}}, name="no"),
                                     targets=["0.8"]), "no")  # fmt: skip

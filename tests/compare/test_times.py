@@ -27,7 +27,7 @@ from written_runs import evaluation, write_study
 ACCURACY = Measure("test", "accuracy")
 LOSS = Measure("test", "loss")
 INF = np.inf
-NEVER = Time(False, False, True, INF, INF)
+NEVER = Time(False, None, True, INF, INF)
 
 
 def all_reached(values: list[float]) -> Median:
@@ -92,11 +92,11 @@ def test_few_runs_have_a_median_and_no_interval(num_runs: int) -> None:
 
 
 def reached(updates: float) -> Time:
-    return Time(True, True, True, updates, updates)
+    return Time(True, updates, True, updates, updates)
 
 
 def not_within(updates: float) -> Time:
-    return Time(False, False, False, updates, updates)
+    return Time(False, None, False, updates, updates)
 
 
 def test_a_race_by_hand() -> None:
@@ -111,14 +111,14 @@ def test_a_race_by_hand() -> None:
 
 def test_a_target_is_reached_at_the_first_evaluation_that_shows_it(tmp_path: Path) -> None:
     (run,) = write_study(tmp_path, {"a": {0: [0.2, 0.6, 0.5, 0.9]}})
-    assert times_to_target([run], ACCURACY, 0.6) == [Time(True, True, True, 20, 10)]
-    assert times_to_target([run], LOSS, 0.15) == [Time(True, True, True, 40, 20)]
+    assert times_to_target([run], ACCURACY, 0.6) == [Time(True, 20, True, 20, 10)]
+    assert times_to_target([run], LOSS, 0.15) == [Time(True, 40, True, 40, 20)]
     assert times_to_target([run], ACCURACY, 0.95) == [NEVER]
 
 
 def test_a_run_that_ended_without_it_never_gets_there_whoever_went_on(tmp_path: Path) -> None:
     runs = write_study(tmp_path, {"short": {0: [0.2, 0.3]}, "long": {0: [0.2, 0.3, 0.4, 0.9]}})
-    assert times_to_target(runs, ACCURACY, 0.9) == [NEVER, Time(True, True, True, 40, 20)]
+    assert times_to_target(runs, ACCURACY, 0.9) == [NEVER, Time(True, 40, True, 40, 20)]
 
 
 def test_a_run_that_diverged_may_have_been_at_the_target_before(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_run_that_diverged_may_have_been_at_the_target_before(tmp_path: Path) 
         {"a": {0: {"accuracies": [0.7], "status": "diverged"}, 1: {"accuracies": [0.1], "status": "diverged"}}},
     )
     found = times_to_target([early, never], ACCURACY, 0.6)
-    assert found == [Time(True, True, True, 10, 5), NEVER]
+    assert found == [Time(True, 10, True, 10, 5), NEVER]
 
 
 def test_runs_are_looked_at_alike(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_runs_are_looked_at_alike(tmp_path: Path) -> None:
     assert times_to_target([often], ACCURACY, 0.5)[0].updates == 50
     # from 120 on only one of them goes on; what was cut short at 30 does not keep the others from being looked at
     found = times_to_target([often, longer, short], ACCURACY, 0.85)
-    assert found == [NEVER, Time(True, True, True, 120, 60), Time(False, False, False, 0.0, 0.0)]
+    assert found == [NEVER, Time(True, 120, True, 120, 60), Time(False, None, False, 0.0, 0.0)]
 
 
 def test_what_was_shown_where_the_others_were_not_looked_at_is_shown_and_has_no_time(tmp_path: Path) -> None:
@@ -165,9 +165,9 @@ def test_what_was_shown_where_the_others_were_not_looked_at_is_shown_and_has_no_
     # nobody but the third is looked at at 45; the first ends at 20, where the others are not looked at
     found = times_to_target([tens, thirties, other], ACCURACY, 0.8)
     assert found == [
-        Time(False, True, False, 0, 0),
-        Time(True, True, True, 90, 45),
-        Time(False, True, False, 60, 30),
+        Time(False, 20, False, 0, 0),
+        Time(True, 90, True, 90, 45),
+        Time(False, 45, False, 60, 30),
     ]
     assert race(found[:1], found[1:2]) == Race(0, 0, 0, 1, None)
 

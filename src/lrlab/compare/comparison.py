@@ -42,8 +42,8 @@ class ArmTime:
     num_runs: int
     num_reached: int
     """Runs that showed it in any evaluation."""
-    num_untimed: int
-    """Those of them that did so only where not all runs were evaluated, so that when they did is not compared."""
+    num_apart: int
+    """Those of them that did so first where not all runs were evaluated: when is compared coarsely, or not at all."""
     num_never: int
     """Runs that are over without it."""
     updates: Median
@@ -177,8 +177,10 @@ def _arm_time(task: str, arm: str, target: float, times: Times) -> ArmTime:
         arm,
         target,
         num_runs=len(found),
-        num_reached=sum(time.is_shown for time in found),
-        num_untimed=sum(time.is_shown and not time.reached for time in found),
+        num_reached=sum(time.shown_at is not None for time in found),
+        num_apart=sum(
+            time.shown_at is not None and not (time.reached and time.shown_at == time.updates) for time in found
+        ),
         num_never=sum(time.is_final and not time.reached for time in found),
         updates=median_time(updates, reached),
         seconds=median_time(seconds, reached),

@@ -69,10 +69,11 @@ def _on_selection(selection: Selection) -> list[str]:
 
 def _on_times(comparison: Comparison) -> list[str]:
     found = []
-    if untimed := [f"{time.arm} ({time.num_untimed})" for time in comparison.times if time.num_untimed]:
+    if apart := [f"{time.arm} ({time.num_apart})" for time in comparison.times if time.num_apart]:
         found.append(
-            f"Runs of {', '.join(untimed)} show the target only at updates at which not all runs were evaluated, so "
-            "when they got there is not compared. Give all the same evaluate.every, and lengths that it divides."
+            f"Runs of {', '.join(apart)} show the target first at updates at which not all runs were evaluated, so "
+            "when they got there is compared coarsely, or not at all. Give all the same evaluate.every, and lengths "
+            "that it divides."
         )
     if few := [
         time.arm for time in comparison.times if time.num_runs < FEWEST_SEEDS and time.updates.value is not None

@@ -30,8 +30,8 @@ class Time:
 
     reached: bool
     """Whether it did, at an update at which the others were evaluated too."""
-    is_shown: bool
-    """Whether any of its evaluations showed it."""
+    shown_at: float | None
+    """Update of the first of all its evaluations that showed it; None if none did."""
     is_final: bool
     """Whether nothing more can come: it did, or its run is over without it, and was not cut short."""
     updates: float
@@ -84,18 +84,17 @@ def times_to_target(runs: Sequence[Run], measure: Measure, target: float) -> lis
 
 
 def _time(run: Run, looks: Mapping[int, Mapping[str, Any]], common: Set[int], measure: Measure, target: float) -> Time:
-    is_shown = False
-    for step, record in looks.items():
-        if measure.reaches(record, target):
-            is_shown = True
-            if step in common:
-                return Time(True, True, True, float(step), float(record.get("seconds", np.nan)))
-    if not is_shown and (run.status == "diverged" or (run.status == "complete" and looks)):
-        return Time(False, False, True, np.inf, np.inf)
+    showing = [step for step, record in looks.items() if measure.reaches(record, target)]
+    shown_at = float(showing[0]) if showing else None
+    first = next((step for step in showing if step in common), None)
+    if first is not None:
+        return Time(True, shown_at, True, float(first), float(looks[first].get("seconds", np.nan)))
+    if not showing and (run.status == "diverged" or (run.status == "complete" and looks)):
+        return Time(False, None, True, np.inf, np.inf)
     last = max((step for step in common if step in looks), default=None)
     if last is None:
-        return Time(False, is_shown, False, 0.0, 0.0)  # nobody looked
-    return Time(False, is_shown, False, float(last), float(looks[last].get("seconds", np.nan)))
+        return Time(False, shown_at, False, 0.0, 0.0)  # nobody looked
+    return Time(False, shown_at, False, float(last), float(looks[last].get("seconds", np.nan)))
 
 
 def median_time(times: Array, reached: npt.NDArray[np.bool_]) -> Median:
