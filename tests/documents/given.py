@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -154,6 +155,12 @@ def _make_more_photos(path: Path) -> None:
     Image.new("RGB", (30, 20), (9, 9, 9)).save(path / "one.png")
 
 
+def _make_trial(path: Path) -> None:
+    """A study of the repository, with tuned rates, under the name that a page has for it."""
+    small = small_study((ROOT / "studies" / "schedules.toml").read_text())
+    path.write_text(re.sub(r'^name = ".*"', 'name = "trial"', small, flags=re.M))
+
+
 def _make_losses(path: Path) -> None:
     path.write_text("step,loss\n" + "\n".join(f"{step},{1 / step + 0.1 * (step % 3)}" for step in range(1, 101)))
 
@@ -178,6 +185,7 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
     "losses.csv": _make_losses,
     "log.csv": _table_of("docs/trackers.md", 0),
     "all.csv": _table_of("docs/trackers.md", 1),
+    "trial.toml": _make_trial,
     "study.toml": lambda path: path.write_text(small_study((ROOT / "studies" / "demo.toml").read_text())),
 }
 """Name -> what makes it. Studies of the repository, and their runs, are there by themselves."""

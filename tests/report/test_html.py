@@ -142,7 +142,7 @@ def test_the_page_of_a_study_lists_each_seed_and_compares_the_arms(make_study, r
 
     assert_stands_alone(page)
     assert "2 arms, 4 runs: 3 complete, 1 running." in page.text
-    assert "slow 2 70.00 % -184.12 % to 324.12 % 50.00 % (seed 0), 90.00 % (seed 1) none" in page.text
+    assert "slow 2 70.00 % 0.00 % to 100.00 % 50.00 % (seed 0), 90.00 % (seed 1) none" in page.text
     assert "fast 1 85.00 % \N{EN DASH} 85.00 % (seed 0) seed 1: running at update 1" in page.text
     assert "not by whether these intervals overlap" in page.text
     assert "One run of each proves nothing: slow and fast differ by -35.00 points of test accuracy" in page.text

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     of ours and keeps its traceback.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show is no reason to end a training
-        sys.stdout.reconfigure(errors="backslashreplace")
+        with contextlib.suppress(OSError):  # of a stream that somebody has turned into another one meanwhile
+            sys.stdout.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else list(arguments)
     if num_ranks() == 1:
         return _main(given)

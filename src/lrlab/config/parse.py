@@ -46,7 +46,7 @@ def read_toml(path: Path) -> Table:
     Raises: ConfigError if it is not there or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin with a mark
+        return tomllib.loads(path.read_text(encoding="utf-8").removeprefix("\ufeff"))  # with which some editors begin
     except (FileNotFoundError, IsADirectoryError) as error:
         what = "is a folder, not a file" if path.is_dir() else "there is no such file"
         folder = path if path.is_dir() else path.parent
