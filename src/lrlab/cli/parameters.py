@@ -20,7 +20,12 @@ RECORDS = Group.create_ordered("Records")
 
 Settings = Annotated[
     list[str] | None,
-    Parameter(name="--set", metavar="KEY=VALUE", group=RATE, help="Set any key of the configuration, whatever else says; repeatable."),
+    Parameter(
+        name="--set",
+        metavar="KEY=VALUE",
+        group=RATE,
+        help="Set any key of the configuration, over all other options; repeatable.",
+    ),
 ]
 ScheduleName = Annotated[
     str | None,
