@@ -15,7 +15,7 @@ from lrlab import load_trained
 from lrlab.cli import main
 from lrlab.config import parse_config
 from lrlab.data import DataError, Split, image_data, load_digits_data
-from lrlab.experiments import Experiment
+from lrlab.experiments import Experiment, UnreadableError
 from lrlab.runs import read_run
 
 DIGITS = load_digits_data()
@@ -162,3 +162,21 @@ def test_the_verb_names_the_most_probable_classes(
     assert main(["predict", str(run)]) == 2
     assert main(["predict", str(run), str(tmp_path / "gone.png")]) == 3
     assert main(["predict", str(tmp_path), str(picture)]) == 2
+
+
+def test_a_file_that_cannot_be_read_does_not_keep_the_others_from_being_predicted(
+    run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_text("no image")
+    (tmp_path / "b.png").write_bytes((pictures / "0000.png").read_bytes())
+    Image.new("L", (5000, 4000), 200).save(tmp_path / "c.png")  # as large as a phone's, above what is trained on
+    with pytest.raises(UnreadableError) as raised:
+        load_trained(run).predict_files(tmp_path)
+    assert [found.path.name for found in raised.value.predictions] == ["b.png", "c.png"]
+    [alone] = load_trained(run).predict_files(tmp_path / "b.png")
+    assert raised.value.predictions[0].probabilities == pytest.approx(alone.probabilities, rel=1e-4)
+
+    assert main(["predict", str(run), str(tmp_path), "--json"]) == 3
+    said = capsys.readouterr()
+    assert [Path(found["image"]).name for found in json.loads(said.out)["predictions"]] == ["b.png", "c.png"]
+    assert said.err.splitlines()[-1] == f"lrlab: {tmp_path / 'a.png'}: not a PNG, JPEG, WebP or BMP image"

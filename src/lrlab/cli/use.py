@@ -29,12 +29,16 @@ def predict(
     """Name the classes of images by a network that was trained."""
     from lrlab.cli.output import Output
     from lrlab.config import ConfigError
-    from lrlab.experiments import load_trained
+    from lrlab.experiments import UnreadableError, load_trained
 
     if not images:
         raise ConfigError(f"{path}: name a run, and then the images to predict: lrlab predict RUN IMAGE...")
     screen = Output(json=json)
-    predictions = load_trained(path, device=device or "auto").predict_files(images)
+    problem = None
+    try:
+        predictions = load_trained(path, device=device or "auto").predict_files(images)
+    except UnreadableError as error:
+        predictions, problem = list(error.predictions), error
     for found in predictions:
         best = ", ".join(f"{name} {100 * share:.1f} %" for name, share in islice(found.probabilities.items(), top))
         screen.say(f"{found.path}: {best}" + (f"  ({found.changed})" if found.changed else ""))
@@ -47,6 +51,8 @@ def predict(
         for found in predictions
     ]
     screen.document({"run": str(path), "predictions": documents})
+    if problem is not None:  # last, so that it is seen
+        raise problem
     return 0
 
 

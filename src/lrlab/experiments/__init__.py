@@ -12,7 +12,7 @@ from lrlab.experiments.refine import refine_run
 from lrlab.experiments.replay import calibrate_rule, replay_rule
 from lrlab.experiments.run import Experiment
 from lrlab.experiments.sharpness import Sharpness, SharpnessPlan, measure_sharpness
-from lrlab.experiments.trained import TrainedModel, load_trained
+from lrlab.experiments.trained import TrainedModel, UnreadableError, load_trained
 from lrlab.experiments.verify import Verification, verify_run
 from lrlab.schedulers.simulate import Calibration
 from lrlab.training import DivergedError, RangeTest, Sweep, Update, joined
@@ -30,6 +30,7 @@ __all__ = [
     "SharpnessPlan",
     "Sweep",
     "TrainedModel",
+    "UnreadableError",
     "Update",
     "Verification",
     "build_data",

@@ -40,6 +40,15 @@ class Prediction:
     """What had to be done to the image so that it fits the network; empty if nothing."""
 
 
+class UnreadableError(DataError):
+    """Some of the files that were to be predicted cannot be read, all of which it names."""
+
+    def __init__(self, problems: Sequence[str], predictions: Sequence[Prediction]) -> None:
+        super().__init__("\n".join(problems))
+        self.predictions = predictions
+        """Of the others."""
+
+
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
     """A network with what it must know of its images; made by `load_trained`."""
@@ -100,7 +109,8 @@ class TrainedModel:
 
         Args:
             paths: one or several, PNG, JPEG, WebP or BMP; a folder stands for the images in it and in those within.
-        Raises: DataError that names all files which cannot be read, or for a network of other images than files hold.
+        Raises: UnreadableError that names all files which cannot be read and has the predictions of the others;
+            DataError for a network of other images than files hold, or a folder without any.
         """
         if self.image_shape[0] not in (1, 3):
             raise DataError(
@@ -113,16 +123,17 @@ class TrainedModel:
         fitted, problems = [], []
         for file in files:
             try:
-                fitted.append(_fitted(read_image(file, max_pixels=MAX_PIXELS), self.image_shape))
+                fitted.append((file, *_fitted(read_image(file, max_pixels=MAX_PIXELS), self.image_shape)))
             except DataError as error:
                 problems.append(f"{file}: {error}")
-        if problems:
-            raise DataError("\n".join(problems))
-        found = self.probabilities(torch.stack([pixels for pixels, _ in fitted])).tolist() if fitted else []
-        return [
+        found = self.probabilities(torch.stack([pixels for _, pixels, _ in fitted])).tolist() if fitted else []
+        predictions = [
             Prediction(file, dict(sorted(zip(self.classes, row, strict=True), key=lambda one: -one[1])), changed)
-            for file, row, (_, changed) in zip(files, found, fitted, strict=True)
+            for row, (file, _, changed) in zip(found, fitted, strict=True)
         ]
+        if problems:
+            raise UnreadableError(problems, predictions)
+        return predictions
 
     def _batches(self, images: Tensor) -> Iterator[Tensor]:
         for batch in images.split(BATCH):
