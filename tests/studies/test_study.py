@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from lrlab.config import ConfigError, read_study
+from lrlab.data import DataError
 from lrlab.runs import RunError, RunWriter, StorageError, find_runs, read_run
 from lrlab.studies import Ended, Waiting, run_study
 
@@ -194,3 +197,22 @@ def test_a_plan_from_a_pipe_is_refused_before_any_run(tmp_path: Path) -> None:
         file.flush()
         list(run_study(read_study(path), f"/dev/fd/{read}", root=tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("workers", [None, 1])
+def test_a_study_does_not_go_on_with_other_images(tmp_path: Path, workers: int | None) -> None:
+    rng = np.random.default_rng(0)
+    for part, name, number in ((p, n, k) for p in ("train", "test") for n in ("cat", "dog") for k in range(8)):
+        (tmp_path / "images" / part / name).mkdir(parents=True, exist_ok=True)
+        pixels = Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8))
+        pixels.save(tmp_path / "images" / part / name / f"{number}.png")
+    plan = PLAN.replace("[base]", f'[base]\ndata = {{ name = "folder", dir = "{tmp_path / "images"}" }}')
+    play(write(tmp_path, plan.replace("seeds = [0, 1]", "seeds = [0]")))
+
+    one, other = tmp_path / "images/test/cat/0.png", tmp_path / "images/test/dog/0.png"  # a label that is corrected
+    for old, new in ((one, tmp_path / "aside"), (other, one), (tmp_path / "aside", other)):
+        old.rename(new)
+    path = write(tmp_path, plan)
+    with pytest.raises(DataError, match=r"seed0: the images are not .* \(pixels or labels of the test images\)"):
+        list(run_study(read_study(path), path, root=tmp_path / "runs", workers=workers))
+    assert {run.seed for run in find_runs(tmp_path / "runs" / "plan")} == {0}

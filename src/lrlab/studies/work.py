@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 
-from lrlab.config import ConfigError, DataConfig
-from lrlab.data import ImageData
+from lrlab.config import ConfigError, DataConfig, to_table
+from lrlab.data import DataError, ImageData
 from lrlab.experiments import Experiment, build_data
+from lrlab.experiments.facts import check_same_data
 from lrlab.experiments.pace import Pace
-from lrlab.runs import LockedError, RunError
+from lrlab.runs import LockedError, Run, RunError, read_run
+from lrlab.runs.storage import INFO
 from lrlab.studies.members import (
     Ended,
     Member,
@@ -39,14 +41,27 @@ class DataSets:
 
 
 def check_member(member: Member, data_sets: DataSets) -> None:
-    """Build a member without running it.
+    """Build a member without running it, and see that the runs which are there already have seen the same images.
 
     Raises: ConfigError, DataError, EngineError.
     """
     try:
-        Experiment(member.config, data=data_sets.load(member.config.data))
+        experiment = Experiment(member.config, data=data_sets.load(member.config.data))
     except ConfigError as error:
         raise ConfigError(f"arm '{member.arm}': {error}") from error
+    for path in sorted(member.directory.parents[1].glob(f"*/seed*/{INFO}")):
+        with suppress(RunError, ConfigError):  # another process may be just making it
+            made = read_run(path.parent)
+            if "data" in made.info and made.config["data"] == to_table(member.config)["data"]:
+                _check_same_images(made, experiment)
+                return  # one will do: what is there was held against another one before
+
+
+def _check_same_images(made: Run, experiment: Experiment) -> None:
+    try:
+        check_same_data(experiment.data, made.info)
+    except DataError as error:
+        raise DataError(f"{made.directory}: {error} Or give the study another name.") from error
 
 
 def answer(job: Job, data_sets: DataSets) -> Generator[Message, None, None]:
