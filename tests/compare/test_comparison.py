@@ -17,6 +17,7 @@ from lrlab.compare import CompareError, Comparison, compare_runs, notes, race_se
 from lrlab.compare.listing import list_limits, list_times
 from lrlab.compare.sentences import p_text
 from lrlab.compare.statistics import sign_flip_floor
+from lrlab.compare.tasks import Selection
 from written_runs import make_arms, make_run, write_run, write_study
 
 BASE = [0.900, 0.910, 0.905, 0.890, 0.915]
@@ -232,8 +233,9 @@ def test_random_flips_have_a_floor_of_their_own() -> None:
 
 @pytest.mark.parametrize(
     ("p", "text"),
-    [(0.0504, "p = 0.0504"), (0.0496, "p = 0.0496"), (0.05004, "p = 0.05004"), (0.0512, "p = 0.051"), (0.5, "p = 0.50"),
-     (0.04999996, "p = 0.04999996"), (0.00123, "p = 0.0012"), (0.00001, "p < 0.0001")],
+    [(0.0504, "p = 0.0504"), (0.0496, "p = 0.0496"), (0.05004, "p > 0.05"), (0.05, "p <= 0.05"), (0.0512, "p = 0.051"),
+     (0.5, "p = 0.50"),
+     (0.04999996, "p <= 0.05"), (0.00123, "p = 0.0012"), (0.00001, "p < 0.0001")],
 )  # fmt: skip
 def test_a_p_shows_on_which_side_of_the_level_it_lies(p: float, text: str) -> None:
     assert p_text(p) == text
@@ -248,6 +250,7 @@ def test_what_was_chosen_of_a_study_is_said(tmp_path: Path) -> None:
         "Of trials only 2 of its 3 arms and 3 of its 5 seeds are compared: p is adjusted for these alone, and means "
         "nothing if they were chosen by their results."
     )
+    assert notes(compare_runs(runs[:-2]))[0].startswith("Of trials only 13 of its 15 runs are compared:")
     # an arm that the plan has no more is none that was left out
     (tmp_path / "trials" / "study.toml").write_text("seeds = [0, 1, 2, 3, 4]\n[arms]\na = {}\nc = {}\n")
     (note,) = [note for note in notes(compare_runs(chosen)) if note.startswith("Of trials")]
@@ -257,7 +260,6 @@ def test_what_was_chosen_of_a_study_is_said(tmp_path: Path) -> None:
 def test_that_rates_were_tuned_and_by_how_many_seeds_is_said(tmp_path: Path) -> None:
     runs = write_study(tmp_path, {name: {seed: [value] for seed, value in enumerate(BASE)} for name in "ab"})
     (tmp_path / "trials" / "study.toml").write_text("[tune]\nseeds = [1000]\n[arms]\na = {}\nb = {}\n")
-    (tmp_path / "trials" / "tuning.json").write_text(json.dumps({"seeds": [1000]}))
     assert notes(compare_runs(runs))[0] == (
         "The rates of trials were chosen by 1 seed each: intervals and p are of the arms at these rates, and hold "
         "nothing of the luck of that choice."
@@ -268,10 +270,13 @@ def test_runs_of_other_lengths_are_said_to_be(tmp_path: Path) -> None:
     arms = {"short": {0: [0.5] * 2, 1: [0.6] * 3}, "long": {0: [0.5] * 5, 1: [0.7] * 5}}
     runs = write_study(tmp_path, arms, steps=2000)
     found, text = only(compare_runs(runs))
-    assert (found.arm_updates, found.reference_updates) == ([50], [20, 30])
-    assert "Runs of long made 50 updates, those of short 20 to 30." in text
+    assert (found.arm_updates, found.reference_updates) == ([50, 50], [20, 30])
+    assert "Runs of long ended at update 50, those of short at 20 to 30." in text
+    arms = {"one": {0: [0.5] * 2, 1: [0.6] * 3}, "other": {0: [0.5] * 3, 1: [0.7] * 2}}
+    crossed = only(compare_runs(write_study(tmp_path, arms, name="crossed", steps=2000)))[1]
+    assert "In seeds 0, 1 the two runs ended at different updates." in crossed
     same = {name: {seed: [0.5 + seed] * 5 for seed in range(2)} for name in "ab"}
-    assert "updates" not in only(compare_runs(write_study(tmp_path, same, name="same")))[1]
+    assert "ended at" not in only(compare_runs(write_study(tmp_path, same, name="same")))[1]
 
 
 VALUES = st.lists(st.tuples(*[st.integers(0, 360)] * 2), min_size=2, max_size=8)
@@ -444,3 +449,30 @@ def test_runs_on_validation_images_are_compared_by_those(tmp_path: Path) -> None
     assert comparison.differences[0].mean == pytest.approx(0.1)
     with pytest.raises(CompareError, match="some on validation images: compare them apart"):
         compare_runs([*runs, write_run(tmp_path / "c-seed0", [0.5], seed=0)])
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        "arms = 5",
+        'arms = "ab"',
+        "arms = ['a']",
+        'seeds = "0-4"\n[arms]\na = {}\nb = {}',
+        "[tune]\nseeds = 3",
+        "tune = 1",
+        "=",
+    ],
+)
+def test_a_plan_that_is_none_costs_no_comparison(tmp_path: Path, plan: str) -> None:
+    runs = write_study(tmp_path, {name: {seed: [value] for seed, value in enumerate(BASE)} for name in "ab"})
+    (tmp_path / "trials" / "study.toml").write_text(plan)
+    comparison = compare_runs(runs)
+    assert comparison.selections == [Selection("trials", 2, 2, 5, 5, 10, 10, 0)]
+
+
+def test_of_several_studies_each_is_named_in_what_is_said_of_times(tmp_path: Path) -> None:
+    arms = {"tens": {0: [0.5, 0.9]}, "fifteens": {0: {"accuracies": [0.5, 0.9], "every": 15}}}
+    runs = [run for name in ("one", "two") for run in write_study(tmp_path, arms, name=name)]
+    found = notes(compare_runs(runs, targets=["0.8"]))
+    assert any("Runs of one: tens (1), two: tens (1) show the target first" in note for note in found)
+    assert any(note.startswith("There is no profile over the studies") for note in found)

@@ -81,6 +81,11 @@ def test_a_column_that_is_not_finite_at_its_end_is_no_value(tmp_path: Path) -> N
     lost, kept = comparison.arms
     assert (lost.values, [out.reason for out in lost.left_out]) == ({}, ["val_loss not finite"])
     assert kept.values == {0: 2.0}, "of its last tenth what is finite"
+    assert "no seed has a complete run of both with a finite val_loss" in sentence(
+        comparison.differences[0], comparison
+    )
+    with pytest.raises(CompareError, match=r"^No run ends in a val_loss that is finite\.$"):
+        compare_runs([read_run(tmp_path / "lost-seed0")], measure="val_loss")
 
 
 def test_what_was_measured_otherwise_is_not_compared(runs: list[Run]) -> None:

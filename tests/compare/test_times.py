@@ -170,6 +170,7 @@ def test_what_was_shown_where_the_others_were_not_looked_at_is_shown_and_has_no_
         Time(False, 45, False, 60, 30),
     ]
     assert race(found[:1], found[1:2]) == Race(0, 0, 0, 1, None)
+    assert race(found[:1], found[2:]) == Race(0, 0, 0, 1, None), "both got there, and nobody knows who was first"
 
 
 def test_an_evaluation_counts_by_its_own_figure() -> None:

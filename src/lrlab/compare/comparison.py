@@ -45,7 +45,7 @@ class ArmTime:
     num_apart: int
     """Those of them that did so first where not all runs were evaluated: when is compared coarsely, or not at all."""
     num_never: int
-    """Runs that are over without it."""
+    """Runs that are over without it, complete or diverged."""
     updates: Median
     seconds: Median
 
@@ -77,7 +77,7 @@ class Comparison:
     times: Sequence[ArmTime]
     races: Sequence[PairRace]
     profiles: Sequence[Profile]
-    """Over the tasks, by the seeds in which no run was cut short before it got there; none for a single task."""
+    """Over the tasks, by the seeds in which the times of all arms are known; none for a single task."""
 
 
 def compare_runs(
@@ -206,7 +206,7 @@ def _profiles(times: Mapping[str, Times]) -> list[Profile]:
         return []
     updates: dict[str, dict[str, npt.NDArray[np.float64]]] = {}
     for task, found in times.items():
-        # a run that was cut short before it got there is not one that never does
+        # a run that was cut short, or looked at where others were not, is not one that never gets there
         seeds = [
             seed for seed in found[arms[0]] if all(seed in found[arm] and found[arm][seed].is_final for arm in arms)
         ]

@@ -42,7 +42,7 @@ class Difference:
     differences: Sequence[float] = field(repr=False)
     """One for each seed."""
     arm_updates: Sequence[int] = ()
-    """Updates that the arm's runs made, each number once."""
+    """Update at which the arm's run of each seed ended; empty where one does not say."""
     reference_updates: Sequence[int] = ()
     mean: float | None = None
     std: float | None = None
@@ -101,7 +101,8 @@ def measure_difference(task: Task, arm: str, reference: str, measure: Measure) -
 
 
 def _updates(runs: Sequence[Run]) -> list[int]:
-    return sorted({int(run.result["steps"]) for run in runs if "steps" in run.result})
+    steps = [run.result.get("steps") for run in runs]
+    return [int(step) for step in steps if step is not None] if None not in steps else []
 
 
 def value_of(run: Run | None, measure: Measure) -> float | str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from lrlab.compare.comparison import Arm, ArmTime, Comparison
 from lrlab.compare.differences import Difference
 from lrlab.compare.measures import Measure
+from lrlab.compare.statistics import LEVEL, side_of_level
 from lrlab.compare.times import Median
 
 NOTHING = "-"
@@ -152,7 +153,10 @@ def _interval(interval: tuple[float, float] | None, measure: Measure) -> str:
 
 
 def _p(p: float | None) -> str:
-    return NOTHING if p is None else "<0.0001" if p < 0.0001 else f"{p:.4f}"
+    if p is None:
+        return NOTHING
+    text = "<0.0001" if p < 0.0001 else f"{p:.4f}"
+    return side_of_level(p).replace(" ", "") if text == f"{LEVEL:.4f}" else text
 
 
 def _seeds_needed(found: Difference) -> str:

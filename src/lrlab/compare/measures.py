@@ -196,6 +196,8 @@ def _columns_called(name: str, runs: Sequence[Run]) -> list[str]:
 def _measured_beside(name: str, runs: Sequence[Run]) -> Measure:
     found = MeasuredBeside(column=name)
     if all(found.final(run) is None for run in runs):
+        if name in _columns(runs):
+            raise CompareError(f"No run ends in a {name} that is finite.")
         hint = did_you_mean(name, sorted(_columns(runs)))
         raise CompareError(f"No run has measured '{name}'. There are: {list_measures(runs) or 'none'}.{hint}")
     hows = {json.dumps(_measured_how(name, run), sort_keys=True) for run in runs if found.final(run) is not None}

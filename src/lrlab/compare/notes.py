@@ -53,6 +53,8 @@ def _on_selection(selection: Selection) -> list[str]:
         )
         if number < there
     ]
+    if not parts and selection.num_runs < selection.num_runs_there:
+        parts = [f"{selection.num_runs} of its {selection.num_runs_there} runs"]
     if parts:
         found.append(
             f"Of {selection.study} only {' and '.join(parts)} are compared: p is adjusted for these alone, and means "
@@ -69,22 +71,30 @@ def _on_selection(selection: Selection) -> list[str]:
 
 def _on_times(comparison: Comparison) -> list[str]:
     found = []
-    if apart := [f"{time.arm} ({time.num_apart})" for time in comparison.times if time.num_apart]:
+    tasks = list(dict.fromkeys(time.task for time in comparison.times))
+    names = {(time.task, time.arm): f"{time.task}: " * (len(tasks) > 1) + time.arm for time in comparison.times}
+    if apart := [f"{names[time.task, time.arm]} ({time.num_apart})" for time in comparison.times if time.num_apart]:
         found.append(
             f"Runs of {', '.join(apart)} show the target first at updates at which not all runs were evaluated, so "
             "when they got there is compared coarsely, or not at all. Give all the same evaluate.every, and lengths "
-            "that it divides."
+            "that it divides; a run that a rule ends is evaluated at its end, where others are not."
         )
     if few := [
-        time.arm for time in comparison.times if time.num_runs < FEWEST_SEEDS and time.updates.value is not None
+        names[time.task, time.arm]
+        for time in comparison.times
+        if time.num_runs < FEWEST_SEEDS and time.updates.value is not None
     ]:
-        found.append(
-            f"The median times of {', '.join(dict.fromkeys(few))} have no interval, which takes {FEWEST_SEEDS} runs."
-        )
+        found.append(f"The median times of {', '.join(few)} have no interval, which takes {FEWEST_SEEDS} runs.")
     if any(profile.low is not None for profile in comparison.profiles):
         found.append(
-            "A score is held against the quickest arm of each task, which is the quickest by luck too: of arms that do "
-            "not differ it lies below 1, and mostly so does its interval. Whether they differ, the races say."
+            "A score is held against the quickest arm of each task, which is the quickest by luck too: in more than "
+            "half of the studies of three arms that do not differ, the interval of at least one lies below 1. Whether "
+            "arms differ, the races say."
+        )
+    if len(tasks) > 1 and not comparison.profiles:
+        found.append(
+            "There is no profile over the studies: it takes two arms that all of them have, and seeds in which the "
+            "times of all arms are known."
         )
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lrlab.compare.comparison import Comparison, PairRace
 from lrlab.compare.differences import Difference, LeftOut
 from lrlab.compare.measures import Measure
-from lrlab.compare.statistics import LEVEL, sign_flip_floor
+from lrlab.compare.statistics import LEVEL, side_of_level, sign_flip_floor
 from lrlab.compare.tasks import is_of_the_schedule
 from lrlab.runs.finding import by_arm
 
@@ -39,7 +39,9 @@ def count_verdicts(comparison: Comparison) -> str:
 def _finding(found: Difference, comparison: Comparison) -> str:
     measure, arm, reference = comparison.measure, found.arm, found.reference
     if found.mean is None:
-        has = f" with a {measure.name}" if any(out.reason == f"no {measure.name}" for out in found.left_out) else ""
+        reasons = {out.reason for out in found.left_out}
+        has = f" with a {measure.name}" if f"no {measure.name}" in reasons else ""
+        has = f" with a finite {measure.name}" if f"{measure.name} not finite" in reasons else has
         return f"{arm} and {reference} cannot be compared: no seed has a complete run of both{has}."
     size = f"{measure.difference_text(found.mean)}{measure.unit}"
     if found.num_seeds == 1:
@@ -81,11 +83,9 @@ def p_text(p: float | None) -> str:
     if p < 0.0001:
         return "p < 0.0001"
     text = f"{p:.2g}" if p < 0.01 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-    digits = 4
-    while text == f"{LEVEL:.{digits - 1}f}" and digits < 9:  # on which side of the level it lies must be seen
-        text = f"{p:.{digits}f}"
-        digits += 1
-    return f"p = {text}"
+    if text == f"{LEVEL:.3f}":  # on which side of the level it lies must be seen
+        text = f"{p:.4f}"
+    return f"p {side_of_level(p)}" if text == f"{LEVEL:.4f}" else f"p = {text}"
 
 
 def _what_was_possible(found: Difference, measure: Measure) -> str:
@@ -146,17 +146,23 @@ def _context(found: Difference) -> list[str]:
         reasons = {out.reason: [one for one in others if one.reason == out.reason] for out in others}
         listed = "; ".join(f"{_named(runs)} ({reason})" for reason, runs in reasons.items())
         context.append(f"Left out: {listed}.")
-    if found.arm_updates and found.reference_updates and found.arm_updates != found.reference_updates:
-        made, others_made = (_range(numbers) for numbers in (found.arm_updates, found.reference_updates))
-        context.append(f"Runs of {found.arm} made {made} updates, those of {found.reference} {others_made}.")
+    context += _lengths(found)
     besides = [name for name in found.differs_in if not is_of_the_schedule(name)]
     if besides:
         context.append(f"The arms differ in more than the schedule: {', '.join(besides)}.")
     return context
 
 
-def _range(numbers: Sequence[int]) -> str:
-    return f"{numbers[0]:,}" + f" to {numbers[-1]:,}" * (len(numbers) > 1)
+def _lengths(found: Difference) -> list[str]:
+    """Say where the two runs of a seed ended at different updates."""
+    ends = found.arm_updates, found.reference_updates
+    if not all(ends) or list(ends[0]) == list(ends[1]):
+        return []
+    ours, theirs = (f"{min(of):,}" + f" to {max(of):,}" * (min(of) < max(of)) for of in ends)
+    if ours != theirs:
+        return [f"Runs of {found.arm} ended at update {ours}, those of {found.reference} at {theirs}."]
+    seeds = [str(seed) for seed, *pair in zip(found.seeds, *ends, strict=True) if pair[0] != pair[1]]
+    return [f"In seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} the two runs ended at different updates."]
 
 
 def _named(runs: Sequence[LeftOut]) -> str:

@@ -36,6 +36,11 @@ def are_alike(differences: Array) -> bool:
     return bool(np.ptp(differences) <= 1e-12 * max(1.0, np.abs(differences).max()))
 
 
+def side_of_level(p: float) -> str:
+    """Write on which side of the level a p lies that is too near to it for its digits to tell."""
+    return f"{'<=' if p <= LEVEL else '>'} {LEVEL:.2g}"
+
+
 def student_interval(differences: Array, confidence: float = CONFIDENCE) -> Interval:
     """Student's interval of the mean, mean -+ t * s / sqrt(n), by scipy.
 

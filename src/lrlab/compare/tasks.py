@@ -12,19 +12,18 @@ from typing import Any, Final
 
 from lrlab.compare.measures import CompareError
 from lrlab.config import merge, parse_config, to_table
-from lrlab.runs import Run
+from lrlab.runs import Run, RunError
 from lrlab.runs.finding import members_there, read_plan
-from lrlab.runs.storage import ELSEWHERE, STUDY, TUNING_RESULT, flat, read_json
+from lrlab.runs.storage import ELSEWHERE, STUDY, differing_splits, flat
 
 LOOSE: Final = "runs"
 """Name of the task of runs that belong to no study."""
 NO_MATTER: Final = ("seed", "device", "data.dir", "telemetry.", "checkpoint.", "evaluate.batch_size", "evaluate.every",
                     "engine.threads", "engine.keep_memory", "engine.compile")  # fmt: skip
 """Settings that decide where and how quickly a run is made, or what is recorded of it, not what comes of it."""
-DIGEST: Final = "digest"
 DATA: Final = ("data.name", "data.test_fraction", "data.validation_fraction")
 """Settings that decide which images an evaluation is of."""
-FOUND: Final = ("classes", "image_shape", "num_train", "num_test", "mean", "std", DIGEST)
+FOUND: Final = ("classes", "image_shape", "num_train", "num_test", "mean", "std")
 """Facts in run.json that tell one folder of images from another."""
 SCHEDULE: Final = ("schedule.", "phases.", "layer_rates.", "optimizer.lr", "stop_below_lr")
 """Settings that are the schedule's."""
@@ -60,8 +59,10 @@ class Selection:
     num_arms_there: int
     num_seeds: int
     num_seeds_there: int
+    num_runs: int
+    num_runs_there: int
     num_tuning_seeds: int
-    """Runs by which each rate was tried that the arms were run with; 0 where their rates were not tuned."""
+    """Seeds by which the arms' rates were found, by the plan; the fewest of several places, 0 for rates not tuned."""
 
 
 def selection_of(task: Task) -> Selection | None:
@@ -69,19 +70,25 @@ def selection_of(task: Task) -> Selection | None:
 
     Raises: StorageError.
     """
-    there = {(arm, seed) for arm, members in task.arms.items() for seed in members}
+    named = {(arm, seed) for arm, members in task.arms.items() for seed in members}
     folders = {run.place.parent.parent for members in task.arms.values() for run in members.values() if run.study}
     if not folders:
         return None
-    tuned = 0
+    there, tuned = set(named), set[int]()
     for folder in folders:
-        there |= members_there(folder)
-        found = read_json(folder / TUNING_RESULT)
-        if found is not None and "tune" in read_plan(folder / STUDY):
-            tuned = len(found["seeds"])
-    seeds = {seed for members in task.arms.values() for seed in members}
-    arms_there, seeds_there = ({member[place] for member in there} for place in (0, 1))
-    return Selection(task.name, len(task.arms), len(arms_there), len(seeds), len(seeds_there), tuned)
+        try:
+            plan = read_plan(folder / STUDY)
+        except RunError:  # which whoever found the runs has warned of
+            plan = {}
+        there |= members_there(folder, plan)
+        tune = plan.get("tune")
+        seeds = tune.get("seeds") if isinstance(tune, Mapping) else None
+        tuned |= {len(seeds)} if isinstance(seeds, list) else set()
+    (arms, seeds_named), (arms_there, seeds_there) = (
+        [{member[place] for member in members} for place in (0, 1)] for members in (named, there)
+    )
+    counts = (len(arms), len(arms_there), len(seeds_named), len(seeds_there), len(named), len(there))
+    return Selection(task.name, *counts, min(tuned, default=0))
 
 
 def is_of_the_schedule(setting: str) -> bool:
@@ -133,18 +140,19 @@ def _check_same_settings(arm: str, members: Mapping[int, Run]) -> None:
 
 
 def _check_same_data(task: Task) -> None:
-    (first, ours), *others = [
-        (f"'{arm}' seed {seed}", _data(run)) for arm, members in task.arms.items() for seed, run in members.items()
+    (first, ours, digest), *others = [
+        (f"'{arm}' seed {seed}", _data(run), run.info.get("data", {}).get("digest"))
+        for arm, members in task.arms.items()
+        for seed, run in members.items()
     ]
-    for other, theirs in others:
+    for other, theirs, other_digest in others:
         keys = [key for key in ours if key in theirs and not _is_same(ours[key], theirs[key])]
-        if keys:
-            found = f"{keys[0]}: {ours[keys[0]]} and {theirs[keys[0]]}"
-            if keys[0] == DIGEST:
-                splits = [split for split, digest in ours[DIGEST].items() if theirs[DIGEST].get(split) != digest]
-                found = f"pixels or labels of the {' and '.join(splits)} images"
+        found = [f"{keys[0]}: {ours[keys[0]]} and {theirs[keys[0]]}"] if keys else []
+        if splits := differing_splits(digest, other_digest):
+            found.append(f"pixels or labels of the {' and '.join(splits)} images")
+        if found:
             raise CompareError(
-                f"{first} and {other} were not trained and evaluated on the same images ({found}): their results "
+                f"{first} and {other} were not trained and evaluated on the same images ({found[0]}): their results "
                 "cannot be compared."
             )
 

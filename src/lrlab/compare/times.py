@@ -33,7 +33,7 @@ class Time:
     shown_at: float | None
     """Update of the first of all its evaluations that showed it; None if none did."""
     is_final: bool
-    """Whether nothing more can come: it did, or its run is over without it, and was not cut short."""
+    """Whether its time is known for good: it is reached, or the run is over without it, and was not cut short."""
     updates: float
     """Up to the evaluation that showed it; else up to the last one, and infinite where the run is over without it."""
     seconds: float
@@ -63,7 +63,7 @@ class Race:
     neither: int
     """Seeds in which both took as many updates, or neither got there."""
     unknown: int
-    """Seeds in which a run was cut short too early to tell."""
+    """Seeds in which a run was cut short too early to tell, or showed the target where others were not looked at."""
     p: float | None
     """Exact sign test, two-sided; None where no seed tells."""
 
@@ -147,7 +147,7 @@ def _order(one: Time, other: Time) -> int | None:
         return -1 if other.updates >= one.updates else None
     if other.reached:
         return 1 if one.updates >= other.updates else None
-    return 0
+    return 0 if one.shown_at is None and other.shown_at is None else None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from lrlab.data import DataError, ImageData
 from lrlab.runs import Checkpoint, RunError, read_info
 from lrlab.runs.checkpoints import checkpoint_paths
-from lrlab.runs.storage import CONFIG
+from lrlab.runs.storage import CONFIG, differing_splits
 
 if TYPE_CHECKING:
     from lrlab.experiments.run import Experiment
@@ -40,9 +40,8 @@ def check_same_data(data: ImageData, info: Mapping[str, Any]) -> None:
     """
     made, found = info["data"], _describe_data(data)
     del found["name"]  # of a folder it is the path, and the folder may have moved
-    digests, digests_found = made.get("digest", {}), found.pop("digest")  # older runs have none
+    others = differing_splits(made.get("digest"), found.pop("digest"))
     changed = [f"{name}: {made[name]} -> {found[name]}" for name in found if name in made and made[name] != found[name]]
-    others = [split for split in digests_found if digests.get(split, digests_found[split]) != digests_found[split]]
     if others and not changed:
         changed = [f"pixels or labels of the {' and '.join(others)} images"]
     if changed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lrlab.runs.finding import read_plan
-from lrlab.runs.storage import STUDY, TUNING_RESULT, read_json
+from lrlab.runs.storage import STUDY, TUNING_RESULT, RunError, read_json
 
 
 def tuning_remarks(folder: Path) -> list[str]:
@@ -14,7 +14,10 @@ def tuning_remarks(folder: Path) -> list[str]:
     Raises: StorageError if they were written and cannot be read.
     """
     found = read_json(folder / TUNING_RESULT)
-    if found is None or "tune" not in read_plan(folder / STUDY):  # the plan may have been changed since
+    try:
+        if found is None or "tune" not in read_plan(folder / STUDY):  # the plan may have been changed since
+            return []
+    except RunError:  # which whoever found the runs has warned of
         return []
     costs = {arm: f"{one['cost']['runs']} runs, {one['cost']['steps']:,} updates" for arm, one in found["arms"].items()}
     arms = "; ".join(f"{arm} {one['lr']} ({costs[arm]})" for arm, one in found["arms"].items())

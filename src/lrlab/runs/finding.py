@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,31 +48,36 @@ def find_runs(path: Path | str) -> list[Run]:
     runs = [read_run(info.parent) for info in infos]
     if not runs:
         raise storage.RunError(f"{path}: {_what_it_is(path)}")
-    plan = read_plan(path / storage.STUDY)
-    arms, seeds = plan.get("arms"), plan.get("seeds")
-    arms = arms if isinstance(arms, dict) else {}
-    kept = [run for run in runs if run.arm in arms and (not isinstance(seeds, list) or run.seed in seeds)]
+    try:
+        plan = read_plan(path / storage.STUDY)
+    except storage.RunError as error:
+        warnings.warn(f"{error} Its arms come by the alphabet.", stacklevel=2)
+        plan = {}
+    kept = [run for run in runs if _has(plan, run.arm, run.seed)]
     if not kept:  # a rate of [tune], which lies beside a copy of the study's plan, or a plan of which nothing was run
         return sorted(runs, key=lambda run: (run.arm, run.seed))
     if others := sorted({(run.arm, run.seed) for run in runs} - {(run.arm, run.seed) for run in kept}):
         warnings.warn(f"{path}: left out, since {storage.STUDY} has them no more: {by_arm(others)}.", stacklevel=2)
-    places = {arm: place for place, arm in enumerate(arms)}
+    places = {arm: place for place, arm in enumerate(plan["arms"])}
     return sorted(kept, key=lambda run: (places[run.arm], run.seed))
 
 
-def members_there(folder: Path) -> set[tuple[str, int]]:
+def members_there(folder: Path, plan: Mapping[str, Any]) -> set[tuple[str, int]]:
     """Arms and seeds of which a study's folder holds a run, of those in its plan; read from names alone.
 
     Raises: StorageError.
     """
     with storage.storage_errors(folder):
         places = [info.parent for info in folder.glob(f"*/seed*/{storage.INFO}")]
-    numbers = [(place.parent.name, place.name.removeprefix("seed")) for place in places]
-    found = {(arm, int(seed)) for arm, seed in numbers if seed.isdecimal()}
-    plan = read_plan(folder / storage.STUDY)
+    seeds = [(place.parent.name, re.fullmatch("seed(0|[1-9][0-9]*)", place.name)) for place in places]
+    found = {(arm, int(seed[1])) for arm, seed in seeds if seed}
+    return {member for member in found if _has(plan, *member)} or found
+
+
+def _has(plan: Mapping[str, Any], arm: str, seed: int) -> bool:
+    """Whether a plan has an arm and a seed, as far as it is one."""
     arms, seeds = plan.get("arms"), plan.get("seeds")
-    kept = {(arm, seed) for arm, seed in found if arm in (arms or {}) and seed in (seeds or [seed])}
-    return kept or found
+    return isinstance(arms, dict) and arm in arms and (not isinstance(seeds, list) or seed in seeds)
 
 
 def by_arm(members: Iterable[tuple[str, int]]) -> str:
@@ -83,17 +89,16 @@ def by_arm(members: Iterable[tuple[str, int]]) -> str:
 
 
 def read_plan(file: Path) -> dict[str, Any]:
-    """Return the plan of a study; empty for a folder without one, or with one that cannot be read, which is warned of.
+    """Return the plan of a study; empty for a folder without one.
 
-    Raises: StorageError.
+    Raises: RunError for one that is no TOML; StorageError.
     """
     with storage.storage_errors(file):
         is_there = file.exists()
     try:
         return read_toml(file) if is_there else {}
     except ConfigError as error:
-        warnings.warn(f"{error} Its arms come by the alphabet.", stacklevel=3)
-        return {}
+        raise storage.RunError(str(error)) from error
 
 
 def _what_it_is(path: Path) -> str:

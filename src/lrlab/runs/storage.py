@@ -159,6 +159,13 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return pairs
 
 
+def differing_splits(one: Any, other: Any) -> list[str]:
+    """Return the splits of which two runs' `data.digest` differ: of those that both have, as older runs have none."""
+    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+        return []
+    return [split for split, digest in one.items() if split in other and other[split] != digest]
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON document; None if it is not there.
 

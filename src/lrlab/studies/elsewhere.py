@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Sequence
 
+from lrlab.config import ConfigError
 from lrlab.studies.members import Died, Ended, Member, MemberEvents, Waiting
 from lrlab.studies.messages import Begun, Checked, Job, Message, Warned
 
@@ -27,6 +28,8 @@ class Elsewhere(ABC):
             for member, message in self._work(jobs):
                 if isinstance(message, Checked) and message.error is not None:
                     raise message.error
+                if isinstance(message, Ended):
+                    raise ConfigError(f"arm '{member.arm}' cannot be built: {message.message}.")
                 yield member, message if isinstance(message, Died) else Waiting()
 
     def run(self, members: Sequence[Member]) -> MemberEvents:

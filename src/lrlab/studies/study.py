@@ -60,8 +60,8 @@ def run_study(
         has no room for a run.
     """
     folder, source = Path(root) / study.name, Path(source)
-    if not source.is_file():
-        raise StorageError(f"{source}: not a file that can be read twice, as the plan of a study is. Put it into one.")
+    if source.exists() and not source.is_file():
+        raise StorageError(f"{source}: no file, but something that can be read once. Save the plan as a file first.")
     with storage_errors(source):
         plan = source.read_bytes()  # once: it may be edited while the rates are tuned
     executor = _executor(workers) if ray is None else Cluster(ray, resources=resources, folder=folder)
