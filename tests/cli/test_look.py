@@ -199,5 +199,5 @@ def test_of_many_classes_the_lowest_are_shown() -> None:
     few = [(f"class {number}", number / 100) for number in range(50)]
     assert len(class_rows(few)) == 10 and class_rows(few)[0].startswith("  class 0 0%")
     heading, *rows = class_rows([*reversed(few), ("without any", None)])
-    assert heading == "  the lowest of 51 classes:"
+    assert heading == "  the 10 lowest of 51 classes:"
     assert [cell.split() for cell in "".join(rows).split("class")[1:]] == [[f"{n}", f"{n}%"] for n in range(10)]

@@ -147,8 +147,13 @@ def test_images_that_differ_in_pixels_or_labels_alone_are_told_apart() -> None:
         run.info["data"] = {"num_train": 80, "digest": {"training": "cc", "test": of_test}}  # type: ignore[index]
     with pytest.raises(CompareError, match=r"same images \(pixels or labels of the test images\): their results"):
         group_runs(runs)
-    del runs[1].info["data"]["digest"]  # one from before there were any
-    group_runs(runs)
+    old = make_run("old", 0, 0.5, data={"name": "folder", "dir": "/x"})  # from before there were any
+    old.info["data"] = {"num_train": 80}  # type: ignore[index]
+    for order in ([old, *runs], [runs[0], old, runs[1]]):
+        with pytest.raises(CompareError, match="pixels or labels of the test images"):
+            group_runs(order)
+    group_runs([old, runs[0]])
+    group_runs([runs[0], old])
 
 
 def test_a_run_of_an_arm_that_saw_other_images_is_refused() -> None:

@@ -430,10 +430,12 @@ def test_units_that_are_recomputed_in_the_backward_pass_count_once(use_reentrant
             return model(images)
         return model[3](checkpoint(model[:3], images, use_reentrant=use_reentrant))
 
+    model(torch.randn(5, 4)).sum().backward()  # an update without it first
+    probe.observe()
     for _ in range(2):  # two passes for one update
         forward(torch.randn(5, 4, requires_grad=True)).sum().backward()
     probe.observe()
-    assert probe.take_rows() == {1: {"dead_relu/all": 0.5}}
+    assert probe.take_rows() == {update: {"dead_relu/all": 0.5} for update in (1, 2)}
 
 
 def test_channels_may_be_the_last_dimension() -> None:
@@ -463,18 +465,45 @@ def test_adams_moments_in_half_precision_are_added_up_in_single() -> None:
     assert probe.take_rows()[1]["adam_snr/all"] == pytest.approx(float(twin), rel=1e-5)
 
 
-def test_an_optimizer_that_makes_no_update_is_named() -> None:
-    weights = nn.Parameter(torch.ones(3))
+@pytest.mark.parametrize("every", [1, 25])
+def test_an_optimizer_that_makes_no_update_is_named(every: int) -> None:
+    weights, others = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+    elsewhere = Adam([others])
     for probe, words in (
-        (UpdateRatioProbe({"all": [weights]}, Adam([weights])), "the optimizer made none of them"),
-        (AdamSnrProbe({"all": [weights]}, Adam([weights])), "had no moments at 100 measurements"),
+        (UpdateRatioProbe({"all": [weights]}, Adam([weights]), every=every), "100 updates .* the optimizer made none"),
+        (AdamSnrProbe({"all": [weights]}, Adam([weights]), every=every), "no moments of these groups at 100 measure"),
+        (AdamSnrProbe({"all": [weights]}, elsewhere, every=every), "no moments of these groups at 100 measurements"),
     ):
-        for _ in range(99):
+        others.grad = torch.ones(3)
+        for _ in range(99 * every):
             probe.observe()
+            elsewhere.step()
         with pytest.raises(RuntimeError, match=words):
-            for _ in range(2):
+            for _ in range(2 * every):
                 probe.observe()
         probe.detach()
+
+
+def test_an_optimizer_that_has_made_updates_may_leave_many_out() -> None:
+    weights = nn.Parameter(torch.ones(3))
+    optimizer = SGD([weights], lr=0.1)
+    probe = UpdateRatioProbe({"all": [weights]}, optimizer)
+    probe.observe()
+    optimizer.step()
+    for _ in range(300):
+        probe.observe()
+    assert list(probe.take_rows()) == [1]
+
+
+def test_dead_units_are_counted_within_a_whole_compiled_graph() -> None:
+    torch._dynamo.reset()
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU())
+    with torch.no_grad():
+        model[0].bias.copy_(torch.tensor([100.0, 100, 100, -1e6, -1e6, -1e6]))
+    probe = DeadReluProbe({"all": model})
+    torch.compile(model, backend="eager", fullgraph=True)(torch.randn(5, 4)).sum().backward()
+    probe.observe()
+    assert probe.take_rows() == {1: {"dead_relu/all": 0.5}}
 
 
 def test_gradients_that_are_not_dense_are_refused_by_name() -> None:

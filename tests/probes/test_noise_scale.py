@@ -284,12 +284,14 @@ def test_hooks_that_are_part_of_the_model_are_part_of_what_is_measured(changed_b
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # torch's own
-def test_of_a_compiled_model_it_changes_nothing_and_other_probes_go_on() -> None:
+@pytest.mark.parametrize("has_hook", [True, False])
+def test_of_a_compiled_model_it_changes_nothing_and_other_probes_go_on(*, has_hook: bool) -> None:
     def trained(*, is_watched: bool) -> tuple[Tensor, int]:
         torch._dynamo.reset()
         torch.manual_seed(0)
         model = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 10))
-        model[2].register_forward_hook(lambda module, args, output: 0.5 * output)
+        if has_hook:
+            model[2].register_forward_hook(lambda module, args, output: 0.5 * output)
         compiled = torch.compile(model, backend="eager")
         dead = DeadReluProbe({"all": model}, every=2)
         noise = [NoiseScaleProbe(layer_groups(model), compiled, batch, num_parts=4, every=3)] if is_watched else []

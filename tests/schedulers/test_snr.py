@@ -154,3 +154,21 @@ def test_a_look_tells_what_it_saw() -> None:
 def test_impossible_values_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SnrLR(adam(), **options)  # type: ignore[arg-type]
+
+
+def test_a_stretch_that_was_saved_with_another_interval_of_samples_begins_anew() -> None:
+    weights = nn.Parameter(torch.zeros(4))
+    optimizer = Adam([weights])
+
+    def go(rule: SnrLR, num_updates: int) -> list[int]:
+        for _ in range(num_updates):
+            weights.grad = torch.randn(4)
+            optimizer.step()
+            rule.step()
+        return [decision["step"] for decision in rule.take_decisions()]
+
+    saved = SnrLR(optimizer, check_every=119, sample_every=20)
+    assert go(saved, 220) == [119]
+    rule = SnrLR(optimizer, check_every=119, sample_every=23)
+    rule.load_state_dict(saved.state_dict())
+    assert go(rule, 119) == [339], "a whole stretch from 220 on"

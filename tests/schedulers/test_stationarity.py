@@ -132,6 +132,34 @@ def test_impossible_values_are_refused(options: dict[str, float], message: str) 
         StationarityLR(far_away(SGD, lr=0.1), **options)  # type: ignore[arg-type]
 
 
+def test_a_stretch_that_began_anew_off_a_multiple_is_saved_and_loaded_whole() -> None:
+    def make() -> tuple[SGD, StationarityLR]:
+        optimizer = SGD([nn.Parameter(torch.tensor([10.0]))], lr=0.01)
+        return optimizer, StationarityLR(optimizer, check_every=200, sample_every=10)
+
+    def go(optimizer: SGD, rule: StationarityLR, num_updates: int) -> None:
+        for _ in range(num_updates):
+            optimizer.param_groups[0]["params"][0].grad = torch.ones(1)
+            optimizer.step()
+            rule.step()
+
+    optimizer = SGD([nn.Parameter(torch.tensor([10.0]))], lr=0.01)
+    other = StationarityLR(optimizer, check_every=100, sample_every=10)
+    go(optimizer, other, 95)
+    optimizer, rule = make()
+    rule.load_state_dict(other.state_dict())  # its stretch begins anew, at 95
+    go(optimizer, rule, 27)
+    again, loaded = make()
+    again.load_state_dict(optimizer.state_dict())
+    with torch.no_grad():
+        again.param_groups[0]["params"][0].copy_(optimizer.param_groups[0]["params"][0])
+    loaded.load_state_dict(rule.state_dict())
+    for one in ((optimizer, rule), (again, loaded)):
+        go(*one, 400)
+    assert [decision["step"] for decision in loaded.take_decisions()] == [295, 495]
+    assert [decision["step"] for decision in rule.take_decisions()] == [295, 495]
+
+
 def test_a_stretch_that_was_saved_with_another_length_is_forgotten_whole() -> None:
     def make(sample_every: int, check_every: int) -> tuple[SGD, StationarityLR]:
         optimizer = SGD([nn.Parameter(torch.tensor([10.0]))], lr=0.01)

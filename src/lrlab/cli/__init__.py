@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cyclopts import CycloptsError
 
@@ -31,16 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     What a user can mend is said in a line or two, with the code that its exception carries; anything else is a bug
     of ours and keeps its traceback.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show is no reason to end a training
-        with contextlib.suppress(OSError):  # of a stream that somebody has turned into another one meanwhile
-            sys.stdout.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else list(arguments)
     if num_ranks() == 1:
-        return _main(given)
+        with _shown_otherwise(sys.stdout):
+            return _main(given)
     if given and given[0] in app and given[0] not in SHARED_BY_RANKS:
         _complain(f"lrlab {given[0]}: it is for one process: start it without torchrun.\n")
         return USAGE
-    code = _main(given)
+    with _shown_otherwise(sys.stdout):
+        code = _main(given)
     sys.stdout.flush()
     sys.stderr.flush()
     # A regular end aborts now and then in a thread of gloo's that is still there ("terminate called without an active
@@ -81,6 +80,23 @@ def _main(arguments: list[str]) -> int:
             who = f"lrlab: rank {rank()}" if num_ranks() > 1 else "lrlab"
             _complain("".join(f"{who}: {line}\n" for line in str(error).splitlines()))
             return int(code)
+
+
+@contextlib.contextmanager
+def _shown_otherwise(stream: object) -> Iterator[None]:
+    """Within, what a stream's encoding does not have is written as an escape: a name is no reason to end a training."""
+    is_strict = isinstance(stream, io.TextIOWrapper) and stream.errors == "strict"
+
+    def handle(errors: str) -> None:
+        if isinstance(stream, io.TextIOWrapper) and is_strict:
+            with contextlib.suppress(OSError, ValueError):  # it is closed, or was turned into another one meanwhile
+                stream.reconfigure(errors=errors)
+
+    handle("backslashreplace")
+    try:
+        yield
+    finally:
+        handle("strict")
 
 
 def _closed_pipe() -> int:

@@ -25,8 +25,8 @@ class Display(Output):
         """Write the report of a run that is over, however it ended, and say where to look."""
         if not (directory / INFO).exists():  # what is raised says what could not be written for that
             self.say(
-                f"{directory} was moved or deleted while it was trained. Where it was moved to, lrlab resume goes on "
-                "with it from its last checkpoint."
+                f"{directory} was moved or deleted while it was trained. If it was moved: lrlab resume NEW-PLACE goes "
+                "on from its last checkpoint."
             )
             return
         ended = read_run(directory)

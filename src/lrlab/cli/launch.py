@@ -65,8 +65,10 @@ def make_run(config: RunConfig, directory: Path | None, *, resumes: bool, json: 
         display = Display(json=json, quiet=ranks.rank > 0)
         with ranks.together():
             experiment = Experiment(config, ranks=ranks)
-            if directory is None:  # only now, so that what cannot be run leaves nothing behind; rank 0 alone writes
-                directory = RUNS if ranks.rank else new_directory(RUNS, run_name(config))
+        if directory is None:  # only now, so that what cannot be run leaves nothing behind
+            with ranks.together():
+                made = new_directory(RUNS, run_name(config)) if ranks.rank == 0 else None
+            directory = Path(ranks.first(str(made)))
         display.say(experiment.summary())
         display.say(f"run: {directory}")
         ends_alike = ranks.size == 1

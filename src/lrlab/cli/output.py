@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import math
 import os
 import re
 import sys
@@ -119,9 +120,9 @@ def class_rows(accuracies: Sequence[tuple[str, float | None]]) -> list[str]:
     """Lay the accuracies of classes out in columns, of many those that are lowest; without examples it is not known."""
     heading, shown = [], accuracies
     if len(accuracies) > _MOST_CLASSES:
-        known = [(share, name) for name, share in accuracies if share is not None]
+        known = [(share, name) for name, share in accuracies if share is not None and math.isfinite(share)]
         shown = [(name, share) for share, name in sorted(known)[: 2 * _COLUMNS]]
-        heading = [f"  the lowest of {len(accuracies)} classes:"]
+        heading = [f"  the {len(shown)} lowest of {len(accuracies)} classes:"] if shown else []
     cells = [f"{name[:14]} {'n/a' if share is None else format(share, '.0%')}" for name, share in shown]
     width = max(map(len, cells), default=0) + 2
     rows = (cells[start : start + _COLUMNS] for start in range(0, len(cells), _COLUMNS))

@@ -145,16 +145,18 @@ def _check_same_data(task: Task) -> None:
         for arm, members in task.arms.items()
         for seed, run in members.items()
     ]
+    digests = dict(digest or {})
     for other, theirs, other_digest in others:
         keys = [key for key in ours if key in theirs and not _is_same(ours[key], theirs[key])]
         found = [f"{keys[0]}: {ours[keys[0]]} and {theirs[keys[0]]}"] if keys else []
-        if splits := differing_splits(digest, other_digest):
+        if splits := differing_splits(digests, other_digest):
             found.append(f"pixels or labels of the {' and '.join(splits)} images")
         if found:
             raise CompareError(
                 f"{first} and {other} were not trained and evaluated on the same images ({found[0]}): their results "
                 "cannot be compared."
             )
+        digests = {**(other_digest or {}), **digests}  # the first run may be from before there were any
 
 
 def _data(run: Run) -> dict[str, Any]:

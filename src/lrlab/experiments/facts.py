@@ -45,7 +45,10 @@ def check_same_data(data: ImageData, info: Mapping[str, Any]) -> None:
     if others and not changed:
         changed = [f"pixels or labels of the {' and '.join(others)} images"]
     if changed:
-        raise DataError(f"the images are not those that the run began with ({'; '.join(changed)}). Bring those back.")
+        hint = " (Another Pillow may decode JPEG and WebP otherwise.)" if others else ""
+        raise DataError(
+            f"the images are not those that the run began with ({'; '.join(changed)}). Bring those back.{hint}"
+        )
 
 
 def check_images_of_run(data: ImageData, directory: Path) -> None:

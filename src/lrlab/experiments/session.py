@@ -99,9 +99,7 @@ class Session:
             yield self._evaluate()
         for update in updates:
             self._step = update.step
-            self._highest_lr = max(
-                self._highest_lr, self._rate()
-            )  # of a run without a threshold too, which may get one
+            self._highest_lr = max(self._highest_lr, self._rate())  # without a threshold too: it may get one
             self._recorder.add(update)
             experiment.average_weights(update.step)
             ends, evaluates = self._is_over(), self._must_evaluate()

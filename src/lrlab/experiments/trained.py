@@ -26,7 +26,7 @@ from lrlab.training.engine import choose_device, without_tf32
 BATCH = 256
 """Images that go through the network at once."""
 MAX_PIXELS: Final = 80_000_000
-"""Of one file: more than a phone's, and below what Pillow itself warns of."""
+"""Of one file: below the 89 million that Pillow itself warns of."""
 
 
 @dataclass(frozen=True)

@@ -49,11 +49,12 @@ class AdamSnrProbe(Probe):
         held = [[p for p in group if p.requires_grad and state.get(p)] for group in self._groups]
         moved = [parameter for group in held for parameter in group]
         if not moved:
-            self._num_empty += not state
+            known = {one for group in self._optimizer.param_groups for one in group["params"]}
+            self._num_empty += not state or not any(one in known for group in self._groups for one in group)
             if self._num_empty >= NUM_WITHOUT_AN_UPDATE:
                 raise RuntimeError(
-                    f"AdamSnrProbe: the optimizer had no moments at {self._num_empty} measurements. Give it the one "
-                    "whose step() is called."
+                    f"AdamSnrProbe: the optimizer had no moments of these groups at {self._num_empty} measurements. "
+                    "Give it the one that has their parameters, and whose step() is called."
                 )
             return None
         # each parameter's sums are divided by its bias, since to divide a moment means to write as much memory

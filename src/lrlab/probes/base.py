@@ -12,7 +12,7 @@ from torch import Tensor
 from lrlab.probes.buffer import RowBuffer
 
 NUM_WITHOUT_AN_UPDATE = 100
-"""Measurements in a row, without an update of the optimizer, after which it is taken for the wrong one."""
+"""Measurements after which an optimizer that has made no update is taken for the wrong one."""
 
 
 def column_names(groups: Mapping[str, Any], *quantities: str) -> list[str]:

@@ -81,7 +81,7 @@ class DeadReluProbe(Probe):
     def _watch(self, relu: nn.Module, module: nn.Module, args: object, output: Tensor) -> None:
         if not self.due or not output.requires_grad:  # nothing requires a gradient during an evaluation
             return
-        if torch._C._current_graph_task_id() == -1:
+        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
             self._in_forward.add(relu)
         elif relu in self._in_forward:  # recomputed during the backward pass
             return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Final
 
@@ -133,7 +134,7 @@ class NoiseScaleProbe(Probe):
             torch.random.fork_rng(devices=list(devices)),
             torch.enable_grad(),
             torch.autocast(kind, enabled=False),
-            torch.compiler.set_stance("force_eager"),  # a graph made here would be taken for that of the training
+            _uncompiled(),
         ):
             try:
                 for module, name, held in hooks:
@@ -145,6 +146,14 @@ class NoiseScaleProbe(Probe):
             finally:
                 for module, name, held in hooks:
                     setattr(module, name, held)
+
+
+def _uncompiled() -> AbstractContextManager[object]:
+    """Where compiled functions run as they were before: a graph made here would be taken for that of the training."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and to load it takes a second
+        return nullcontext()
+    eager: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return eager
 
 
 def _is_of_a_probe(hook: Callable[..., object]) -> bool:

@@ -34,8 +34,8 @@ class UpdateRatioProbe(Probe):
         every: measure at each `every`-th update.
         changes: what to measure with, for a loop that knows a faster way than `lrlab.gradients.group_changes`; takes
             and returns the same.
-    Raises: RuntimeError at `observe()` if the optimizer makes none of many updates: it is another one's step that moves
-        the weights.
+    Raises: RuntimeError at `observe()` if the optimizer has made none of the first 100 updates that were to be
+        measured: it is another one's step that moves the weights.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class UpdateRatioProbe(Probe):
         super().__init__(column_names(groups, "update_ratio"), every=every)
         self._groups = [list(parameters) for parameters in groups.values()]
         self._changes = changes
-        self._num_unmade = 0
+        self._num_unmade, self._ever = 0, False  # measurements without an update, before there was one
         self._before: list[list[Tensor]] | None = None  # of the update under way, where it is measured
         self._room: list[list[Tensor]] | None = None
         # that which accelerator.prepare made of an optimizer has no hooks, but the one it was made of
@@ -66,11 +66,11 @@ class UpdateRatioProbe(Probe):
 
     def observe(self) -> None:
         """Count one update, and copy the weights where it is due."""
-        self._num_unmade = 0 if self._before is None else self._num_unmade + 1
-        if self._num_unmade >= NUM_WITHOUT_AN_UPDATE:
+        self._num_unmade += self._before is not None
+        if self._num_unmade >= NUM_WITHOUT_AN_UPDATE and not self._ever:
             raise RuntimeError(
-                f"UpdateRatioProbe: {self._num_unmade} updates were observed in a row and the optimizer made none of "
-                "them. Give it the optimizer whose step() is called, and call observe() once for each update."
+                f"UpdateRatioProbe: {self._num_unmade} updates were to be measured, and the optimizer made none. Give "
+                "it the optimizer whose step() is called, and call observe() once for each update."
             )
         self._before = None  # of an update that was not made
         super().observe()
@@ -91,6 +91,7 @@ class UpdateRatioProbe(Probe):
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, args: object, kwargs: object) -> None:
         before, self._before = self._before, None
+        self._ever = True
         if before is None:
             return
         after = [[parameter.detach() for parameter in group] for group in self._groups]

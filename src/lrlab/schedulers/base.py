@@ -23,6 +23,8 @@ NUM_STEPS_SINCE_AN_UPDATE = 1_000
 """Calls of `step()` after which one that made some is: more than Accelerate has processes, or GradScaler leaves out."""
 
 
+_PRECISE = (torch.float32, torch.float64)
+
 _NOT_SEQUENTIAL = "(A later part of torch's SequentialLR cannot be a rule: PhasesLR puts a warm-up before one.)"
 
 
@@ -159,7 +161,7 @@ class SignalScheduler(LRScheduler):
                     "Take its mean, as criterion(...).mean()."
                 )
             # copied, since a CUDA graph writes the next one into the same memory; of half precision a sum loses digits
-            loss = loss.detach().to(torch.promote_types(loss.dtype, torch.float32), copy=True)
+            loss = loss.detach().clone() if loss.dtype in _PRECISE else loss.detach().float()
             if loss.ndim:  # one number all the same, as of shape (1,)
                 loss = loss.reshape(())
         else:

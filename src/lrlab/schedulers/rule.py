@@ -101,6 +101,10 @@ class RuleLR(SignalScheduler):
         """Whether what was loaded of the stretch under way is as it would be with these settings."""
         return self._num_losses < self.check_every and (self._losses is None or len(self._losses) == self.check_every)
 
+    def _num_multiples(self, interval: int) -> int:
+        """Updates of the stretch under way that are multiples of an interval, counted from the first of all."""
+        return self.last_epoch // interval - (self.last_epoch - self._num_losses) // interval
+
     def _begin_anew(self) -> None:
         """Forget the stretch under way."""
         self._losses, self._latest, self._num_losses = None, [], 0

@@ -92,7 +92,8 @@ class SnrLR(RuleLR):
         return -(-self.check_every // self.sample_every)
 
     def _fits(self) -> bool:
-        return super()._fits() and (self._samples is None or len(self._samples) == self._num_places)
+        has_all = self._num_samples == self._num_multiples(self.sample_every)
+        return super()._fits() and has_all and (self._samples is None or len(self._samples) == self._num_places)
 
     def _begin_anew(self) -> None:
         super()._begin_anew()

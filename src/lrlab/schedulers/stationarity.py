@@ -111,13 +111,13 @@ class StationarityLR(RuleLR):
         return self.check_every // self.sample_every
 
     def _fits(self) -> bool:
-        is_as_long = self._num_samples == self._num_losses // self.sample_every
-        return super()._fits() and is_as_long and (self._samples is None or len(self._samples) == self._num_places)
+        has_all = self._num_samples == self._num_multiples(self.sample_every)
+        return super()._fits() and has_all and (self._samples is None or len(self._samples) == self._num_places)
 
     def _begin_anew(self) -> None:
         super()._begin_anew()
         self._samples, self._num_samples = None, 0
-        self._squares = self._sampled_rates = None  # the next sample is another number of updates away
+        self._squares = self._sampled_rates = None  # the next sample may be another number of updates away
 
     def _advance(self, loss: Tensor | float) -> None:
         if self.last_epoch % self.sample_every == 0:
