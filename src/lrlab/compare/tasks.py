@@ -140,12 +140,11 @@ def _check_same_settings(arm: str, members: Mapping[int, Run]) -> None:
 
 
 def _check_same_data(task: Task) -> None:
-    (first, ours, digest), *others = [
-        (f"'{arm}' seed {seed}", _data(run), run.info.get("data", {}).get("digest"))
+    (first, ours, digests), *others = [
+        (f"'{arm}' seed {seed}", _data(run), run.info.get("data", {}).get("digest") or {})
         for arm, members in task.arms.items()
         for seed, run in members.items()
     ]
-    digests = dict(digest or {})
     for other, theirs, other_digest in others:
         keys = [key for key in ours if key in theirs and not _is_same(ours[key], theirs[key])]
         found = [f"{keys[0]}: {ours[keys[0]]} and {theirs[keys[0]]}"] if keys else []
@@ -156,7 +155,7 @@ def _check_same_data(task: Task) -> None:
                 f"{first} and {other} were not trained and evaluated on the same images ({found[0]}): their results "
                 "cannot be compared."
             )
-        digests = {**(other_digest or {}), **digests}  # the first run may be from before there were any
+        digests = {**other_digest, **digests}  # the first run may be from before there were any
 
 
 def _data(run: Run) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def check_same_data(data: ImageData, info: Mapping[str, Any]) -> None:
     """
     made, found = info["data"], _describe_data(data)
     del found["name"]  # of a folder it is the path, and the folder may have moved
-    others = differing_splits(made.get("digest"), found.pop("digest"))
+    others = differing_splits(made.get("digest", {}), found.pop("digest"))
     changed = [f"{name}: {made[name]} -> {found[name]}" for name in found if name in made and made[name] != found[name]]
     if others and not changed:
         changed = [f"pixels or labels of the {' and '.join(others)} images"]

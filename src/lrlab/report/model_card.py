@@ -169,7 +169,7 @@ def _settings(config: Mapping[str, Any]) -> str:
     return f" ({', '.join(found)})" if found else ""
 
 
-def _resumed(resumed: Sequence[Mapping[str, Any]], *, lengthened: str | None) -> str:
+def _resumed(resumed: Sequence[Mapping[str, Any]], *, lengthened: str) -> str:
     """After which updates a run went on, and whether exactly as if it had not stopped."""
     reasons = sorted({reason for one in resumed for reason in one.get("inexact", ())})
     if lengthened:

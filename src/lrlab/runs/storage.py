@@ -159,10 +159,8 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return pairs
 
 
-def differing_splits(one: Any, other: Any) -> list[str]:
+def differing_splits(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     """Return the splits of which two runs' `data.digest` differ: of those that both have, as older runs have none."""
-    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
-        return []
     return [split for split, digest in one.items() if split in other and other[split] != digest]
 
 
