@@ -85,18 +85,17 @@ def _main(arguments: list[str]) -> int:
 @contextlib.contextmanager
 def _shown_otherwise(stream: object) -> Iterator[None]:
     """Within, what a stream's encoding does not have is written as an escape: a name is no reason to end a training."""
-    is_strict = isinstance(stream, io.TextIOWrapper) and stream.errors == "strict"
-
-    def handle(errors: str) -> None:
-        if isinstance(stream, io.TextIOWrapper) and is_strict:
-            with contextlib.suppress(OSError, ValueError):  # it is closed, or was turned into another one meanwhile
-                stream.reconfigure(errors=errors)
-
-    handle("backslashreplace")
+    if not isinstance(stream, io.TextIOWrapper) or stream.errors != "strict":
+        yield
+        return
+    gone = contextlib.suppress(OSError, ValueError)  # it is closed, or was turned into another one meanwhile
+    with gone:
+        stream.reconfigure(errors="backslashreplace")
     try:
         yield
     finally:
-        handle("strict")
+        with gone:
+            stream.reconfigure(errors="strict")
 
 
 def _closed_pipe() -> int:

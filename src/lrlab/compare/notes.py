@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lrlab.compare.comparison import Comparison
 from lrlab.compare.sentences import FEW_SEEDS
-from lrlab.compare.statistics import LEVEL, is_sign_flip_exact, sign_flip_floor, spread_factors
+from lrlab.compare.statistics import LEVEL, NUM_RESAMPLES, is_sign_flip_exact, sign_flip_floor, spread_factors
 from lrlab.compare.tasks import Selection
 from lrlab.compare.times import FEWEST_SEEDS
 
@@ -22,7 +22,7 @@ def too_small_for(num_seeds: int, num_tested: int) -> list[str]:
     floor, num_pairs = sign_flip_floor(num_seeds), max(1, num_tested)
     if floor * num_pairs > LEVEL:
         among = f", {min(1.0, floor * num_pairs):.2g} among {num_pairs} pairs" * (num_pairs > 1)
-        how = f"2/2^{num_seeds}" if is_sign_flip_exact(num_seeds) else "that of 9,999 random flips"
+        how = f"2/2^{num_seeds}" if is_sign_flip_exact(num_seeds) else f"that of {NUM_RESAMPLES:,} random flips"
         limits.append(f"the sign-flip test, whose p cannot fall below {how} = {floor:.2g}{among}")
     if num_seeds < FEW_SEEDS:
         limits.append("seeing whether the differences are anything like normally distributed, as the interval assumes")
