@@ -31,7 +31,7 @@ from lrlab.schedulers import (
     SnrLR,
     StationarityLR,
 )
-from lrlab.schedulers.simulate import Calibration, Noise, calibrate
+from lrlab.schedulers.simulate import Noise, RuleCalibration, calibrate
 from lrlab.schedules import constant
 from measuring import digits, environment, interleave, parser, publish, table, with_range
 
@@ -109,7 +109,7 @@ def measure_replay(name: str, *, losses: torch.Tensor) -> float:
     return time.perf_counter() - started
 
 
-def calibration_row(name: str, noise: Noise, found: Calibration) -> list[str]:
+def calibration_row(name: str, noise: Noise, found: RuleCalibration) -> list[str]:
     """One row of the table: a rule and a kind of noise."""
     delays = "never" if found.delays is None else " / ".join(digits(delay) for delay in found.delays)
     shares = [f"{100 * share:.1f}" for share in (found.flat_share, found.early_share, found.never_share)]

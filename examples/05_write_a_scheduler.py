@@ -47,8 +47,7 @@ def main() -> None:
     steps = torch.arange(4000, dtype=torch.float64)
     recorded = 1 + 2 * (-steps / 500).exp() + 0.2 * torch.randn(4000, generator=torch.Generator().manual_seed(0))
     rule = AverageLR(Adam([nn.Parameter(torch.zeros(1))], lr=1e-3))
-    rule.replay(recorded)
-    decays = [decision for decision in rule.take_decisions() if decision["decision"] == "decay"]
+    decays = [decision for decision in rule.replay(recorded) if decision["decision"] == "decay"]
     print("decays at", ", ".join(f"{decision['step']} (to {decision['lr_after'][0]:.1e})" for decision in decays))
 
     found = calibrate(AverageLR, num_traces=100)

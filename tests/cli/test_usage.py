@@ -201,6 +201,16 @@ def test_data_check_says_what_digits_hold(capsys: pytest.CaptureFixture[str]) ->
     assert "digits" in out
 
 
+def test_data_check_of_what_is_not_there_downloads_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LRLAB_DATA_DIR", str(tmp_path / "cache"))
+    code, _, err = said(capsys, "data", "check", "cifar10")
+    assert code == 3
+    assert f"cifar10: {tmp_path / 'cache'} holds neither cifar-10-binary.tar.gz nor" in err
+    assert "Run lrlab data fetch cifar10" in err
+
+
 def test_data_fetch_of_what_is_not_to_be_downloaded(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = said(capsys, "data", "fetch", "cifar")
     assert code == 2

@@ -96,7 +96,7 @@ def test_an_empty_directory_says_what_is_missing_and_what_to_do(small: Any, tmp_
         small.archive,
         tmp_path,
         f"small: {tmp_path} holds neither small-binary.tar.gz nor extracted files",
-        "Run lrlab data fetch small, or pass the right --data-dir.",
+        "Run lrlab data fetch small, or name the right folder: data.dir (--data-dir).",
     )
 
 
@@ -193,11 +193,7 @@ def test_a_truncated_archive_says_how_much_is_there(small: Any, tmp_path: Path) 
 
 def test_a_check_says_what_is_there_and_how_it_was_checked(small: Any, tmp_path: Path) -> None:
     folder = small.extract(tmp_path / "small-bin")
-    lines = check_cifar(small.archive, tmp_path).splitlines()
-    assert lines[0] == "small: 3 classes, images 3x32x32 (channels x height x width)"
-    assert lines[1] == "train: 12 images, 4 of each class"
-    assert lines[2] == "test: 6 images, 2 of each class"
-    assert lines[4].startswith(f"read from {folder} (checked: sizes and labels")
+    assert check_cifar(small.archive, tmp_path).startswith(f"read from {folder} (checked: sizes and labels")
 
 
 def test_a_check_of_an_empty_cache_downloads_nothing(

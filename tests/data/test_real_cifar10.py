@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lrlab.data import CIFAR10, ImageData, check_cifar, load_cifar
+from lrlab.config import DataConfig
+from lrlab.data import CIFAR10, ImageData, load_cifar
+from lrlab.experiments import check_data_set
 
 SPRITES = Path(__file__).parents[2].parent / "shared" / "cifar10"
 
@@ -47,7 +49,8 @@ def test_the_files_give_the_same_in_their_own_folder(directory: Path, data: Imag
 
 
 def test_a_check_states_the_counts(directory: Path) -> None:
-    text = check_cifar(CIFAR10, directory)
-    assert "train: 50,000 images, 5,000 of each class" in text
+    text = check_data_set(DataConfig(name="cifar10", dir=directory, validation_fraction=0.1))
+    assert "train: 45,000 images, 4,500 of each class" in text
+    assert "validation: 5,000 images, 500 of each class" in text
     assert "test: 10,000 images, 1,000 of each class" in text
-    assert "0.4914 0.4822 0.4465" in text
+    assert "read from" in text.splitlines()[-1]

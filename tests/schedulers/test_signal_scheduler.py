@@ -489,17 +489,22 @@ def test_replayed_losses_make_the_decisions_of_training(make: Make) -> None:
         return
     losses = noisy_losses()
     train(trained, losses)
-    for part in losses.split([1, 2, 50, 67]):
-        replayed.replay(part)
-    assert replayed.take_decisions() == trained.take_decisions()
+    decisions = [decision for part in losses.split([1, 2, 50, 67]) for decision in replayed.replay(part)]
+    assert decisions == trained.take_decisions()
+    assert replayed.take_decisions() == []
     assert replayed.state_dict()["last_epoch"] == NUM_UPDATES
 
 
 def test_decisions_that_nobody_takes_are_not_kept_for_ever() -> None:
     scheduler = PlateauLR(make_optimizer(), check_every=1)
-    scheduler.replay(noisy_losses(10_050))
+    train(scheduler, noisy_losses(10_050))
     decisions = scheduler.take_decisions()
     assert (len(decisions), decisions[0]["step"], decisions[-1]["step"]) == (10_000, 51, 10_050)
+
+
+def test_a_replay_returns_its_decisions_however_many_there_are() -> None:
+    decisions = PlateauLR(make_optimizer(), check_every=1).replay(noisy_losses(10_050))
+    assert [decision["step"] for decision in decisions] == list(range(1, 10_051))
 
 
 def test_plateau_is_torchs_rule_on_the_mean_of_each_stretch() -> None:
@@ -517,8 +522,8 @@ def test_plateau_is_torchs_rule_on_the_mean_of_each_stretch() -> None:
 def test_at_its_floor_plateau_goes_on_firing() -> None:
     # torch moves no rate by 1e-8 or less, so that one of 1e-3 can fall five times
     scheduler = PlateauLR(make_optimizer(1e-3), check_every=1, patience=1)
-    scheduler.replay(torch.ones(40, dtype=torch.float64))
-    fired = [one["step"] for one in scheduler.take_decisions() if one["decision"] == "decay"]
+    decisions = scheduler.replay(torch.ones(40, dtype=torch.float64))
+    fired = [one["step"] for one in decisions if one["decision"] == "decay"]
     assert fired == list(range(3, 41, 2))
 
 

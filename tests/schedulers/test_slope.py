@@ -22,8 +22,8 @@ def optimizer(lr: float = 0.1) -> SGD:
 
 def decays(scheduler: SlopeLR | PlateauLR, losses: np.ndarray | torch.Tensor) -> list[int]:
     """The updates after which it decayed."""
-    scheduler.replay(torch.as_tensor(losses, dtype=torch.float64))
-    return [decision["step"] for decision in scheduler.take_decisions() if decision["decision"] == "decay"]
+    decisions = scheduler.replay(torch.as_tensor(losses, dtype=torch.float64))
+    return [decision["step"] for decision in decisions if decision["decision"] == "decay"]
 
 
 def probability_of_falling(values: list[float]) -> float:
@@ -142,8 +142,7 @@ def test_spikes_in_a_falling_loss_are_no_rise() -> None:
     losses = falling(100, rate=0.1, seed=3)
     losses[90::3] *= 10
     scheduler = SlopeLR(optimizer(), window=100, level=0.4, check_every=100)
-    scheduler.replay(torch.from_numpy(losses))
-    (look,) = scheduler.take_decisions()
+    (look,) = scheduler.replay(torch.from_numpy(losses))
     assert look["p"] < look["threshold"] < look["robust_p"]
     assert look["decision"] == "keep"
 
@@ -151,8 +150,7 @@ def test_spikes_in_a_falling_loss_are_no_rise() -> None:
 def test_a_look_tells_what_it_saw() -> None:
     losses = torch.from_numpy(1.0 + 0.1 * noise(40, 0) + 0.05 * np.arange(40))
     scheduler = SlopeLR(optimizer(), window=40, check_every=20)
-    scheduler.replay(losses)
-    waiting, look = scheduler.take_decisions()
+    waiting, look = scheduler.replay(losses)
     assert waiting == {
         "step": 20, "rule": "slope", "num_losses": 20, "decision": "keep", "lr_before": [0.1], "lr_after": [0.1],
     }  # fmt: skip
@@ -167,15 +165,15 @@ def test_a_look_tells_what_it_saw() -> None:
 @pytest.mark.parametrize(("forget", "kept"), [(None, 0), (15, 25), (100, 0)])
 def test_a_decay_forgets_the_oldest_losses(forget: int | None, kept: int) -> None:
     scheduler = SlopeLR(optimizer(), window=40, check_every=20, forget=forget)
-    scheduler.replay(torch.arange(40, dtype=torch.float64))  # it rises without noise
-    assert scheduler.take_decisions()[-1]["decision"] == "decay"
+    decisions = scheduler.replay(torch.arange(40, dtype=torch.float64))  # it rises without noise
+    assert decisions[-1]["decision"] == "decay"
     assert scheduler.state_dict()["_window"].tolist() == list(range(40 - kept, 40))
 
 
 def test_the_floor_holds() -> None:
     scheduler = SlopeLR(optimizer(), window=10, check_every=10, min_lr=0.05)
-    scheduler.replay(torch.arange(40, dtype=torch.float64))
-    assert [decision["lr_after"] for decision in scheduler.take_decisions()] == [[0.05]] * 4
+    decisions = scheduler.replay(torch.arange(40, dtype=torch.float64))
+    assert [decision["lr_after"] for decision in decisions] == [[0.05]] * 4
 
 
 @pytest.mark.parametrize(

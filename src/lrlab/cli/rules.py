@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lrlab.experiments import Calibration, RangeTest
+from lrlab.experiments import RangeTest, RuleCalibration
 from lrlab.integrations.recorded import Recorded
 from lrlab.report.members import has_moved
 
@@ -46,7 +46,7 @@ def describe_replay(recorded: Recorded, decisions: Sequence[Mapping[str, Any]]) 
     return "\n".join(lines)
 
 
-def describe_calibration(found: Calibration) -> str:
+def describe_calibration(found: RuleCalibration) -> str:
     """Say how often a rule fires on a flat loss, and how soon on a plateau."""
     lines = [
         f"{found.num_traces:,} losses of each kind; a window is {found.window:,} updates, as many as it needs",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -99,18 +98,17 @@ def is_of_the_schedule(setting: str) -> bool:
 def group_runs(runs: Sequence[Run]) -> list[Task]:
     """Group runs by study, arm and seed, in the order in which they come; a run that is named twice counts once.
 
-    A study that was run in two places is one task. Runs that belong to no study are a task together; their arm is
-    the directory's name without its -seed<k>.
+    A study that was run in two places is one task. Runs that belong to no study are a task together.
 
     Raises: CompareError if two runs claim one place, if the runs of an arm differ in more than their seed, or if the
         arms of a task were evaluated on different data.
     """
     tasks: dict[str, dict[str, dict[int, Run]]] = {}
     for run in {run.directory.resolve(): run for run in runs}.values():
-        seeds = tasks.setdefault(run.study or LOOSE, {}).setdefault(arm_name(run), {})
+        seeds = tasks.setdefault(run.study or LOOSE, {}).setdefault(run.arm, {})
         if run.seed in seeds:
             raise CompareError(
-                f"{seeds[run.seed].directory} and {run.directory} are both arm '{arm_name(run)}' with seed {run.seed}: "
+                f"{seeds[run.seed].directory} and {run.directory} are both arm '{run.arm}' with seed {run.seed}: "
                 "name one of them, or rename a directory."
             )
         seeds[run.seed] = run
@@ -120,11 +118,6 @@ def group_runs(runs: Sequence[Run]) -> list[Task]:
             _check_same_settings(arm, members)
         _check_same_data(task)
     return found
-
-
-def arm_name(run: Run) -> str:
-    """Return the arm of a run: of its study, or the directory's name without its -seed<k>."""
-    return run.arm if run.study else re.sub(rf"[-_]?seed{run.seed}$", "", run.arm) or run.arm
 
 
 def _check_same_settings(arm: str, members: Mapping[int, Run]) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from lrlab.data.archive import read_members, sha256_of
 from lrlab.data.download import DownloadError, download
-from lrlab.data.images import DataError, ImageData, Split, image_data, reading, summary
+from lrlab.data.images import DataError, ImageData, Split, image_data, reading
 
 _SHAPE = (3, 32, 32)  # of every image: planes of red, green and blue, row by row
 _NUM_PIXEL_BYTES = 3 * 32 * 32
@@ -102,8 +102,8 @@ def fetch_cifar(archive: CifarArchive, directory: Path) -> Path:
     except DownloadError as error:
         raise DataError(
             f"{archive.name}: could not download {archive.url} to {directory}: {error}\n"
-            f"Put {archive.file_name} in a folder by hand and pass --data-dir FOLDER, "
-            "or pass --data digits, which needs no download."
+            f"Put {archive.file_name} there by hand, or name a folder that has it: data.dir (--data-dir) or "
+            "LRLAB_DATA_DIR. The data set digits needs no download."
         ) from error
 
 
@@ -126,13 +126,13 @@ def load_cifar(archive: CifarArchive, directory: Path | None) -> ImageData:
 
 
 def check_cifar(archive: CifarArchive, directory: Path | None) -> str:
-    """Reads everything as `load_cifar` would, but downloads nothing; returns what is there, in a few lines.
+    """Reads everything as `load_cifar` would, but downloads nothing; returns where it lies and how it was checked.
 
     Raises: DataError, as `load_cifar` does, and when nothing is there.
     """
-    data, source = _load(archive, cache_directory() if directory is None else directory)
+    source = _load(archive, cache_directory() if directory is None else directory)[1]
     how = "SHA-256" if source.is_file() else "sizes and labels; only the archive has a checksum to compare"
-    return f"{summary(data)}\nread from {source} (checked: {how})"
+    return f"read from {source} (checked: {how})"
 
 
 def _load(archive: CifarArchive, directory: Path) -> tuple[ImageData, Path]:
@@ -149,7 +149,8 @@ def _read(archive: CifarArchive, directory: Path) -> tuple[Path, dict[str, bytes
     if source is None:
         raise DataError(
             f"{archive.name}: {directory} holds neither {archive.file_name} nor extracted files such as "
-            f"{archive.names_file}.\nRun lrlab data fetch {archive.name}, or pass the right --data-dir."
+            f"{archive.names_file}.\nRun lrlab data fetch {archive.name}, or name the right folder: data.dir "
+            "(--data-dir)."
         )
     read = _read_archive if source.is_file() else _read_folder
     return source, read(archive, source)
@@ -188,7 +189,7 @@ def _read_folder(archive: CifarArchive, folder: Path) -> dict[str, bytes]:
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise DataError(
             f"{archive.name}: {folder} lacks {', '.join(missing)}.\n"
-            f"Extract {archive.file_name} again, or pass the archive itself: --data-dir its folder."
+            f"Extract {archive.file_name} again, or put the archive itself beside them."
         )
     wrong = [
         f"{folder / name}: must be {size:,} bytes, got {found:,}"

@@ -14,11 +14,10 @@ from lrlab.experiments.run import Experiment
 from lrlab.experiments.sharpness import Sharpness, SharpnessPlan, measure_sharpness
 from lrlab.experiments.trained import TrainedModel, UnreadableError, load_trained
 from lrlab.experiments.verify import Verification, verify_run
-from lrlab.schedulers.simulate import Calibration
+from lrlab.schedulers.simulate import RuleCalibration
 from lrlab.training import DivergedError, RangeTest, Sweep, Update, joined
 
 __all__ = [
-    "Calibration",
     "DivergedError",
     "Evaluated",
     "Event",
@@ -26,6 +25,7 @@ __all__ = [
     "Export",
     "RangeTest",
     "RangeTestPlan",
+    "RuleCalibration",
     "Sharpness",
     "SharpnessPlan",
     "Sweep",

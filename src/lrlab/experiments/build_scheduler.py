@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -23,6 +24,7 @@ from lrlab.config import (
     PlannedRate,
     RefinedSchedule,
     RunConfig,
+    ScheduleConfig,
     StepSchedule,
     TorchSchedule,
     WsdSchedule,
@@ -78,7 +80,7 @@ def _build_scheduler(config: RunConfig, optimizer: Optimizer, *, num_steps: int)
         return _torch_scheduler(schedule, optimizer, num_steps=num_steps)
     if schedule.name not in RULES:
         return LambdaLR(optimizer, build_schedule(config, num_steps=num_steps))
-    rule = RULES[schedule.name](optimizer, **schedule.model_dump(exclude={"name"}))
+    rule = build_rule(schedule, optimizer)
     warmup_steps, cooldown_steps = config.phases.lengths(num_steps)
     if not warmup_steps and not cooldown_steps:
         return rule
@@ -90,6 +92,40 @@ def _build_scheduler(config: RunConfig, optimizer: Optimizer, *, num_steps: int)
         shape=config.phases.cooldown_shape,
         end=config.phases.end,
     )
+
+
+def build_rule(schedule: ScheduleConfig, optimizer: Optimizer) -> RuleLR:
+    """Make the rule of a schedule that is one of `RULES`.
+
+    Raises: ValueError for settings that the optimizer's rates rule out.
+    """
+    return RULES[schedule.name](optimizer, **schedule.model_dump(exclude={"name"}))
+
+
+def warn_if_the_rate_never_moves(config: RunConfig, scheduler: LRScheduler, *, num_steps: int) -> None:
+    """Warn of a schedule whose first decay or decision comes after the run's last update."""
+    rule = _rule_within(scheduler)
+    num_heard = num_steps - sum(config.phases.lengths(num_steps))
+    schedule = config.schedule
+    if isinstance(schedule, StepSchedule) and schedule.step_size >= num_heard:
+        first = f"schedule 'step' decays after {schedule.step_size} updates for the first time, of {num_heard}"
+        warnings.warn(f"{first}: the rate stays. Lower schedule.step_size, or train longer.", stacklevel=3)
+    if rule is not None and rule.first_decision > num_heard:
+        keys = " or ".join(f"schedule.{name}" for name in rule.timed_by)
+        warnings.warn(
+            f"schedule '{schedule.name}' decides after {rule.first_decision} updates at the earliest "
+            f"and in this run it hears {num_heard}: it will not move the rate. Lower {keys}, or train longer.",
+            stacklevel=3,
+        )
+
+
+def _rule_within(scheduler: LRScheduler) -> RuleLR | None:
+    """The rule within phases and rates per layer; None where the rate is a function of the step."""
+    if isinstance(scheduler, LayerwiseLR):
+        return _rule_within(scheduler.scheduler)
+    if isinstance(scheduler, PhasesLR):
+        return _rule_within(scheduler.rule)
+    return scheduler if isinstance(scheduler, RuleLR) else None
 
 
 def build_schedule(config: RunConfig, *, num_steps: int) -> Schedule:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lrlab.config import ConfigError, DataConfig
 from lrlab.config.parts import unknown
-from lrlab.data import cache_directory, fetch_cifar, summary
+from lrlab.data import cache_directory, check_cifar, fetch_cifar, summary
 from lrlab.experiments.build import ARCHIVES, build_data
 
 
@@ -34,8 +34,9 @@ def fetch_data_set(name: str) -> str:
 
 
 def check_data_set(config: DataConfig) -> str:
-    """Read a data set whole and say what it holds.
+    """Read a data set whole and say what it holds; nothing is downloaded for it.
 
-    Raises: DataError with all that is wrong with it.
+    Raises: DataError with all that is wrong with it, or where it is not there.
     """
-    return summary(build_data(config))
+    how = f"\n{check_cifar(ARCHIVES[config.name], config.dir)}" if config.name in ARCHIVES else ""
+    return summary(build_data(config)) + how

@@ -22,8 +22,7 @@ from lrlab.data import (
     shifted,
 )
 from lrlab.experiments.build import build_data
-from lrlab.experiments.facts import check_same_data
-from lrlab.experiments.run import Experiment
+from lrlab.experiments.run import Experiment, experiment_to_measure
 from lrlab.experiments.state import MODEL
 from lrlab.runs import Run, lock_run
 from lrlab.runs.afterwards import GENERALISATION, figures, write_finding
@@ -63,10 +62,7 @@ def measure_generalisation(
     with lock_run(run.directory):  # before the work, so that another process cannot make it vain
         checkpoint = last_network(run.directory)
         others = None if other is None else build_data(other)
-        experiment = Experiment(config)
-        for probe in experiment.probes:
-            probe.detach()
-        check_same_data(experiment.data, run.info)
+        experiment = experiment_to_measure(config, run.info)
         load_model(experiment.model, checkpoint.files[MODEL])
         with memory_errors("the images do not fit. Lower --images, or free memory."):
             finding = {"step": checkpoint.step, **_Measured(experiment, num_images).finding(others)}

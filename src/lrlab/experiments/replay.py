@@ -13,9 +13,9 @@ from torch import nn
 
 from lrlab.config import ConfigError, RunConfig
 from lrlab.experiments.build import build_optimizer
-from lrlab.experiments.build_scheduler import RULES
+from lrlab.experiments.build_scheduler import RULES, build_rule
 from lrlab.schedulers import Decision, RuleLR
-from lrlab.schedulers.simulate import Calibration, Noise, calibrate
+from lrlab.schedulers.simulate import Noise, RuleCalibration, calibrate
 
 FROM_THE_LOSS: Final = ("article", "slope", "greedy", "plateau")
 """Rules that decide by the loss alone."""
@@ -53,14 +53,10 @@ def replay_rule(config: RunConfig, losses: npt.NDArray[np.float64]) -> list[Deci
             f"{there}: it cannot move the rate. Lower {keys}, or replay a longer run.",
             stacklevel=2,
         )
-    found: list[Decision] = []
-    for part in heard.split(1_000 * rule.check_every):  # a rule keeps no more than 10,000 decisions
-        rule.replay(part)
-        found += [{**decision, "step": decision["step"] + warmup_steps} for decision in rule.take_decisions()]
-    return found
+    return [{**decision, "step": decision["step"] + warmup_steps} for decision in rule.replay(heard)]
 
 
-def calibrate_rule(config: RunConfig, *, std: float, correlation: float, num_traces: int) -> Calibration:
+def calibrate_rule(config: RunConfig, *, std: float, correlation: float, num_traces: int) -> RuleCalibration:
     """Play a schedule over simulated losses: see `lrlab.schedulers.simulate.calibrate`.
 
     Raises: ConfigError if the schedule does not decide from the loss alone, or there can be no such losses.
@@ -72,7 +68,7 @@ def calibrate_rule(config: RunConfig, *, std: float, correlation: float, num_tra
         raise ConfigError(str(error)) from error
     if num_traces < 1:
         raise ConfigError(f"The number of simulated losses must be >= 1, got {num_traces}.")
-    make = partial(RULES[config.schedule.name], **config.schedule.model_dump(exclude={"name"}))
+    make = partial(build_rule, config.schedule)
     return calibrate(make, lr=config.optimizer.lr, noise=noise, num_traces=num_traces, seed=config.seed)
 
 
@@ -85,7 +81,7 @@ def _rule(config: RunConfig) -> RuleLR:
         )
     optimizer = build_optimizer(config.optimizer, {"all": [nn.Parameter(torch.zeros(1))]})
     try:
-        rule = RULES[schedule.name](optimizer, **schedule.model_dump(exclude={"name"}))
+        rule = build_rule(schedule, optimizer)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     if not rule.needs_observe:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from lrlab.config import RunConfig, StepSchedule
+from lrlab.config import RunConfig, TelemetryConfig
 from lrlab.data import Batch, ImageData, evaluation_batches, set_aside
 from lrlab.experiments.build import (
     build_average,
@@ -21,15 +21,14 @@ from lrlab.experiments.build import (
     build_noise_probe,
     build_optimizer,
 )
-from lrlab.experiments.build_scheduler import build_scheduler
+from lrlab.experiments.build_scheduler import build_scheduler, warn_if_the_rate_never_moves
 from lrlab.experiments.events import Event
-from lrlab.experiments.facts import check_images_of_run
+from lrlab.experiments.facts import check_images_of_run, check_same_data
 from lrlab.experiments.session import Session
 from lrlab.models import layer_groups
 from lrlab.probes import GradientProbe, OutputGradientProbe, Probe
 from lrlab.runs import Onlooker, RunWriter, Status
 from lrlab.runs.environment import num_usable_cpus
-from lrlab.schedulers import LayerwiseLR, PhasesLR, RuleLR
 from lrlab.training import (
     ALONE,
     DivergedError,
@@ -108,7 +107,7 @@ class Experiment:
         """How the run stands in its directory; None until there is one."""
         self.stopped = 0
         """What `stop` said, where it ended the run."""
-        self._warn_of_a_rate_that_never_moves()
+        warn_if_the_rate_never_moves(config, self.scheduler, num_steps=self.num_steps)
 
     def summary(self) -> str:
         """Say in a line what will be done."""
@@ -224,34 +223,26 @@ class Experiment:
             "The checkpoints are as they were."
         )
 
-    def _warn_of_a_rate_that_never_moves(self) -> None:
-        rule = rule_of(self.scheduler)
-        num_heard = self.num_steps - sum(self.config.phases.lengths(self.num_steps))
-        schedule = self.config.schedule
-        if isinstance(schedule, StepSchedule) and schedule.step_size >= num_heard:
-            first = f"schedule 'step' decays after {schedule.step_size} updates for the first time, of {num_heard}"
-            warnings.warn(f"{first}: the rate stays. Lower schedule.step_size, or train longer.", stacklevel=3)
-        if rule is not None and rule.first_decision > num_heard:
-            keys = " or ".join(f"schedule.{name}" for name in rule.timed_by)
-            warnings.warn(
-                f"schedule '{schedule.name}' decides after {rule.first_decision} updates at the earliest "
-                f"and in this run it hears {num_heard}: it will not move the rate. Lower {keys}, or train longer.",
-                stacklevel=3,
-            )
+
+def experiment_to_measure(config: RunConfig, info: Mapping[str, Any]) -> Experiment:
+    """Build an experiment whose network is looked at and not trained: without probes, and nothing is compiled for it.
+
+    Args:
+        config: of the run.
+        info: the run's run.json.
+    Raises: as `Experiment`; DataError if the images are no longer those of the run.
+    """
+    engine = config.engine.model_copy(update={"compile": False})
+    experiment = Experiment(config.model_copy(update={"engine": engine, "telemetry": TelemetryConfig()}))
+    for probe in experiment.probes:
+        probe.detach()
+    check_same_data(experiment.data, info)
+    return experiment
 
 
 def _share_of_threads(ranks: Ranks) -> int | None:
     """A rank's share of its machine's processors, since torchrun starts each with one thread; else PyTorch's choice."""
     return None if ranks.size == 1 else max(1, num_usable_cpus() // ranks.local_size)
-
-
-def rule_of(scheduler: LRScheduler) -> RuleLR | None:
-    """Return the rule within phases and rates per layer; None where the rate is a function of the step."""
-    if isinstance(scheduler, LayerwiseLR):
-        return rule_of(scheduler.scheduler)
-    if isinstance(scheduler, PhasesLR):
-        return rule_of(scheduler.rule)
-    return scheduler if isinstance(scheduler, RuleLR) else None
 
 
 def _status_after(error: BaseException) -> Status:

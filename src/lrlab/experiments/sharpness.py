@@ -17,8 +17,7 @@ from torch.optim import Optimizer
 from lrlab.config import ConfigError, merge, parse_config
 from lrlab.data import normalise
 from lrlab.data.randomness import order
-from lrlab.experiments.facts import check_same_data
-from lrlab.experiments.run import Experiment
+from lrlab.experiments.run import Experiment, experiment_to_measure
 from lrlab.experiments.state import restore
 from lrlab.gradients import WHOLE
 from lrlab.runs import Checkpoint, Run, RunError
@@ -128,10 +127,7 @@ def measure_sharpness(run: Run, plan: SharpnessPlan, *, at: Sequence[int] | None
         left = [path for path in paths if checkpoint_step(path) not in there]
         if not left:
             return
-        experiment = Experiment(config)
-        for probe in experiment.probes:
-            probe.detach()
-        check_same_data(experiment.data, run.info)
+        experiment = experiment_to_measure(config, run.info)
         batch_size = config.batch_size if plan.batchnorm == "training" else config.evaluate.batch_size
         samples = _samples(experiment, plan.num_samples, size, batch_size=batch_size)
         for path in left:
@@ -228,16 +224,16 @@ def _edges(experiment: Experiment, run: Run, step: int, *, by_group: bool) -> di
     2021, arXiv:2103.00065). With Adam it is 2 / lr, that of plain descent, and `preconditioned_edge` is Adam's own. Of
     all groups together there is none if their rates differ.
     """
-    optimizer = experiment.config.optimizer
-    has_moments = optimizer.name != "sgd"
-    momentum = 0.0 if has_moments else 0.9 if optimizer.momentum is None else optimizer.momentum
-    factor = 2 * (1 + momentum) / (1 + 2 * momentum if optimizer.nesterov else 1)
+    how = experiment.optimizer.param_groups[0]
+    has_moments = "betas" in how
+    momentum, is_nesterov = (0.0, False) if has_moments else (how["momentum"], how["nesterov"])
+    factor = 2 * (1 + momentum) / (1 + 2 * momentum if is_nesterov else 1)
     rates = {name: _at(run, f"lr/{name}", step) for name in experiment.group_names}
     whole = next(iter(rates.values())) if len(set(rates.values())) == 1 else None
     shown = {WHOLE: whole, **(rates if by_group else {})}
     edges = {f"hessian_edge/{name}": _over(factor, rate) for name, rate in shown.items()}
     if has_moments:
-        beta1 = experiment.optimizer.param_groups[0]["betas"][0]
+        beta1 = how["betas"][0]
         edges[f"preconditioned_edge/{WHOLE}"] = _over((2 + 2 * beta1) / (1 - beta1), whole)
     return edges
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from lrlab.compare.tasks import Settings, arm_name, settings_of
+from lrlab.compare.tasks import Settings, settings_of
 from lrlab.report.curves import Curve
 from lrlab.runs import Run
 
@@ -91,7 +91,7 @@ def arm_names(runs: Sequence[Run]) -> list[str]:
     more than the seed, they are named by their paths.
     """
     has_several = len({run.study for run in runs}) > 1
-    names = [f"{run.study}/{arm_name(run)}" if has_several and run.study else arm_name(run) for run in runs]
+    names = [f"{run.study}/{run.arm}" if has_several and run.study else run.arm for run in runs]
     seeds = Counter((name, run.seed) for name, run in zip(names, runs, strict=True))
     settings: dict[str, list[Settings]] = {}
     for name, run in zip(names, runs, strict=True):

@@ -82,7 +82,7 @@ def model_card(run: Run, *, step: int) -> str:
     data_name, hub_data = _data(config["data"])
     toml = tomli_w.dumps({**config, "data": {k: v for k, v in config["data"].items() if k != "dir"}}).strip()
     card = environment.get_template("model_card.md.j2").render(
-        name=f"{run.study} {run.arm} seed{run.seed}" if run.study else run.arm,
+        name=f"{run.study} {run.arm} seed{run.seed}" if run.study else run.place.name,
         data_name=data_name,
         hub_data=hub_data,
         data_type=hub_data or config["data"]["name"],

@@ -9,7 +9,6 @@ from lrlab.compare import CompareError, compare_runs, count_verdicts, notes, sen
 from lrlab.compare.differences import Difference
 from lrlab.compare.listing import list_differences, list_limits
 from lrlab.compare.statistics import Interval
-from lrlab.compare.tasks import arm_name
 from lrlab.report import tables
 from lrlab.report.arms import MOST_LETTERS, Dots
 from lrlab.report.style import short_names, short_text
@@ -41,7 +40,7 @@ def compare_pairs(runs: Sequence[Run]) -> Pairs:
     """Compare every pair of arms; where they cannot be compared, say why instead."""
     arms: dict[str | None, set[str]] = {}
     for run in runs:
-        arms.setdefault(run.study, set()).add(arm_name(run))
+        arms.setdefault(run.study, set()).add(run.arm)
     alone = [next(iter(found)) for found in arms.values() if len(found) == 1]
     compared = [run for run in runs if len(arms[run.study]) > 1]
     if not compared:

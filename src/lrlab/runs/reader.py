@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,8 +100,10 @@ class Run:
 
     @property
     def arm(self) -> str:
-        """What the run is called beside others: the arm of its study, or its directory's name."""
-        return self.place.name if self.study is None else self.place.parent.name
+        """What it and its like of other seeds are called: its study's arm, or its directory without -seed<k>."""
+        if self.study is not None:
+            return self.place.parent.name
+        return re.sub(rf"[-_]?seed{self.seed}$", "", self.place.name) or self.place.name
 
     @property
     def evaluated_split(self) -> str:
@@ -128,8 +131,8 @@ class Run:
     @property
     def later_columns(self) -> frozenset[str]:
         """Those of the recorded quantities that were measured once the run was made: see `lrlab.runs.afterwards`."""
-        parts = self._read_parts(lambda part: [] if part.name.startswith("part-") else _columns(part))
-        return frozenset(column for part in parts for column in part)
+        later = [foot.schema.names for part, foot in self._feet if not part.name.startswith("part-")]
+        return frozenset(name for names in later for name in names) - {"step"}
 
     @property
     def last_step(self) -> int:
@@ -181,28 +184,26 @@ class Run:
         return storage.read_json_lines(self.directory / storage.DECISIONS)
 
     @cached_property
+    def _feet(self) -> list[tuple[Path, Any]]:
+        """What each file says of itself in its foot; nothing else of it is read."""
+        return self._read_parts(lambda part: (part, pq.ParquetFile(pa.OSFile(os.fsencode(part))).metadata))
+
+    @cached_property
     def _chunks(self) -> list[Any]:
-        """What the feet of the files say of each column; nothing else of them is read."""
-        feet = self._read_parts(lambda part: pq.ParquetFile(pa.OSFile(os.fsencode(part))).metadata)
-        groups = [foot.row_group(index) for foot in feet for index in range(foot.num_row_groups)]
+        groups = [foot.row_group(index) for _, foot in self._feet for index in range(foot.num_row_groups)]
         return [group.column(index) for group in groups for index in range(group.num_columns)]
 
     def _read_parts(self, read: Callable[[Path], T]) -> list[T]:
         """Read every part; one that vanishes under the reader was merged into the first, and all are read again."""
+        directory = self.directory / storage.METRICS
         for _ in range(NUM_TRIES):
             try:
-                return [read(part) for part in sorted((self.directory / storage.METRICS).glob("*.parquet"))]
+                return [read(part) for part in sorted(directory.glob("*.parquet"))]
             except FileNotFoundError:
                 continue
             except (pa.ArrowInvalid, OSError) as error:
-                raise storage.StorageError(f"{self.directory / storage.METRICS}: damaged ({error}).") from error
-        raise storage.StorageError(
-            f"{self.directory / storage.METRICS}: its files change faster than they can be read."
-        )
-
-
-def _columns(part: Path) -> list[str]:
-    return [name for name in pq.ParquetFile(pa.OSFile(os.fsencode(part))).schema.names if name != "step"]
+                raise storage.StorageError(f"{directory}: damaged ({error}).") from error
+        raise storage.StorageError(f"{directory}: its files change faster than they can be read.")
 
 
 def _measured(rows: pa.Table, column: str) -> tuple[Series, Series]:

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lrlab.schedulers.base import SignalScheduler
+from lrlab.schedulers.base import Decision, SignalScheduler
 
 
 class RuleLR(SignalScheduler):
@@ -62,28 +62,33 @@ class RuleLR(SignalScheduler):
         """Updates before it can move a rate."""
         return self.check_every
 
-    def replay(self, losses: Tensor) -> None:
+    def replay(self, losses: Tensor) -> list[Decision]:
         """Take recorded losses, each as that of an update, and decide as if training: a million take seconds.
 
         Args:
             losses: oldest first, (N,), float64 on the CPU.
+        Returns: what `take_decisions` would, however many there are.
         Raises: RuntimeError for a rule that does not decide from the loss alone.
         """
         if not self.needs_observe:
             raise RuntimeError(f"{type(self).__name__} does not decide from the loss: there is nothing to replay.")
+        decisions: list[Decision] = []
         until_look = self.check_every - self._num_losses
         for stretch in (losses[:until_look], *losses[until_look:].split(self.check_every)):
             self.last_epoch += len(stretch)
             self._step_count += len(stretch)
             if len(stretch) == self.check_every:
                 self._look(stretch)
+                decisions += self.take_decisions()
                 continue
             self._gather()
             self._make_room(stretch)[self._num_losses : self._num_losses + len(stretch)] = stretch
             self._num_losses += len(stretch)
             if self._num_losses == self.check_every:
                 self._look(self._stretch())
+                decisions += self.take_decisions()
         self._last_lr = list(self._rates())
+        return decisions
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that was learnt: tensors, numbers, strings, and lists and dicts of them."""

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from lrlab.schedulers.base import Decision
 from lrlab.schedulers.rule import RuleLR
 
 FLAT_WINDOWS = 10
@@ -47,7 +46,7 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class RuleCalibration:
     """What a rule did on simulated losses."""
 
     window: int
@@ -75,7 +74,7 @@ def calibrate(
     noise: Noise | None = None,
     num_traces: int = 1000,
     seed: int = 0,
-) -> Calibration:
+) -> RuleCalibration:
     """Play a rule over simulated losses.
 
     The flat ones have a mean of 1 for 10 windows. The others fall from 3 to 1 within 5 windows, by a fifth in each, and
@@ -103,7 +102,7 @@ def calibrate(
     ]
     num_early = sum(first is not None and first <= start for first in firsts)
     delays = [(first - start) / window for first in firsts if first is not None and first > start]
-    return Calibration(
+    return RuleCalibration(
         window=window,
         num_traces=num_traces,
         flat_windows=FLAT_WINDOWS,
@@ -128,11 +127,7 @@ def _traces(mean: Tensor, noise: Noise, num_traces: int, generator: torch.Genera
 
 def _decays(rule: RuleLR, losses: Tensor) -> list[int]:
     """Updates after which a rule decayed, be it at its floor."""
-    decisions: list[Decision] = []
-    for part in losses.split(1_000 * rule.check_every):  # a rule keeps no more than 10,000 decisions
-        rule.replay(part)
-        decisions += rule.take_decisions()
-    return [decision["step"] for decision in decisions if decision["decision"] == "decay"]
+    return [decision["step"] for decision in rule.replay(losses) if decision["decision"] == "decay"]
 
 
 def _optimizer(lr: float) -> Optimizer:
