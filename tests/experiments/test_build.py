@@ -1,14 +1,17 @@
 """Names become the right objects, and wrong names an explanation."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrlab.config import AveragingConfig, ConfigError, ModelConfig, OptimizerConfig, parse_config
 from lrlab.data import load_digits_data
 from lrlab.experiments import Experiment
-from lrlab.experiments.build import build_average, build_model, build_optimizer
+from lrlab.experiments.build import build_average, build_model, build_optimizer, update_average
 
 
 def parameter() -> nn.Parameter:
@@ -63,6 +66,39 @@ def test_an_average_is_the_one_of_its_formula() -> None:
             # float32 keeps 24 bits, and a few roundings of it add up
             torch.testing.assert_close(average.module.state_dict()[name].double(), tensor, rtol=1e-5, atol=1e-6)
     assert {"0.weight", "1.weight"} <= expected.keys()
+
+
+class CountCopies(TorchDispatchMode):
+    """Counts the tensors that are brought from the processor to the device, for each of which a GPU is waited for."""
+
+    num_copies = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        copies = func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+        self.num_copies += copies and result.is_meta and any(one.device.type == "cpu" for one in args)
+        return result
+
+
+def test_an_average_goes_on_as_torchs_does_and_waits_for_no_device() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    ours, theirs = (build_average(AveragingConfig(decay=0.75), model) for _ in range(2))
+    assert ours is not None and theirs is not None
+    for _ in range(4):
+        with torch.no_grad():
+            for tensor in model.parameters():
+                tensor.normal_()
+        model(torch.randn(5, 3))  # which changes the statistics
+        update_average(ours, model)
+        theirs.update_parameters(model)
+        for (name, found), expected in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
+            assert torch.equal(found, expected), name
+    model.to("meta")  # a device that is not the processor, everywhere
+    for average, num_copies in ((ours, 0), (theirs, 1)):
+        average.module.to("meta")
+        with CountCopies() as counter:
+            update_average(average, model) if average is ours else average.update_parameters(model)
+        assert counter.num_copies == num_copies
 
 
 def test_no_decay_is_no_average() -> None:

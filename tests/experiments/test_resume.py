@@ -16,6 +16,7 @@ from lrlab.compare.tasks import settings_of
 from lrlab.config import parse_config
 from lrlab.data import DataError, ImageData, load_digits_data, set_aside
 from lrlab.experiments import Evaluated, Experiment, Update, verify_run
+from lrlab.experiments.facts import resumed_with_reasons
 from lrlab.report import write_report
 from lrlab.runs import LockedError, RunError, lock_run, read_run, sound_checkpoints
 from lrlab.studies import Member
@@ -370,6 +371,21 @@ def test_another_number_of_threads_is_said_to_cost_exactness(tmp_path: Path, dig
     ]
 
 
+def test_on_a_gpu_going_on_is_not_called_exact(
+    tmp_path: Path, digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_at(tmp_path / "run", build(digits), 15)
+    experiment, run = build(digits), read_run(tmp_path / "run")
+    checkpoint = sound_checkpoints(tmp_path / "run")[0]
+    info = {**run.info, "resumed": [{"step": 15}]}
+    assert resumed_with_reasons(experiment, run.info, info, checkpoint) == [{"step": 15, "inexact": []}]
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A")
+    experiment.engine = replace(experiment.engine, device=torch.device("cuda"))
+    with pytest.warns(UserWarning, match=r"not bit-exact: .* a GPU's convolutions do not repeat to the bit\)"):
+        (last,) = resumed_with_reasons(experiment, run.info, info, checkpoint)
+    assert last["inexact"] == ["device: cpu -> cuda (A)", "a GPU's convolutions do not repeat to the bit"]
+
+
 def test_another_arithmetic_is_said_and_kept_on_record(
     tmp_path: Path, digits: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,7 +394,7 @@ def test_another_arithmetic_is_said_and_kept_on_record(
     for question in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, question, lambda: False)
     assert read_run(tmp_path / "run").precision == "bf16"
-    with pytest.warns(UserWarning, match=r"otherwise than it would have, since .*\(precision: bf16 -> fp32\)"):
+    with pytest.warns(UserWarning, match=r"otherwise than it would have \(precision: bf16 -> fp32\)"):
         list(build(digits, engine={"precision": "auto"}).run(tmp_path / "run", resumes=True))
     assert read_run(tmp_path / "run").precision == "bf16 then fp32"
 

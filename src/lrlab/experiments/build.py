@@ -178,3 +178,19 @@ def build_average(config: AveragingConfig, model: nn.Module) -> AveragedModel | 
     if config.decay is None:
         return None
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.decay))
+
+
+@torch.no_grad()
+def update_average(average: AveragedModel, model: nn.Module) -> None:
+    """Take a model's weights into an average that `build_average` made.
+
+    That is `average.update_parameters`, which from the second time on brings its count to the device, and so waits for
+    all that the device has to do.
+    """
+    if not average.n_averaged:  # on the processor
+        average.update_parameters(model)
+        return
+    assert average.multi_avg_fn is not None, "build_average gives it"
+    average.multi_avg_fn(list(average.module.parameters()), list(model.parameters()), average.n_averaged)
+    torch._foreach_copy_(list(average.module.buffers()), list(model.buffers()))
+    average.n_averaged += 1

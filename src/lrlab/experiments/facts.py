@@ -83,8 +83,7 @@ def resumed_with_reasons(
     reasons = _reasons_against_exactness(experiment, before, info["environment"], checkpoint)
     if reasons:
         warnings.warn(
-            "not bit-exact: the run goes on otherwise than it would have, since something changed "
-            f"({'; '.join(reasons)}).",
+            f"not bit-exact: the run may go on otherwise than it would have ({'; '.join(reasons)}).",
             stacklevel=3,
         )
     return [*earlier, {**last, "inexact": reasons}]
@@ -93,7 +92,7 @@ def resumed_with_reasons(
 def _reasons_against_exactness(
     experiment: Experiment, before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Checkpoint
 ) -> list[str]:
-    """What has changed so that a run may differ, if only in the last bits, from one that never stopped."""
+    """Why a run may differ, if only in the last bits, from one that never stopped: what has changed, or a GPU."""
     engine = _describe_engine(experiment)
     # older runs do not say so
     was = {"ranks": 1, **{name: engine[name] for name in ("instructions", "telemetry")}, **before["engine"]}
@@ -104,7 +103,10 @@ def _reasons_against_exactness(
     changes += [("processor", before["environment"]["processor"], now["processor"])]
     packages = before["environment"]["packages"]
     changes += [(name, packages.get(name), now["packages"][name]) for name in ("torch", "lrlab")]
-    return [f"{name}: {old} -> {new}" for name, old, new in changes if old != new]
+    reasons = [f"{name}: {old} -> {new}" for name, old, new in changes if old != new]
+    if experiment.engine.device.type != "cpu" and not torch.backends.cudnn.deterministic:
+        reasons.append("a GPU's convolutions do not repeat to the bit")
+    return reasons
 
 
 def evaluation_figures(experiment: Experiment, found: Evaluation | None) -> dict[str, float | None]:

@@ -20,6 +20,7 @@ from lrlab.experiments.build import (
     build_model,
     build_noise_probe,
     build_optimizer,
+    update_average,
 )
 from lrlab.experiments.build_scheduler import build_scheduler, warn_if_the_rate_never_moves
 from lrlab.experiments.events import Event
@@ -188,7 +189,7 @@ class Experiment:
     def average_weights(self, step: int) -> None:
         """Take the weights after an update into their average, where there is one and it is time to."""
         if self.average is not None and step % self.config.averaging.every == 0:
-            self.average.update_parameters(self.model)
+            update_average(self.average, self.model)
 
     def settle_average(self, step: int) -> None:
         """Give the average, where there is one, the statistics of its own activations on the last batches."""
