@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lrlab.compare.measures import Measure
+from lrlab.compare.measures import OfEvaluations
 from lrlab.compare.times import (
     Median,
     Race,
@@ -24,8 +24,8 @@ from lrlab.compare.times import (
 )
 from written_runs import evaluation, write_study
 
-ACCURACY = Measure("test", "accuracy")
-LOSS = Measure("test", "loss")
+ACCURACY = OfEvaluations("test", "accuracy")
+LOSS = OfEvaluations("test", "loss")
 INF = np.inf
 NEVER = Time(False, None, True, INF, INF)
 
@@ -175,9 +175,9 @@ def test_what_was_shown_where_the_others_were_not_looked_at_is_shown_and_has_no_
 
 def test_an_evaluation_counts_by_its_own_figure() -> None:
     mirrored = evaluation(10, 0.5, mirror={"accuracy": 0.7})
-    assert Measure("test", "accuracy_mirror").reaches(mirrored, 0.7)
-    assert not Measure("test", "accuracy_mirror").reaches(evaluation(10, 0.9), 0.7)
-    assert not Measure("validation", "accuracy").reaches(mirrored, 0.1)
+    assert OfEvaluations("test", "accuracy_mirror").reaches(mirrored, 0.7)
+    assert not OfEvaluations("test", "accuracy_mirror").reaches(evaluation(10, 0.9), 0.7)
+    assert not OfEvaluations("validation", "accuracy").reaches(mirrored, 0.1)
     assert not LOSS.reaches(evaluation(10, 0.5, loss=None), 10.0)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lrlab.compare.differences import Difference, LeftOut, judge, measure_difference, spread_of, value_of
-from lrlab.compare.measures import CompareError, Measure, choose_measure, list_measures, read_targets
+from lrlab.compare.measures import CompareError, Measure, OfEvaluations, choose_measure, list_measures, read_targets
 from lrlab.compare.statistics import holm
 from lrlab.compare.tasks import Selection, Task, group_runs, selection_of
 from lrlab.compare.times import Median, Profile, Race, Time, median_time, profiles, race, times_to_target
@@ -161,6 +161,7 @@ Times = Mapping[str, Mapping[int, Time]]
 
 
 def _times(task: Task, measure: Measure, target: float) -> Times:
+    assert isinstance(measure, OfEvaluations), "read_targets refuses others"
     runs = {(arm, seed): run for arm, members in task.arms.items() for seed, run in sorted(members.items())}
     found: dict[str, dict[int, Time]] = {arm: {} for arm in task.arms}
     for (arm, seed), time in zip(runs, times_to_target(list(runs.values()), measure, target), strict=True):

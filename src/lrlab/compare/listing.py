@@ -12,7 +12,7 @@ from lrlab.compare.statistics import LEVEL, side_of_level
 from lrlab.compare.times import Median
 
 NOTHING = "-"
-MOST_SEEDS = 8
+MOST_SEEDS_LISTED = 8
 """Seeds that a cell lists."""
 
 
@@ -141,7 +141,11 @@ def _left_out(arm: Arm) -> str:
 
 
 def _some(seeds: Sequence[str]) -> Sequence[str]:
-    return seeds if len(seeds) <= MOST_SEEDS else [*seeds[: MOST_SEEDS - 1], f"and {len(seeds) - MOST_SEEDS + 1} more"]
+    return (
+        seeds
+        if len(seeds) <= MOST_SEEDS_LISTED
+        else [*seeds[: MOST_SEEDS_LISTED - 1], f"and {len(seeds) - MOST_SEEDS_LISTED + 1} more"]
+    )
 
 
 def _shown(value: Any, write: Callable[[Any], str]) -> str:

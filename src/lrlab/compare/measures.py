@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
@@ -27,8 +29,57 @@ class CompareError(ValueError):
     exit_code: ClassVar[int] = 2
 
 
+class Measure(ABC):
+    """What runs are compared by: one number of each."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """As it is asked for."""
+
+    @property
+    def words(self) -> str:
+        """As in a sentence."""
+        return self.name
+
+    @property
+    def better(self) -> Literal["more", "less"] | None:
+        """Which is better; None where neither is, by itself."""
+        return None
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether it is one, of which differences are in points."""
+        return False
+
+    @property
+    def unit(self) -> str:
+        """What follows a difference in a sentence."""
+        return " points" if self.is_accuracy else ""
+
+    @abstractmethod
+    def final(self, run: Run) -> float | None:
+        """Return its value at the end of a run; None if it has none."""
+
+    def can_differ_by(self, size: float) -> bool:
+        """Return whether two runs can differ so much: in accuracy by no more than all of it."""
+        return not self.is_accuracy or size <= 1
+
+    @abstractmethod
+    def value_text(self, value: float) -> str:
+        """Write a value: an accuracy in per cent."""
+
+    @abstractmethod
+    def size_text(self, value: float) -> str:
+        """Write the size of a difference, without a sign: points for an accuracy."""
+
+    def difference_text(self, value: float) -> str:
+        """Write a difference with its sign."""
+        return f"{'-' if math.copysign(1, value) < 0 else '+'}{self.size_text(abs(value))}"
+
+
 @dataclass(frozen=True)
-class Measure:
+class OfEvaluations(Measure):
     """One figure of an evaluation, named as in a run's result: `test_accuracy`, `validation_loss`, ..."""
 
     split: str
@@ -47,14 +98,14 @@ class Measure:
         return f"{self.split} {self.kind.replace('_mirror', ' with mirror images')}"
 
     @property
-    def better(self) -> Literal["more", "less"] | None:
-        """Which is better; None where neither is, by itself."""
-        return "more" if self.is_accuracy else "less"
-
-    @property
     def is_accuracy(self) -> bool:
         """Whether more is better, and differences are in points."""
         return self.kind != "loss"
+
+    @property
+    def better(self) -> Literal["more", "less"]:
+        """More of an accuracy, less of a loss."""
+        return "more" if self.is_accuracy else "less"
 
     def final(self, run: Run) -> float | None:
         """Return its value at the end of a run; None if it has none."""
@@ -75,55 +126,28 @@ class Measure:
             return False
         return bool(value >= target if self.is_accuracy else value <= target)
 
-    def can_differ_by(self, size: float) -> bool:
-        """Return whether two runs can differ so much: in accuracy by no more than all of it."""
-        return not self.is_accuracy or size <= 1
-
-    def difference_text(self, value: float) -> str:
-        """Write a difference with its sign: points for an accuracy, the loss itself."""
-        return f"{100 * value:+.2f}" if self.is_accuracy else f"{value:+.4f}"
-
-    def size_text(self, value: float) -> str:
-        """Write the size of a difference, without a sign."""
-        return f"{100 * value:.2f}" if self.is_accuracy else f"{value:.4f}"
-
     def value_text(self, value: float) -> str:
         """Write a value: an accuracy in per cent."""
         return f"{100 * value:.2f}" if self.is_accuracy else f"{value:.4f}"
 
-    @property
-    def unit(self) -> str:
-        """What follows a difference in a sentence."""
-        return " points" if self.is_accuracy else ""
+    def size_text(self, value: float) -> str:
+        """Write the size of a difference, without a sign: points for an accuracy."""
+        return self.value_text(value)
 
 
 @dataclass(frozen=True)
-class MeasuredBeside(Measure):
-    """A quantity of the rows, `hessian_max/whole` for instance, or of how a run generalises, `generalisation/ece`."""
+class OfRows(Measure):
+    """A quantity of the rows, `hessian_max/whole` for instance, or of how a run generalises, `generalisation/ece`.
 
-    split: str = ""
-    kind: str = ""
-    column: str = ""
+    Neither more nor less of it is better: how sharp a minimum is, say, is no merit by itself.
+    """
+
+    column: str
 
     @property
     def name(self) -> str:
         """As in the rows."""
         return self.column
-
-    @property
-    def words(self) -> str:
-        """As in a sentence."""
-        return self.column
-
-    @property
-    def better(self) -> None:
-        """Neither: how sharp a minimum is, say, is no merit by itself."""
-        return
-
-    @property
-    def is_accuracy(self) -> bool:
-        """Whether differences are in points."""
-        return False
 
     def final(self, run: Run) -> float | None:
         """Return the mean over the last tenth of its values, since single ones are noisy.
@@ -142,17 +166,13 @@ class MeasuredBeside(Measure):
             return None
         return float(last[is_finite].mean())
 
-    def difference_text(self, value: float) -> str:
-        """Write a difference with its sign."""
-        return f"{value:+.3g}"
+    def value_text(self, value: float) -> str:
+        """Write a value."""
+        return f"{value:.4g}"
 
     def size_text(self, value: float) -> str:
         """Write the size of a difference, without a sign."""
         return f"{value:.3g}"
-
-    def value_text(self, value: float) -> str:
-        """Write a value."""
-        return f"{value:.4g}"
 
 
 def choose_measure(name: str | None, runs: Sequence[Run]) -> Measure:
@@ -163,9 +183,9 @@ def choose_measure(name: str | None, runs: Sequence[Run]) -> Measure:
     splits = sorted({run.evaluated_split for run in runs})
     if name is None and len(splits) > 1:
         raise CompareError("Some runs were evaluated on test images, some on validation images: compare them apart.")
-    known = {measure.name: measure for split in splits for kind in KINDS for measure in [Measure(split, kind)]}
+    known = {measure.name: measure for split in splits for kind in KINDS for measure in [OfEvaluations(split, kind)]}
     if name is not None and name not in known and ("/" in name or any(name in run.columns for run in runs)):
-        return _measured_beside(name, runs)
+        return _of_rows(name, runs)
     if name is not None and name not in known:
         alike = [*difflib.get_close_matches(name, known, n=1, cutoff=0.5), *_columns_called(name, runs)]
         hint = f" Did you mean {' or '.join(map(repr, alike))}?" if alike else ""
@@ -175,7 +195,7 @@ def choose_measure(name: str | None, runs: Sequence[Run]) -> Measure:
 
 def list_measures(runs: Sequence[Run]) -> str:
     """Name what the runs have: figures of their last evaluation, then the columns of their rows, or groups of many."""
-    measures = (Measure(split, kind) for split in sorted({run.evaluated_split for run in runs}) for kind in KINDS)
+    measures = (OfEvaluations(split, kind) for split in sorted({run.evaluated_split for run in runs}) for kind in KINDS)
     names = [measure.name for measure in measures if any(measure.final(run) is not None for run in runs)]
     columns = sorted(_columns(runs))
     if len(columns) > MOST_COLUMNS:
@@ -193,8 +213,8 @@ def _columns_called(name: str, runs: Sequence[Run]) -> list[str]:
     return [column for column in sorted(_columns(runs)) if column.rpartition("/")[2] == name]
 
 
-def _measured_beside(name: str, runs: Sequence[Run]) -> Measure:
-    found = MeasuredBeside(column=name)
+def _of_rows(name: str, runs: Sequence[Run]) -> Measure:
+    found = OfRows(name)
     if all(found.final(run) is None for run in runs):
         if name in _columns(runs):
             raise CompareError(f"No run ends in a {name} that is finite.")

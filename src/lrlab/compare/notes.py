@@ -6,7 +6,7 @@ from lrlab.compare.comparison import Comparison
 from lrlab.compare.sentences import FEW_SEEDS
 from lrlab.compare.statistics import LEVEL, NUM_RESAMPLES, is_sign_flip_exact, sign_flip_floor, spread_factors
 from lrlab.compare.tasks import Selection
-from lrlab.compare.times import FEWEST_SEEDS
+from lrlab.compare.times import FEWEST_FOR_INTERVAL
 
 
 def too_small_for(num_seeds: int, num_tested: int) -> list[str]:
@@ -82,9 +82,9 @@ def _on_times(comparison: Comparison) -> list[str]:
     if few := [
         names[time.task, time.arm]
         for time in comparison.times
-        if time.num_runs < FEWEST_SEEDS and time.updates.value is not None
+        if time.num_runs < FEWEST_FOR_INTERVAL and time.updates.value is not None
     ]:
-        found.append(f"The median times of {', '.join(few)} have no interval, which takes {FEWEST_SEEDS} runs.")
+        found.append(f"The median times of {', '.join(few)} have no interval, which takes {FEWEST_FOR_INTERVAL} runs.")
     if any(profile.low is not None for profile in comparison.profiles):
         found.append(
             "A score is held against the quickest arm of each task, which is the quickest by luck too: in more than "

@@ -20,7 +20,7 @@ POWER: Final = 0.8
 """Share of studies that must find a difference before it counts as one that they could have shown."""
 NUM_RESAMPLES: Final = 9_999
 """Of a bootstrap and of a sign-flip test; the latter is exact where all flips are fewer, up to 13 seeds."""
-MOST_SEEDS: Final = 10_000
+MOST_SEEDS_NEEDED: Final = 10_000
 """Beyond it the number of seeds needed is not counted."""
 
 
@@ -177,7 +177,7 @@ def seeds_needed(difference: float, *, level: float = LEVEL) -> int | None:
     def suffices(num_seeds: int) -> bool:
         return float(power(difference, num_seeds, level=level)) > POWER - 1e-9  # the rounding of noncentral t
 
-    few, many = 1, MOST_SEEDS  # too few, enough
+    few, many = 1, MOST_SEEDS_NEEDED  # too few, enough
     if not suffices(many):
         return None
     while many - few > 1:

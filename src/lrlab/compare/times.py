@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # its statistics load when they are first used
 
-from lrlab.compare.measures import Measure
+from lrlab.compare.measures import OfEvaluations
 from lrlab.compare.statistics import CONFIDENCE, Interval
 from lrlab.runs import Run
 
@@ -19,8 +19,8 @@ Array = npt.NDArray[np.float64]
 
 MOST_RATIO: Final = 4.0
 """An arm that takes more than so many times as long as the quickest counts as one that never gets there (AlgoPerf)."""
-NUM_RESAMPLES: Final = 4_999
-FEWEST_SEEDS: Final = 5
+NUM_SCORE_RESAMPLES: Final = 4_999
+FEWEST_FOR_INTERVAL: Final = 5
 """Below it a score and a median have no interval: that of a median would hold it in 87 % of studies at the most."""
 
 
@@ -68,7 +68,7 @@ class Race:
     """Exact sign test, two-sided; None where no seed tells."""
 
 
-def times_to_target(runs: Sequence[Run], measure: Measure, target: float) -> list[Time]:
+def times_to_target(runs: Sequence[Run], measure: OfEvaluations, target: float) -> list[Time]:
     """Return when each of several runs first showed the target.
 
     They are looked at alike: an evaluation counts if all that went on so far were evaluated at that update. Else the
@@ -83,7 +83,9 @@ def times_to_target(runs: Sequence[Run], measure: Measure, target: float) -> lis
     return [_time(run, of_run, common, measure, target) for run, of_run in zip(runs, looks, strict=True)]
 
 
-def _time(run: Run, looks: Mapping[int, Mapping[str, Any]], common: Set[int], measure: Measure, target: float) -> Time:
+def _time(
+    run: Run, looks: Mapping[int, Mapping[str, Any]], common: Set[int], measure: OfEvaluations, target: float
+) -> Time:
     showing = [step for step, record in looks.items() if measure.reaches(record, target)]
     shown_at = float(showing[0]) if showing else None
     first = next((step for step in showing if step in common), None)
@@ -121,7 +123,7 @@ def median_time(times: Array, reached: npt.NDArray[np.bool_]) -> Median:
         return None if at >= beyond else at
 
     value = crossing(survival.probabilities)
-    if len(times) < FEWEST_SEEDS:
+    if len(times) < FEWEST_FOR_INTERVAL:
         return Median(value, None, None)
     return Median(value, crossing(band.low.probabilities), crossing(band.high.probabilities))
 
@@ -215,12 +217,12 @@ def performance_score(ratios: Array) -> Array:
 def _score_intervals(stacked: Sequence[Array]) -> list[Interval | None]:
     """Percentiles of the scores when the seeds of each task are drawn again, the same for all arms."""
     num_arms = len(stacked[0])
-    if min(each.shape[-1] for each in stacked) < FEWEST_SEEDS:
+    if min(each.shape[-1] for each in stacked) < FEWEST_FOR_INTERVAL:
         return [None] * num_arms
     generator = np.random.default_rng(0)
     medians = []
     for each in stacked:
-        drawn = generator.integers(each.shape[-1], size=(NUM_RESAMPLES, each.shape[-1]))
+        drawn = generator.integers(each.shape[-1], size=(NUM_SCORE_RESAMPLES, each.shape[-1]))
         medians.append(np.median(each[:, drawn], axis=-1))  # (arms, resamples)
     scores = performance_score(performance_ratios(np.stack(medians, axis=-1).swapaxes(0, 1)))  # (resamples, arms)
     tail = 50 * (1 - CONFIDENCE)

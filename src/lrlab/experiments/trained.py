@@ -25,7 +25,7 @@ from lrlab.training.engine import choose_device, without_tf32
 
 BATCH = 256
 """Images that go through the network at once."""
-MAX_PIXELS: Final = 80_000_000
+MAX_FILE_PIXELS: Final = 80_000_000
 """Of one file: below the 89 million that Pillow itself warns of."""
 
 
@@ -123,7 +123,7 @@ class TrainedModel:
         fitted, problems = [], []
         for file in files:
             try:
-                fitted.append((file, *_fitted(read_image(file, max_pixels=MAX_PIXELS), self.image_shape)))
+                fitted.append((file, *_fitted(read_image(file, max_pixels=MAX_FILE_PIXELS), self.image_shape)))
             except DataError as error:
                 problems.append(f"{file}: {error}")
         found = self.probabilities(torch.stack([pixels for _, pixels, _ in fitted])).tolist() if fitted else []
