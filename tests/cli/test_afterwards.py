@@ -67,6 +67,7 @@ def test_what_is_wrong_is_said_in_a_line(study: Path, capsys: pytest.CaptureFixt
         ("sharpness", run, "--examples", "10"): "Give 16.",
         ("generalisation", run, "--other", "digits"): "which the run learnt",
         ("generalisation", run, "--other-dir", "x"): "give both",
+        ("generalisation", run, "--set", "data.test_fraction=0.2"): "give both",
     }.items():
         assert main(list(arguments)) == 2
         error = capsys.readouterr().err

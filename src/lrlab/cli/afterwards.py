@@ -95,6 +95,15 @@ def generalisation(
     other_dir: Annotated[
         Path | None, Parameter(metavar="DIR", group=HOW, help="Folder with its archive or files [a cache].")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--set",
+            metavar="KEY=VALUE",
+            group=HOW,
+            help="Set a key of that data set, as data.test_fraction=0.2; repeatable.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Measure how well a finished run generalises: gap, calibration, corruptions, and features."""
@@ -105,9 +114,9 @@ def generalisation(
     from lrlab.runs import find_runs
     from lrlab.runs.afterwards import figures
 
-    if other_dir and not other:
-        raise ConfigError("--other-dir: it is the folder of the data set that --other names; give both.")
-    probed = read_config(None, data_flags(other, other_dir), None).data if other else None
+    if (other_dir or settings) and not other:
+        raise ConfigError("--other-dir and --set are of the data set that --other names; give both.")
+    probed = read_config(None, data_flags(other, other_dir), settings).data if other else None
     output, measured = Output(json=json), list[dict[str, Any]]()
 
     def measure(run: Run) -> None:
