@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import io
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from cyclopts import CycloptsError
 
@@ -17,6 +15,7 @@ from lrlab.cli.app import app
 from lrlab.cli.launch import SHARED_BY_RANKS, num_ranks, rank
 from lrlab.cli.parsing import explain
 from lrlab.cli.signals import INTERRUPTED, Stopped, stopped_at_once
+from lrlab.cli.streams import discard, unfailing_streams
 
 USAGE = 2
 DISK = 5
@@ -32,16 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     of ours and keeps its traceback.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    if num_ranks() == 1:
-        with _shown_otherwise(sys.stdout):
+    with unfailing_streams():
+        if num_ranks() == 1:
             return _main(given)
-    if given and given[0] in app and given[0] not in SHARED_BY_RANKS:
-        _complain(f"lrlab {given[0]}: it is for one process: start it without torchrun.\n")
-        return USAGE
-    with _shown_otherwise(sys.stdout):
+        if given and given[0] in app and given[0] not in SHARED_BY_RANKS:
+            _complain(f"lrlab {given[0]}: it is for one process: start it without torchrun.\n")
+            return USAGE
         code = _main(given)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    if sys.stdout is not None:  # None: it was closed at the start
+        sys.stdout.flush()
     # A regular end aborts now and then in a thread of gloo's that is still there ("terminate called without an active
     # exception", pytorch/pytorch#190489), and torchrun would take a run that is complete for a failure.
     os._exit(code)
@@ -72,7 +70,7 @@ def _main(arguments: list[str]) -> int:
         except Exception as error:
             code = getattr(error, "exit_code", None)
             if code is None and isinstance(error, OSError) and (error.errno, error.filename) == (errno.ENOSPC, None):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                discard(sys.stdout)
                 _complain("lrlab: there is no space left where the output goes.\n")
                 return DISK
             if code is None:
@@ -82,24 +80,8 @@ def _main(arguments: list[str]) -> int:
             return int(code)
 
 
-@contextlib.contextmanager
-def _shown_otherwise(stream: object) -> Iterator[None]:
-    """Within, what a stream's encoding does not have is written as an escape: a name is no reason to end a training."""
-    if not isinstance(stream, io.TextIOWrapper) or stream.errors != "strict":
-        yield
-        return
-    gone = contextlib.suppress(OSError, ValueError)  # it is closed, or was turned into another one meanwhile
-    with gone:
-        stream.reconfigure(errors="backslashreplace")
-    try:
-        yield
-    finally:
-        with gone:
-            stream.reconfigure(errors="strict")
-
-
 def _closed_pipe() -> int:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; Python flushes in peace
+    discard(sys.stdout)
     return CLOSED_PIPE
 
 
@@ -110,5 +92,4 @@ def _show_warning(message: Warning | str, *where: object) -> None:
 
 def _complain(text: str) -> None:
     text = "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
-    with contextlib.suppress(BrokenPipeError):  # nobody reads it, which is no reason to end otherwise
-        sys.stderr.write(text)
+    sys.stderr.write(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -107,8 +106,8 @@ def lr_find(
     from lrlab.experiments import plan_range_test, run_range_test
     from lrlab.report import write_range_test
 
-    plan = plan_range_test(checked, start=start, end=end, num_steps=steps, num_seeds=seeds)
     display = Display(json=json)
+    plan = plan_range_test(checked, start=start, end=end, num_steps=steps, num_seeds=seeds)
     display.say(plan.summary())
     found = display.follow_range_test(plan, run_range_test(plan))
     display.say(describe_range_test(found))
@@ -146,11 +145,11 @@ def replay(
     from lrlab.integrations.recorded import read_losses
     from lrlab.report import write_replay
 
+    display = Display(json=json)
     recorded = read_losses(path, column)
     decisions = replay_rule(checked, recorded.losses)
     title = f"{checked.schedule.name} over {recorded.name} of {path}"
     write_replay(picture, recorded.steps, recorded.losses, decisions, title=title)
-    display = Display(json=json)
     display.say(describe_replay(recorded, decisions))
     display.say(f"picture: {picture}")
     display.document({"schedule": checked.schedule.name, "figure": str(picture), "decisions": decisions})
@@ -175,8 +174,8 @@ def refine(
     from lrlab.runs import read_run
 
     target = file or path / "refined.toml"
-    multipliers = refine_run(read_run(path), target, smoothing=smoothing)
     display = Display(json=json)
+    multipliers = refine_run(read_run(path), target, smoothing=smoothing)
     display.say(rate_chart(multipliers, of=f"of {len(multipliers)}", what="times lr"))
     display.say(f"the same run with it: lrlab train --config {shlex.quote(str(target))}")
     display.document({"file": str(target), "multipliers": multipliers})
@@ -218,19 +217,22 @@ def calibrate(
 @data_app.command(name="list")
 def list_data() -> int:
     """List the data sets that are known."""
+    from lrlab.cli.output import Output
     from lrlab.experiments import list_data_sets
 
+    output = Output(json=False)
     for line in list_data_sets():
-        sys.stdout.write(line + "\n")
+        output.say(line)
     return 0
 
 
 @data_app.command
 def fetch(name: Annotated[str, Parameter(name="NAME", help="cifar10 or cifar100.")], /) -> int:
     """Download a data set into the cache, and check its checksum."""
+    from lrlab.cli.output import Output
     from lrlab.experiments import fetch_data_set
 
-    sys.stdout.write(f"{fetch_data_set(name)}\n")
+    Output(json=False).say(str(fetch_data_set(name)))
     return 0
 
 
@@ -241,7 +243,8 @@ def check(name: DataName, /, *, data_dir: DataDir = None, settings: Settings = N
 
     checked = read_config(None, data_flags(name, data_dir), settings)
 
+    from lrlab.cli.output import Output
     from lrlab.experiments import check_data_set
 
-    sys.stdout.write(check_data_set(checked.data) + "\n")
+    Output(json=False).say(check_data_set(checked.data))
     return 0

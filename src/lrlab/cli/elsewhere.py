@@ -89,10 +89,10 @@ def import_runs(
     from lrlab.integrations.recorded import read_recordings
     from lrlab.runs.elsewhere import write_elsewhere
 
+    screen = Output(json=json)
     reading = Reading(arm, seed, accuracy=accuracy, loss=loss, split=split, in_percent=percent, decisions=decisions)
     runs = plan_import(read_recordings(path, keys=reading.keys, project=project), reading, source=path, out=out)
     write_elsewhere(runs, study=None if arm is None else out)
-    screen = Output(json=json)
     for run in runs:
         kinds = [f"{run.origin['accuracy']} as {run.split} accuracy"] if run.accuracy else ["no accuracy"]
         kinds += [f"{run.origin['loss']} as training loss"] if run.origin["loss"] else ["no training loss"]

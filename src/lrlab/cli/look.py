@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -104,6 +103,7 @@ def completion(
 ) -> int:
     """Print what makes a shell complete verbs and options: eval "$(lrlab completion bash)"."""
     from lrlab.cli.app import app
+    from lrlab.cli.output import Output
 
-    sys.stdout.write(app.generate_completion(shell=shell))
+    Output(json=False).console.file.write(app.generate_completion(shell=shell))
     return 0

@@ -40,9 +40,16 @@ class Output:
     Args:
         json: whether a JSON document is wanted on stdout; all else then goes to stderr.
         quiet: whether another process says it all.
+    Raises: ConfigError where a document is wanted and stdout is closed: before the work, rather than after it.
     """
 
     def __init__(self, *, json: bool, quiet: bool = False) -> None:
+        if json and not quiet and sys.stdout is None:
+            from lrlab.config import ConfigError
+
+            raise ConfigError(
+                "--json: stdout is closed, so the document has nowhere to go. Leave --json out, or say where: >FILE."
+            )
         self.console = _Console(stderr=json, quiet=quiet)
         self._wants_document = json and not quiet
 

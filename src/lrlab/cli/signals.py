@@ -6,12 +6,12 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 INTERRUPTED = 128 + signal.SIGINT
-TERMINATED = 128 + signal.SIGTERM
 
 STOPPING = b"lrlab: stopping once the update under way is saved; again to stop at once\n"
 
@@ -51,12 +51,14 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Within, a first signal is taken note of and does nothing else; whoever iterates over a run looks, and stops.
 
+    In a thread that is not the main one there are none: Python gives signals to that one alone, whose they stay.
+
     Raises: Stopped on leaving, if there was one.
     """
     request = StopRequest()
     # nohup has the end of the terminal ignored, and means it
     heard = [one for one in _SIGNALS if one != signal.SIGHUP or signal.getsignal(one) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, request.receive) for number in heard}
+    before = {number: signal.signal(number, request.receive) for number in heard if _may_be_asked()}
     try:
         yield request
     finally:
@@ -69,12 +71,17 @@ def stop_requests() -> Iterator[StopRequest]:
 @contextmanager
 def stopped_at_once() -> Iterator[None]:
     """Within, SIGTERM ends at once what there is no run to save of; whoever called the program has its own back."""
-    before = signal.signal(signal.SIGTERM, _stop)
+    before = signal.signal(signal.SIGTERM, _stop) if _may_be_asked() else None
     try:
         yield
     finally:
-        if before is not None:  # else it was not set from Python, which cannot put it back
+        if before is not None:  # else it was not set from Python, which cannot put it back, or not set here
             signal.signal(signal.SIGTERM, before)
+
+
+def _may_be_asked() -> bool:
+    """Whether this thread may have handlers of signals; Python refuses them to all but the main one."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

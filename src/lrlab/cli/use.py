@@ -90,8 +90,8 @@ def export(
 
     if data_dir and file_format != "onnx":
         raise ConfigError("--data-dir: images are for the check of --format onnx alone; leave it out.")
-    made = export_run(path, file_format, out=out, data_dir=data_dir, device=device or "auto")
     screen = Output(json=json)
+    made = export_run(path, file_format, out=out, data_dir=data_dir, device=device or "auto")
     screen.say(f"{made.path}: {made.bytes:,} bytes, the network after update {made.step:,}")
     screen.say(f"checked: {made.sentence}")
     if made.removed:
