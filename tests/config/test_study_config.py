@@ -43,6 +43,7 @@ def test_arms_and_seeds_make_the_runs_seed_by_seed(tmp_path: Path) -> None:
         ("steps = 10", "stps = 10", "base: Unknown key 'stps'"),
         ("multiplier = 0.5", "multiplier = -1", "arm 'a': schedule.multiplier: must be greater than 0"),
         ("[arms]", "[arms", "not valid TOML"),
+        ("b = {", "A = {", "arms 'a' and 'A' differ by case alone, and some file systems do not tell their folders"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused_with_its_file_named(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -93,6 +94,7 @@ def test_every_arm_is_tuned_at_every_rate_with_every_seed_on_images_set_aside(tm
         ("steps = 10", 'data = "cifar10"', "base: data: must be a table of keys, as in data.name, got"),
         ("steps = 10", 'optimizer = "sgd"', "base: optimizer: must be a table of keys, as in optimizer.name"),
         ("a = {", "tuning = {", "arm 'tuning': that folder is for the runs of"),
+        ("a = {", "Tuning = {", "arm 'Tuning': that folder is for the runs of"),
     ],
 )  # fmt: skip
 def test_a_tuning_that_cannot_be_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -351,6 +351,11 @@ def test_runs_of_which_nothing_was_recorded_are_left_out_and_named(tmp_path: Pat
         ("run,loss\na,1\nb,2\n", {"arm": "run"}, "run 'a': no setting 'seed'. It has: run"),
         ("run,seed,loss\na,x,1\nb,y,2\n", {"arm": "run"}, "its seed must be a whole number, got 'x'"),
         ("arm,seed,loss\na/b,0,1\na b,0,2\n", {"arm": "arm"}, "arms 'a/b' and 'a b' would have one folder, a-b"),
+        (
+            "arm,seed,loss\nAdam,0,1\nadam,0,2\n",
+            {"arm": "arm"},
+            "and 'adam' would have one folder, adam, on file systems",
+        ),
         ("step,loss\n0.5,1\n1,2\n", {"seed": "0"}, "must be whole numbers from 0"),
         ("loss,loss\n1,2\n", {"seed": "0"}, "two columns are called 'loss'"),
         ("loss,metrics.loss\n1,2\n", {"seed": "0"}, "two columns are called 'loss'"),

@@ -23,6 +23,17 @@ def _is_folder_name(name: str) -> str:
     return name
 
 
+def _differ_by_more_than_case(arms: dict[str, Any]) -> dict[str, Any]:
+    known: dict[str, str] = {}
+    for arm in arms:
+        if known.setdefault(arm.casefold(), arm) != arm:
+            raise ValueError(
+                f"arms '{known[arm.casefold()]}' and '{arm}' differ by case alone, and some file systems do not tell "
+                "their folders apart; give one another name."
+            )
+    return arms
+
+
 FolderName = Annotated[str, AfterValidator(_is_folder_name)]
 Seeds = Annotated[list[Seed], Field(min_length=1)]
 
@@ -54,8 +65,8 @@ class StudyConfig(Part):
     """Seeds; each arm is run once with each, and runs of one seed share weights, order and augmentation."""
     base: dict[str, Any] = Field(default_factory=dict)
     """Configuration that all runs have in common."""
-    arms: Annotated[dict[FolderName, dict[str, Any]], Field(min_length=1)]
-    """Name of an arm -> what its runs have besides, or instead."""
+    arms: Annotated[dict[FolderName, dict[str, Any]], Field(min_length=1), AfterValidator(_differ_by_more_than_case)]
+    """Name of an arm -> what its runs have besides, or instead; names differ by more than case."""
     tune: TuneConfig | None = None
     """How the rate of each arm is found before the study; without it, the base and the arms say which it is."""
 
@@ -154,8 +165,9 @@ def _check_tune(study: StudyConfig, tune: TuneConfig) -> None:
             f"tune.seeds: must be none of the study's seeds, got {shared} in both. A rate that was chosen by a seed "
             "suits that seed; take others, as in tune.seeds = [1000]."
         )
-    if TUNING in study.arms:
-        raise ConfigError(f"arm '{TUNING}': that folder is for the runs of [tune]; give the arm another name.")
+    for arm in study.arms:
+        if arm.casefold() == TUNING:  # some file systems do not tell their folders apart by case
+            raise ConfigError(f"arm '{arm}': that folder is for the runs of [tune]; give the arm another name.")
     tables = {"base": study.base, **{f"arm '{arm}'": table for arm, table in study.arms.items()}}
     for name, table in tables.items():
         for part, key, what in (

@@ -250,10 +250,9 @@ def _problem(steps: npt.NDArray[np.float64], one: Recording) -> str | None:
 def _check_arms(arms: Sequence[str | None], source: Path) -> None:
     folders: dict[str, str] = {}
     for arm in arms:
-        if arm is not None and folders.setdefault(folder_name(arm), arm) != arm:
-            raise RecordedError(
-                f"{source}: arms '{folders[folder_name(arm)]}' and '{arm}' would have one folder, {folder_name(arm)}."
-            )
+        if arm is not None and (other := folders.setdefault(folder_name(arm).casefold(), arm)) != arm:
+            why = "" if folder_name(other) == folder_name(arm) else ", on file systems that do not tell case apart"
+            raise RecordedError(f"{source}: arms '{other}' and '{arm}' would have one folder, {folder_name(arm)}{why}.")
 
 
 def _place(one: Recording, source: Path) -> str:
