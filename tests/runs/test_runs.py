@@ -1,5 +1,7 @@
 """The run directory: what is written is what is read, whole or not at all."""
 
+import errno
+import fcntl
 import json
 import math
 import os
@@ -158,6 +160,27 @@ def test_a_full_disk_is_a_storage_error_that_names_the_file(tmp_path: Path) -> N
         (tmp_path / "run" / "decisions.jsonl").symlink_to("/dev/full")
         with pytest.raises(StorageError, match=r"decisions.jsonl: No space left on device"):
             writer.write_decisions([{"step": 1}])
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        OSError(errno.ENOLCK, os.strerror(errno.ENOLCK)),
+        OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP)),
+        NotImplementedError("FileSystem does not appear to support flock"),  # filelock's own, before its #480
+    ],
+)
+def test_a_file_system_without_locks_is_said_with_where_else_to_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
+    def refuse(*_: object) -> None:
+        raise refusal
+
+    monkeypatch.setattr(fcntl, "flock", refuse)  # such a file system takes a mount, which tests may not make
+    with pytest.raises(
+        StorageError, match="its file system has no locks.* Choose a folder on one that has: another --run"
+    ):
+        RunWriter(tmp_path / "run", CONFIG)
 
 
 def test_a_second_process_is_told_who_has_the_run(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,6 +12,8 @@ from typing import ClassVar
 from filelock import FileLock, Timeout
 
 from lrlab.runs.storage import INFO, LOCK, StorageError, storage_errors
+
+_WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class LockedError(RuntimeError):
@@ -44,7 +47,7 @@ def is_written(directory: Path) -> bool:
 def lock_file(path: Path, complaint: Callable[[], str], *, timeout: float = 0.0) -> Iterator[None]:
     """Hold a lock by name of its file, for which it waits so many seconds at the most.
 
-    Raises: LockedError with the complaint if another process has it.
+    Raises: LockedError with the complaint if another process has it; StorageError, also where there are no locks.
     """
     lock = FileLock(path)
     with storage_errors(path.parent):
@@ -52,6 +55,13 @@ def lock_file(path: Path, complaint: Callable[[], str], *, timeout: float = 0.0)
             lock.acquire(timeout=timeout)
         except Timeout:  # an OSError too, but not one of the disk's
             raise LockedError(complaint()) from None
+        except (NotImplementedError, OSError) as error:  # the first is ENOSYS in a filelock of before #480
+            if isinstance(error, OSError) and error.errno not in _WITHOUT_LOCKS:
+                raise
+            raise StorageError(
+                f"{path.parent}: its file system has no locks, by which one process at a time writes a run. Choose "
+                "a folder on one that has: another --run, or for a study another directory to start it from."
+            ) from error
     try:
         yield
     finally:
