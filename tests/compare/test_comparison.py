@@ -403,6 +403,16 @@ def test_the_csv_has_a_row_for_each_pair(tmp_path: Path) -> None:
     assert rows[0]["seeds"] == "0 1 2 3 4" and rows[1]["left_out"] == "c:7:diverged a:7:not_run"
 
 
+def test_no_text_in_the_csv_is_a_formula_to_a_spreadsheet_and_numbers_stay_numbers(tmp_path: Path) -> None:
+    runs = [*make_arms({"=1+cmd()": BETTER, "-x": BASE}), make_run("@a", 7, None, status="diverged")]
+    write_csv(tmp_path / "pairs.csv", compare_runs(runs, control="=1+cmd()"))
+    with (tmp_path / "pairs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["arm"], row["reference"]) for row in rows] == [("'-x", "'=1+cmd()"), ("'@a", "'=1+cmd()")]
+    assert rows[1]["left_out"].startswith("'")
+    assert all(rows[0][name].startswith("-") for name in ("differences", "interval_low"))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

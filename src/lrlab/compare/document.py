@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lrlab.compare.comparison import Comparison
 from lrlab.compare.differences import Difference
@@ -15,6 +15,8 @@ from lrlab.compare.notes import notes
 from lrlab.compare.sentences import race_sentence, sentence
 from lrlab.compare.statistics import is_sign_flip_exact, sign_flip_floor
 from lrlab.runs.storage import plain, write_whole
+
+_BEGINS_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_document(comparison: Comparison) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def _difference(found: Difference) -> dict[str, Any]:
 
 
 def write_csv(path: Path | str, comparison: Comparison) -> None:
-    """Write one row for each pair, lists within a cell by spaces.
+    """Write one row for each pair, lists within a cell by spaces, and text as no spreadsheet takes for a formula.
 
     Raises: StorageError if it cannot be written.
     """
@@ -70,9 +72,15 @@ def write_csv(path: Path | str, comparison: Comparison) -> None:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return _no_formula(value)
     if not isinstance(value, list):
         return value
-    return " ".join(
-        f"{item['arm']}:{item['seed']}:{item['reason'].replace(' ', '_')}" if isinstance(item, Mapping) else str(item)
-        for item in value
-    )
+    if not any(isinstance(item, Mapping) for item in value):
+        return " ".join(map(str, value))
+    return _no_formula(" ".join(f"{item['arm']}:{item['seed']}:{item['reason'].replace(' ', '_')}" for item in value))
+
+
+def _no_formula(text: str) -> str:
+    """Put ' before text that a spreadsheet would compute, as OWASP advises: the folder of an arm has any name."""
+    return f"'{text}" if text.startswith(_BEGINS_FORMULA) else text
