@@ -126,6 +126,19 @@ def test_a_run_directory_that_cannot_be_made_is_exit_code_5(capsys: pytest.Captu
     assert "Not a directory" in err
 
 
+def test_on_windows_a_sentence_says_where_it_runs() -> None:
+    code = """if True:
+        import signal, sys
+        sys.platform = "win32"
+        del signal.SIGHUP, signal.SIGPIPE
+        from lrlab.__main__ import main
+        sys.exit(main())
+    """
+    ended = subprocess.run([sys.executable, "-c", code, "doctor"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "lrlab: it runs on Linux and macOS, and not on Windows. Use it in WSL, Windows' own Linux.\n"
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "--version") == (0, f"{__version__}\n", "")
 
@@ -246,6 +259,15 @@ def test_preview_of_epochs_takes_a_number_of_updates(tmp_path: Path, capsys: pyt
     assert (code, err) == (2, "lrlab: 3 epochs are as many updates as the images make: say how many, by --steps N.\n")
     code, out, _ = said(capsys, "preview", "--config", str(file), "--steps", "2", "--json")
     assert (code, json.loads(out)["lr"]["stem"]) == (0, [0.001, 0.0])
+
+
+def test_preview_of_more_updates_than_it_can_keep_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = said(capsys, "preview", "--schedule", "cosine", "--steps", "10000001")
+    assert (code, out) == (2, "")
+    assert err == (
+        "lrlab: steps: a preview is of up to 10,000,000 updates, since it keeps the rate at each, got 10,000,001. A "
+        "schedule has the same shape over fewer.\n"
+    )
 
 
 def test_preview_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,7 @@ def _devices() -> dict[str, str]:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found["memory"] = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB"
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    found["GPUs"] = ", ".join(names) if names else "none that PyTorch sees"
+    found["GPUs"] = ", ".join(names) if names else "no CUDA GPU that PyTorch sees"
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import nn
 
@@ -13,12 +15,20 @@ from lrlab.models import layer_groups
 Rates = list[float]
 """Rate of each update of a run."""
 
+_MOST_STEPS: Final = 10_000_000
+
 
 def preview_rates(config: RunConfig, *, num_steps: int) -> dict[str, Rates]:
     """Return the rates that each layer group really gets in a run of `num_steps`, by stepping the scheduler through it.
 
-    Raises: ConfigError for a schedule, or a rate of a layer, that listens to the training.
+    Raises: ConfigError for a schedule, or a rate of a layer, that listens to the training, and for more updates than
+        memory may hold the rates of.
     """
+    if num_steps > _MOST_STEPS:
+        raise ConfigError(
+            f"steps: a preview is of up to {_MOST_STEPS:,} updates, since it keeps the rate at each, got "
+            f"{num_steps:,}. A schedule has the same shape over fewer."
+        )
     if config.schedule.name in RULES:
         raise ConfigError(
             f"schedule '{config.schedule.name}' decides from the run itself, so there is no rate to know before it. "
