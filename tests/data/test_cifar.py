@@ -96,7 +96,7 @@ def test_an_empty_directory_says_what_is_missing_and_what_to_do(small: Any, tmp_
         small.archive,
         tmp_path,
         f"small: {tmp_path} holds neither small-binary.tar.gz nor extracted files",
-        "Run lrlab data fetch small, or name the right folder: data.dir (--data-dir).",
+        "Run lrlab data fetch small, or name the right folder: data.dir (--data-dir where the command has it).",
     )
 
 

@@ -67,8 +67,8 @@ def refused(archive: CifarArchive, directory: Path, *messages: str) -> None:
     for message in (f"small: could not download {archive.url} to {directory}: ", *messages):
         assert message in text
     assert text.splitlines()[1:] == [
-        "Put small-binary.tar.gz there by hand, or name a folder that has it: data.dir (--data-dir) or "
-        "LRLAB_DATA_DIR. The data set digits needs no download."
+        "Put small-binary.tar.gz there by hand, or name a folder that has it: data.dir (--data-dir where "
+        "the command has it) or LRLAB_DATA_DIR. The data set digits needs no download."
     ]
     assert not directory.exists() or list(directory.iterdir()) == []
 

@@ -102,8 +102,8 @@ def fetch_cifar(archive: CifarArchive, directory: Path) -> Path:
     except DownloadError as error:
         raise DataError(
             f"{archive.name}: could not download {archive.url} to {directory}: {error}\n"
-            f"Put {archive.file_name} there by hand, or name a folder that has it: data.dir (--data-dir) or "
-            "LRLAB_DATA_DIR. The data set digits needs no download."
+            f"Put {archive.file_name} there by hand, or name a folder that has it: data.dir (--data-dir where "
+            "the command has it) or LRLAB_DATA_DIR. The data set digits needs no download."
         ) from error
 
 
@@ -150,7 +150,7 @@ def _read(archive: CifarArchive, directory: Path) -> tuple[Path, dict[str, bytes
         raise DataError(
             f"{archive.name}: {directory} holds neither {archive.file_name} nor extracted files such as "
             f"{archive.names_file}.\nRun lrlab data fetch {archive.name}, or name the right folder: data.dir "
-            "(--data-dir)."
+            "(--data-dir where the command has it)."
         )
     read = _read_archive if source.is_file() else _read_folder
     return source, read(archive, source)
