@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.optim import Adam, lr_scheduler
+from torch.optim import SGD, Adam, AdamW, lr_scheduler
 
 from lrlab.config import SCHEDULES, ConfigError, parse_config
 from lrlab.experiments import preview_rates
@@ -21,8 +21,8 @@ def parameter() -> nn.Parameter:
     return nn.Parameter(torch.zeros(1))
 
 
-def rates(schedule: dict[str, Any], num_steps: int = 6) -> list[float]:
-    config = parse_config({"schedule": schedule, "optimizer": {"lr": 1.0}})
+def rates(schedule: dict[str, Any], num_steps: int = 6, optimizer: str = "adam") -> list[float]:
+    config = parse_config({"schedule": schedule, "optimizer": {"name": optimizer, "lr": 1.0}})
     return preview_rates(config, num_steps=num_steps)["linear"]
 
 
@@ -69,17 +69,21 @@ def test_the_list_of_torchs_own_schedulers_is_whole() -> None:
     assert known == set(TORCHS_OWN) | NOT_FROM_A_FILE
 
 
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
 @pytest.mark.parametrize("name", sorted(TORCHS_OWN))
-def test_torchs_own_schedulers_are_torchs(name: str) -> None:
+def test_torchs_own_schedulers_are_torchs_with_every_optimizer(
+    name: str, kind: type[SGD] | type[Adam] | type[AdamW]
+) -> None:
     options = TORCHS_OWN[name]
-    optimizer = Adam([parameter()], lr=1.0)
+    # as build_optimizer makes them: CyclicLR looks for a momentum
+    optimizer = SGD([parameter()], lr=1.0, momentum=0.9) if kind is SGD else kind([parameter()], lr=1.0)
     reference = getattr(lr_scheduler, name)(optimizer, **options)
     expected = []
     for _ in range(6):
         expected.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         reference.step()
-    assert rates({"name": f"torch:{name}", **options}) == expected
+    assert rates({"name": f"torch:{name}", **options}, optimizer=kind.__name__.lower()) == expected
 
 
 def build(schedule: dict[str, Any]) -> lr_scheduler.LRScheduler:

@@ -229,7 +229,8 @@ def _torch_class(name: str) -> tuple[Callable[..., LRScheduler], list[str]]:
 def _twin(optimizer: Optimizer) -> Optimizer:
     """Return an optimizer of the same kind, settings and groups over numbers that nobody needs."""
     groups = [{"params": [nn.Parameter(torch.zeros(1))]} for _ in optimizer.param_groups]
-    return type(optimizer)(groups, **optimizer.defaults)
+    taken = inspect.signature(type(optimizer)).parameters  # AdamW keeps a default that it does not take
+    return type(optimizer)(groups, **{key: value for key, value in optimizer.defaults.items() if key in taken})
 
 
 def _play(scheduler: LRScheduler, num_steps: int) -> None:
