@@ -45,6 +45,29 @@ def test_without_a_folder_for_what_pytorch_compiles_there_is_no_run(tmp_path: Pa
     assert "Traceback" not in ended.stderr and not (tmp_path / "run").exists()
 
 
+NO_NAME = """
+import sys
+from lrlab.cli import main
+
+class BeforeTorch213:
+    def find_spec(self, name, *_):
+        if name == "torch._dynamo":
+            raise KeyError("getpwuid(): uid not found: 4711")
+
+sys.meta_path.insert(0, BeforeTorch213())
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("command", [["train", "--steps", "1"], ["doctor"]])
+def test_a_user_without_a_name_is_told_to_give_one(tmp_path: Path, command: list[str]) -> None:
+    arguments = [sys.executable, "-c", NO_NAME, *command]
+    ended = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 2
+    assert "who has no name here (getpwuid(): uid not found: 4711). Give one by the environment's USER" in ended.stderr
+    assert "Traceback" not in ended.stderr and list(tmp_path.iterdir()) == []
+
+
 def test_a_second_process_is_turned_away_at_once_and_the_first_is_not_disturbed(
     do, tmp_path: Path, stopped: Path
 ) -> None:

@@ -244,10 +244,59 @@ def test_bf16_that_the_processor_has_not_is_warned_of(monkeypatch: pytest.Monkey
     for question in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, question, lambda: False)
     assert choose_engine(device="cpu", precision="auto").precision == "fp32"
-    with pytest.warns(UserWarning, match="precision bf16: this processor has no instructions for it"):
+    with pytest.warns(UserWarning, match="is known to be quick at it only on x86 with AVX512-BF16 or AMX"):
         assert choose_engine(device="cpu", precision="bf16").precision == "bf16"
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     assert choose_engine(device="cpu", precision="bf16").precision == "bf16", "with no warning, which would fail"
+
+
+FLOAT32 = """
+import torch
+from torch import backends
+from lrlab.training import choose_engine
+from lrlab.training.engine import without_tf32
+
+def precisions():
+    operations = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul, backends.mkldnn.conv,
+                  backends.mkldnn.matmul)
+    return [operation.fp32_precision for operation in operations]
+
+def old_flags():
+    try:
+        return backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32, torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return None
+
+{before}
+before = precisions(), old_flags()
+with without_tf32():
+    assert precisions() == ["ieee"] * 5, precisions()
+    assert old_flags() == (False, False, "highest"), old_flags()
+assert (precisions(), old_flags()) == before, (precisions(), old_flags(), before)
+if backends.fp32_precision != "none":  # what followed it still does
+    backends.fp32_precision = {{"ieee": "tf32", "tf32": "ieee"}}[backends.fp32_precision]
+    assert precisions() == [backends.fp32_precision] * 5, precisions()
+choose_engine(device="cpu", precision="bf16")
+assert precisions()[:2] == ["tf32"] * 2, precisions()
+choose_engine(device="cpu", precision="fp32")
+assert precisions() == ["ieee"] * 5, precisions()
+assert old_flags() == (False, False, "highest"), old_flags()
+"""
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "",
+        "backends.fp32_precision = 'ieee'",
+        "backends.fp32_precision = 'tf32'",
+        "backends.cudnn.conv.fp32_precision = 'ieee'",
+        "torch.set_float32_matmul_precision('medium')",
+    ],
+)
+def test_fp32_is_float32_whatever_a_process_has_set_by_the_old_flags_or_the_new(before: str) -> None:
+    arguments = [sys.executable, "-W", "ignore", "-c", FLOAT32.format(before=before)]
+    assert subprocess.run(arguments, capture_output=True, text=True, check=False).stderr == ""
 
 
 def test_memory_is_kept_where_the_c_library_can_and_said_to_be() -> None:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,17 @@ Compile = Literal["auto"] | bool
 _DEFAULT_THREADS = torch.get_num_threads()
 """What PyTorch chose when the process began, or OMP_NUM_THREADS said."""
 
+
+_BACKENDS: Final[Any] = torch.backends  # whose types do not know all that it has
+
+_OPERATIONS: Final[tuple[Any, ...]] = (
+    _BACKENDS.cudnn.conv,
+    _BACKENDS.cudnn.rnn,  # in no network here, but the old flag is of both
+    _BACKENDS.cuda.matmul,
+    _BACKENDS.mkldnn.conv,
+    _BACKENDS.mkldnn.matmul,
+)
+"""What PyTorch may compute in less than float32, each by its `fp32_precision`, on a GPU or a processor."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGE = 2**31 - 1
@@ -93,24 +104,52 @@ def choose_engine(
         precision = "bf16" if _has_bf16(chosen) else "fp32"
     elif precision == "bf16" and not _has_bf16(chosen):
         warnings.warn(
-            "precision bf16: this processor has no instructions for it, and imitates them many times more slowly than "
-            "it computes in fp32. Say auto, which takes bf16 only where it is quick.",
+            "precision bf16: PyTorch is known to be quick at it only on x86 with AVX512-BF16 or AMX, which this "
+            "processor has not. Without such instructions it is many times slower than fp32. Say auto, which takes "
+            "bf16 only where it is known to be quick.",
             stacklevel=2,
         )
-    torch.backends.cudnn.allow_tf32 = precision != "fp32"  # TF32 keeps 10 bits of the mantissa, float32 has 23
+    if precision == "fp32":
+        _compute_in_float32()
+    else:
+        torch.backends.cudnn.allow_tf32 = True  # for what autocast leaves in float32
     is_kept = keep_memory and chosen == "cpu" and _keep_memory()
     return Engine(torch.device(chosen), precision, compile, "kept" if is_kept else "returned")
 
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """Compute float32 in float32 on a GPU too, and leave the process as it was: cuDNN's own choice is TF32."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    """Compute float32 in float32, and leave the process as it was: cuDNN's own choice is TF32."""
+    before = [(operation, operation.fp32_precision) for operation in _OPERATIONS]
+    allows_tf32, matmul = _old_flag("cudnn"), _old_flag("matmul")
+    _compute_in_float32()
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        torch.backends.cudnn.allow_tf32 = allows_tf32
+        torch.set_float32_matmul_precision(matmul)
+        for operation, precision in before:
+            operation.fp32_precision = "none"  # that of torch.backends, where it was
+            if operation.fp32_precision != precision:
+                operation.fp32_precision = precision
+
+
+def _compute_in_float32() -> None:
+    """Have no operation keep less than float32's 23 bits of the mantissa, of which TF32 keeps 10, and bf16 7.
+
+    PyTorch has two sets of settings, and raises where somebody reads an old one that a new one contradicts.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    for operation in _OPERATIONS:  # false and highest alone let them follow torch.backends.fp32_precision
+        operation.fp32_precision = "ieee"
+
+
+def _old_flag(of: Literal["cudnn", "matmul"]) -> Any:
+    try:
+        return torch.backends.cudnn.allow_tf32 if of == "cudnn" else torch.get_float32_matmul_precision()
+    except RuntimeError:  # contradicted by a new one, so that nobody goes by it: as it is when a process begins
+        return True if of == "cudnn" else "highest"
 
 
 def choose_device(device: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
@@ -133,6 +172,11 @@ def _check_folder_of_compiler() -> None:
         raise EngineError(
             f"PyTorch cannot make the folder for what it compiles ({error}), and its optimizers do not work without. "
             "Name another one by the environment's TORCHINDUCTOR_CACHE_DIR or TMPDIR."
+        ) from error
+    except KeyError as error:  # of getpwuid, up to torch 2.12
+        raise EngineError(
+            f"PyTorch names the folder for what it compiles after the user, who has no name here ({error.args[0]}). "
+            "Give one by the environment's USER, or name the folder by TORCHINDUCTOR_CACHE_DIR."
         ) from error
 
 
