@@ -44,9 +44,10 @@ class GradientProbe(Probe):
 
     def _measure(self) -> Tensor:
         squares, magnitudes, largest = self._sums()  # (G,) each
-        if self._inverse_sizes.device != squares.device:  # the model may move after this was made
-            self._inverse_sizes = self._inverse_sizes.to(squares.device)
-        inverse_sizes = self._inverse_sizes.to(squares.dtype)
+        if (self._inverse_sizes.device, self._inverse_sizes.dtype) != (squares.device, squares.dtype):
+            # the model may move after this was made; first the type, since Apple's GPUs have no float64
+            self._inverse_sizes = group_sizes(self._groups).reciprocal().to(squares.dtype).to(squares.device)
+        inverse_sizes = self._inverse_sizes
         return torch.cat([squares.sqrt(), (squares * inverse_sizes).sqrt(), magnitudes * inverse_sizes, largest])
 
     def _sums_of_parameters(self) -> Tensor:

@@ -34,6 +34,7 @@ class WeightNormProbe(Probe):
     @torch.no_grad()
     def _measure(self) -> Tensor:
         norms = group_norms(self._groups)
-        if self._roots.device != norms.device:  # the model may move after this was made
-            self._roots = self._roots.to(norms.device)
-        return torch.cat([norms, norms / self._roots.to(norms.dtype)])
+        if (self._roots.device, self._roots.dtype) != (norms.device, norms.dtype):
+            # the model may move after this was made; first the type, since Apple's GPUs have no float64
+            self._roots = group_sizes(self._groups).sqrt().to(norms.dtype).to(norms.device)
+        return torch.cat([norms, norms / self._roots])

@@ -163,7 +163,8 @@ class RuleLR(SignalScheduler):
             losses = losses.to(weights.device, copy=True)  # NCCL takes none from the processor, where floats are kept
             dist.all_reduce(losses)
             losses /= dist.get_world_size()
-        return losses.to("cpu", torch.float64, copy=True)  # the only sync
+        # the only sync; one after the other, since Apple's GPUs have no float64
+        return losses.cpu().to(torch.float64, copy=losses.device.type == "cpu")
 
     @abstractmethod
     def _decide(self, losses: Tensor) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class SnrLR(RuleLR):
 
     def _decide(self, losses: Tensor) -> dict[str, Any]:
         assert self._samples is not None, "check_every holds several samples"
-        samples = self._samples[: self._num_samples].to("cpu", torch.float64)  # the only sync
+        samples = self._samples[: self._num_samples].cpu().to(torch.float64)  # the only sync
         self._num_samples = 0
         samples = samples[torch.isfinite(samples)]  # after its first update Adam has none to give
         if len(samples) < LEAST_SAMPLES:

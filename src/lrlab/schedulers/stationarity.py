@@ -175,12 +175,16 @@ class StationarityLR(RuleLR):
 
 
 def squared_norms(optimizer: Optimizer) -> Tensor:
-    """Squared norm of the weights of each parameter group that has some, (groups,) float64, on the device."""
-    squares = [
-        torch.stack(torch._foreach_norm([weights.detach() for weights in group["params"]], 2, dtype=torch.float64))
-        for group in _groups(optimizer)
-    ]
-    return torch.stack([norms.square().sum() for norms in squares])
+    """Squared norm of the weights of each parameter group that has some, (groups,) on the device.
+
+    In float64; on Apple's GPUs, which have none, in float32, of which a small drift is lost in the rounding.
+    """
+    squares = []
+    for group in _groups(optimizer):
+        weights = [one.detach() for one in group["params"]]
+        dtype = torch.float32 if weights[0].device.type == "mps" else torch.float64
+        squares.append(torch.stack(torch._foreach_norm(weights, 2, dtype=dtype)).square().sum())
+    return torch.stack(squares)
 
 
 def _groups(optimizer: Optimizer) -> list[dict[str, Any]]:
