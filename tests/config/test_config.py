@@ -1,6 +1,7 @@
 """What a configuration accepts, and what it says about what it does not."""
 
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,17 @@ def test_a_configuration_survives_toml(name: str) -> None:
         ),
         ({"phases": {"warmup_steps": 5, "cooldown_steps": 6}, "steps": 10}, "must fit into 10 steps, got 5 . 6"),
         ({"phases": {"warmup": 5}}, "Unknown key 'phases.warmup'.* Did you mean 'phases.warmup_steps'[?]"),
+        (
+            {"layer_rates": {"layer[12": 0.5}},
+            r"layer_rates: 'layer\[12' is no regular expression .unterminated character set at position 5.",
+        ),
+        ({"layer_rates": {"a{99999999999}": 0.5}}, "layer_rates: 'a.99999999999.' is no regular expression"),
+        ({"model": {"width": 10**20}}, "model.width: must be less than or equal to 4096, got 1000"),
+        ({"engine": {"threads": 20_000}}, "engine.threads: must be less than or equal to 1024, got 20000"),
+        ({"schedule": {"name": "torch:StepLR", "gamma": float("nan")}}, "schedule.gamma: must be a finite number"),
+        ({"schedule": {"name": "torch:StepLR", "milestones": [1, [float("inf")]]}}, "schedule.milestones: .*got .1, "),
+        ({"schedule": {"name": "torch:StepLR", "gamma": date(2026, 1, 1)}}, "schedule.gamma: must be .*got datetime"),
+        ({"schedule": {"name": "torch:StepLR", "gamma": {"a": 1}}}, "schedule.gamma: must be .*, got {'a': 1}"),
         ({"layer_rates": {"stem": -1.0}}, "layer_rates.stem: must be greater than or equal to 0, got -1.0"),
         ({"layer_rates": {"stem": {"start": 1.0}}}, "layer_rates.stem.end: must be given"),
         ({"layer_rates": {"stem": {"measured": "x"}}}, "layer_rates.stem.measured: must be 'weak_gradients', got 'x'"),

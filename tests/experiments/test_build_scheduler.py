@@ -21,8 +21,8 @@ def parameter() -> nn.Parameter:
     return nn.Parameter(torch.zeros(1))
 
 
-def rates(schedule: dict[str, Any], num_steps: int = 6, optimizer: str = "adam") -> list[float]:
-    config = parse_config({"schedule": schedule, "optimizer": {"name": optimizer, "lr": 1.0}})
+def rates(schedule: dict[str, Any], num_steps: int = 6, optimizer: str = "adam", lr: float = 1.0) -> list[float]:
+    config = parse_config({"schedule": schedule, "optimizer": {"name": optimizer, "lr": lr}})
     return preview_rates(config, num_steps=num_steps)["linear"]
 
 
@@ -203,6 +203,32 @@ def test_what_does_not_fit_the_run_is_refused(table: dict[str, Any], message: st
 def test_what_torch_does_not_have_is_explained(schedule: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(schedule)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"schedule": {"name": "torch:ExponentialLR", "gamma": -1.0}}, "of 'stem' at update 2 would be -0.001"),
+        ({"schedule": {"name": "torch:ExponentialLR", "gamma": 1e308}}, "of 'stem' at update 3 would be inf"),
+        ({"layer_rates": {"layer2": 1e308}, "optimizer": {"lr": 1e4}}, "of 'layer2' at update 1 would be inf"),
+        (
+            {"schedule": {"name": "refined", "multipliers": [1e308, 1e308]}, "optimizer": {"lr": 100.0}},
+            "of 'stem' at update 1 would be inf",
+        ),
+    ],
+)
+def test_a_rate_that_is_no_rate_is_refused_before_training(table: dict[str, Any], message: str) -> None:
+    config = parse_config({"schedule": {"name": "constant"}, **table})
+    groups = {name: [parameter()] for name in ("stem", "layer2")}
+    with pytest.raises(ConfigError, match=f"the rate {message}; it must be finite and not below 0"):
+        build_scheduler(config, build_optimizer(config.optimizer, groups), num_steps=10)
+    with pytest.raises(ConfigError, match=f"the rate {message}; it must be finite and not below 0"):
+        preview_rates(config, num_steps=10)
+
+
+def test_a_rate_that_is_no_rate_later_on_has_no_preview() -> None:
+    with pytest.raises(ConfigError, match="the rate of 'stem' at update 4 would be inf"):
+        rates({"name": "refined", "multipliers": [1.0, 1.0, 1e308]}, optimizer="sgd", lr=1e5)
 
 
 @given(warmup=st.floats(0, 0.99), share=st.floats(0, 1), num_steps=st.integers(1, 50))

@@ -116,6 +116,11 @@ def test_a_parameter_in_no_group_is_refused() -> None:
         layer_groups(resnet18(num_classes=10, width=4), {"most": "stem|layer"})
 
 
+def test_a_pattern_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="'layer.12' is no regular expression .unterminated character set at pos"):
+        layer_groups(resnet18(num_classes=10, width=4), {"all": "layer[12"})
+
+
 def test_a_models_own_parameters_are_a_group_of_their_own() -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag, model_validator
 
 from lrlab.config.parts import Count, NotNegative, Part, Positive
 
@@ -84,6 +85,18 @@ class MeasuredRate(Part):
     """Share of the average that is kept at a measurement."""
     limit: Annotated[float, Field(ge=1)] = 10.0
     """No multiplier is above it, or below 1 / limit."""
+
+
+def _is_pattern(name: str) -> str:
+    try:
+        re.compile(name)
+    except (re.error, OverflowError) as error:
+        raise ValueError(f"layer_rates: {name!r} is no regular expression ({error}).") from error
+    return name
+
+
+Pattern = Annotated[str, AfterValidator(_is_pattern)]
+"""Name of layer groups, or a regular expression for the whole of it."""
 
 
 def _kind(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from lrlab.config.parts import Count, Fraction, NotNegative, Part, Positive, Seed, WholePath
-from lrlab.config.rates import LayerRate, PhasesConfig, PlannedRate
+from lrlab.config.rates import LayerRate, Pattern, PhasesConfig, PlannedRate
 from lrlab.config.rules import ArticleSchedule
 from lrlab.config.schedules import OVER_THE_RUN, OneCycleSchedule, ScheduleConfig, TorchSchedule, WsdSchedule
 
@@ -53,7 +53,7 @@ class ModelConfig(Part):
 
     name: Literal["resnet18", "resnet34"] = "resnet18"
     """Residual network with the stem for small images: one 3x3 convolution, no pooling."""
-    width: Count = 64
+    width: Annotated[int, Field(ge=1, le=4096)] = 64
     """Planes of the first stage; the later ones have 2, 4 and 8 times as many."""
     batchnorm: Literal["per_rank", "synchronised"] = "per_rank"
     """Of which images batch normalisation takes mean and variance, where several ranks share a batch: of its rank's
@@ -156,7 +156,7 @@ class EngineConfig(Part):
 
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Arithmetic of the forward pass: fp32; bf16 autocast; auto takes bf16 where the processor has it."""
-    threads: Count | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Processor threads for one operation; PyTorch's own choice where it is left out."""
     compile: Literal["auto", True, False] = "auto"
     """torch.compile for the network and the telemetry (true), for a large network's telemetry (auto), or nothing.
@@ -183,7 +183,7 @@ class RunConfig(Part):
     """How the learning rate moves."""
     phases: PhasesConfig = PhasesConfig()
     """A warm-up before the schedule, and a cooldown after it."""
-    layer_rates: dict[str, LayerRate] = Field(default_factory=dict)
+    layer_rates: dict[Pattern, LayerRate] = Field(default_factory=dict)
     """Multipliers of the rates of layer groups, by name or regular expression: a number, planned, or measured."""
     averaging: AveragingConfig = AveragingConfig()
     """Whether the weights are averaged over the updates."""

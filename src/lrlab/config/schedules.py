@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -23,6 +24,12 @@ def _is_class_name(name: str) -> str:
     if not re.fullmatch(r"torch:[A-Za-z]+", name):
         raise ValueError(f"schedule.name: must be torch:<Class>, as in torch:StepLR, got {name!r}.")
     return name
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, bool | str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 class ConstantSchedule(Part):
@@ -123,6 +130,15 @@ class TorchSchedule(Part):
 
     name: Annotated[str, AfterValidator(_is_class_name)]
     """torch:<Class>, as in torch:StepLR. Its arguments count updates, not epochs."""
+
+    @model_validator(mode="after")
+    def _arguments_fit_into_a_file(self) -> Self:
+        for key, value in (self.model_extra or {}).items():
+            if not _is_plain(value):
+                raise ValueError(
+                    f"schedule.{key}: must be a finite number, a string, true, false or a list of these, got {value!r}."
+                )
+        return self
 
 
 SCHEDULES: Mapping[str, type[BaseModel]] = {

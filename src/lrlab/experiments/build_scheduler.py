@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import torch
-from torch import nn
-from torch.optim import Optimizer, lr_scheduler
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from lrlab import schedules
@@ -29,7 +26,7 @@ from lrlab.config import (
     TorchSchedule,
     WsdSchedule,
 )
-from lrlab.config.parts import unknown
+from lrlab.experiments.torch_schedulers import check_rates, torch_scheduler
 from lrlab.schedulers import (
     ArticleLR,
     GreedyLR,
@@ -54,20 +51,19 @@ RULES: Final[Mapping[str, Callable[..., RuleLR]]] = {
     "plateau": PlateauLR,
 }
 
-_NOT_FROM_A_FILE = ("LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler")
-"""torch's schedulers whose arguments are functions or other schedulers, which no configuration can hold."""
-
 
 def build_scheduler(config: RunConfig, optimizer: Optimizer, *, num_steps: int) -> LRScheduler:
     """Make the scheduler of a run of `num_steps` updates.
 
     Raises: ConfigError if torch has no such scheduler or not with these arguments, if warm-up and cooldown do not fit
-        into the run, or if a rate is for a layer group that is not there.
+        into the run, if a rate is for a layer group that is not there, or if one is not finite or below 0.
     """
     try:
         scheduler = _build_scheduler(config, optimizer, num_steps=num_steps)
         multipliers = {name: _multiplier(rate, num_steps=num_steps) for name, rate in config.layer_rates.items()}
-        return LayerwiseLR(scheduler, multipliers) if multipliers else scheduler
+        scheduler = LayerwiseLR(scheduler, multipliers) if multipliers else scheduler
+        check_rates(optimizer.param_groups, step=1)
+        return scheduler
     except ConfigError:
         raise
     except ValueError as error:  # of a setting that only the run's length, the optimizer or the layers rule out
@@ -77,7 +73,7 @@ def build_scheduler(config: RunConfig, optimizer: Optimizer, *, num_steps: int) 
 def _build_scheduler(config: RunConfig, optimizer: Optimizer, *, num_steps: int) -> LRScheduler:
     schedule = config.schedule
     if isinstance(schedule, TorchSchedule):
-        return _torch_scheduler(schedule, optimizer, num_steps=num_steps)
+        return torch_scheduler(schedule, optimizer, num_steps=num_steps)
     if schedule.name not in RULES:
         return LambdaLR(optimizer, build_schedule(config, num_steps=num_steps))
     rule = build_rule(schedule, optimizer)
@@ -183,57 +179,3 @@ def _multiplier(rate: LayerRate, *, num_steps: int) -> Multiplier:
     if isinstance(rate, MeasuredRate):
         return WeakGradients(rate.strength, rate.every, rate.memory, rate.limit)
     return float(rate)
-
-
-def _torch_scheduler(config: TorchSchedule, optimizer: Optimizer, *, num_steps: int) -> LRScheduler:
-    """Make one of torch's own schedulers.
-
-    torch looks at few of its arguments, and some fail only at a certain update: the whole run is played before.
-    """
-    kind, allowed = _torch_class(config.name.removeprefix("torch:"))
-    options = config.model_extra or {}
-    for key in options:
-        if key not in allowed:
-            raise ConfigError(unknown("key", f"schedule.{key}", [f"schedule.{key}" for key in allowed]))
-    try:
-        _play(kind(_twin(optimizer), **options), num_steps)
-        return kind(optimizer, **options)
-    except Exception as error:  # torch raises what its arithmetic raises
-        raise ConfigError(
-            f"{config.name}: {type(error).__name__}: {str(error).rstrip('.')}. "
-            f"Its keys: {', '.join(allowed)}; those that count, count updates."
-        ) from error
-
-
-def _torch_class(name: str) -> tuple[Callable[..., LRScheduler], list[str]]:
-    """Return torch's scheduler of a name, and the arguments that it takes."""
-    known = sorted(
-        name
-        for name, kind in inspect.getmembers(lr_scheduler, inspect.isclass)
-        if issubclass(kind, LRScheduler) and kind is not LRScheduler and not name.startswith("_")
-    )
-    if name == "ReduceLROnPlateau":
-        raise ConfigError(
-            "torch:ReduceLROnPlateau needs a loss: say schedule.name = 'plateau', which tells it the loss."
-        )
-    if name in _NOT_FROM_A_FILE:
-        raise ConfigError(f"torch:{name} takes functions or schedulers, which a configuration cannot hold.")
-    if name not in known:
-        usable = [f"torch:{name}" for name in known if name not in (*_NOT_FROM_A_FILE, "ReduceLROnPlateau")]
-        raise ConfigError(unknown("scheduler", f"torch:{name}", usable))
-    kind = getattr(lr_scheduler, name)
-    allowed = [key for key in inspect.signature(kind).parameters if key not in ("optimizer", "last_epoch")]
-    return kind, allowed
-
-
-def _twin(optimizer: Optimizer) -> Optimizer:
-    """Return an optimizer of the same kind, settings and groups over numbers that nobody needs."""
-    groups = [{"params": [nn.Parameter(torch.zeros(1))]} for _ in optimizer.param_groups]
-    taken = inspect.signature(type(optimizer)).parameters  # AdamW keeps a default that it does not take
-    return type(optimizer)(groups, **{key: value for key, value in optimizer.defaults.items() if key in taken})
-
-
-def _play(scheduler: LRScheduler, num_steps: int) -> None:
-    for _ in range(num_steps):
-        scheduler.optimizer.step()
-        scheduler.step()

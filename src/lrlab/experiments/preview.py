@@ -10,6 +10,7 @@ from torch import nn
 from lrlab.config import ConfigError, MeasuredRate, ModelConfig, RunConfig
 from lrlab.experiments.build import build_model, build_optimizer
 from lrlab.experiments.build_scheduler import RULES, build_scheduler
+from lrlab.experiments.torch_schedulers import check_rates
 from lrlab.models import layer_groups
 
 Rates = list[float]
@@ -21,8 +22,8 @@ _MOST_STEPS: Final = 10_000_000
 def preview_rates(config: RunConfig, *, num_steps: int) -> dict[str, Rates]:
     """Return the rates that each layer group really gets in a run of `num_steps`, by stepping the scheduler through it.
 
-    Raises: ConfigError for a schedule, or a rate of a layer, that listens to the training, and for more updates than
-        memory may hold the rates of.
+    Raises: ConfigError for a schedule, or a rate of a layer, that listens to the training, for a rate that is none, and
+        for more updates than memory may hold the rates of.
     """
     if num_steps > _MOST_STEPS:
         raise ConfigError(
@@ -41,7 +42,8 @@ def preview_rates(config: RunConfig, *, num_steps: int) -> dict[str, Rates]:
     optimizer = build_optimizer(config.optimizer, groups)
     scheduler = build_scheduler(config, optimizer, num_steps=num_steps)
     rates: dict[str, Rates] = {name: [] for name in groups}
-    for _ in range(num_steps):
+    for step in range(1, num_steps + 1):
+        check_rates(optimizer.param_groups, step=step)
         for group in optimizer.param_groups:
             rates[group["name"]].append(float(group["lr"]))
         optimizer.step()  # without a gradient it changes nothing; torch warns of schedulers stepped alone

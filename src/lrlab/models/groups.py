@@ -20,12 +20,17 @@ def layer_groups(model: nn.Module, patterns: Mapping[str, str] | None = None) ->
         patterns: group name -> regular expression, searched in the names of the parameters; the first that
             matches has the parameter. Without it the groups are the model's children, in order, and the model's
             own parameters, if any, are the group `model`.
-    Raises: ValueError if a parameter is in no group, or a group has no parameter.
+    Raises: ValueError if a parameter is in no group, a group has no parameter, or a pattern is no regular expression.
     """
     while isinstance(model, DistributedDataParallel | nn.DataParallel) or hasattr(model, "_orig_mod"):
         inner = model._orig_mod if hasattr(model, "_orig_mod") else model.module
         assert isinstance(inner, nn.Module), "a wrapper is of a module"
         model = inner
+    for pattern in (patterns or {}).values():
+        try:
+            re.compile(pattern)
+        except (re.error, OverflowError) as error:
+            raise ValueError(f"layer_groups: {pattern!r} is no regular expression ({error}).") from error
     groups: LayerGroups = {name: [] for name in patterns or ()}
     homeless = []
     for name, parameter in model.named_parameters():

@@ -61,8 +61,8 @@ class LayerwiseLR(SignalScheduler):
         multipliers: pattern -> multiplier of the groups whose whole `name` it matches, a regular expression:
             {"stem": 0.1, "layer[34]": cosine(10_000), ".*norm": WeakGradients()}. The index of a schedule counts the
             updates already made. The rates for the first update are set here.
-    Raises: ValueError if a pattern matches no group, a group is matched by two, or groups have no names or share one
-        tensor as their rate.
+    Raises: ValueError if a pattern is no regular expression or matches no group, a group is matched by two, or groups
+        have no names or share one tensor as their rate.
     """
 
     _STATE: ClassVar[tuple[str, ...]] = (*SignalScheduler._STATE, "_inner_rates", "_inner_state", "_highest", "_weak")
@@ -190,6 +190,11 @@ class LayerwiseLR(SignalScheduler):
                 f"LayerwiseLR: every parameter group must have a name, got {names}. "
                 'Say Adam([{"params": ..., "name": "stem"}, ...]).'
             )
+        for pattern in self.multipliers:
+            try:
+                re.compile(pattern)
+            except (re.error, OverflowError) as error:
+                raise ValueError(f"LayerwiseLR: {pattern!r} is no regular expression ({error}).") from error
         found = [[pattern for pattern in self.multipliers if re.fullmatch(pattern, str(name))] for name in names]
         for pattern in self.multipliers:
             if not any(pattern in patterns for patterns in found):
