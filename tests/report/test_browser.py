@@ -14,12 +14,18 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
 
 from lrlab.report import write_report
+from lrlab.report.style import COLOURS
 from lrlab.runs import Run
 
 HOSTILE = '<img src=x onerror="window.pwned=1">%{x}</script>&amp;$x_1$'
 WIDTHS = [360, 768, 1280]
 NUM_STEPS = 400
 GROUPS = ("stem", "linear")
+GENERALISATION = {
+    "step": 400, "split": "test", "images": 20, "train_images": 20, "accuracy": 0.5, "linear_probe": None,
+    "reliability": [{"low": 0.0, "high": 1.0, "count": 20, "confidence": 0.4, "accuracy": 0.5}],
+    "corruptions": {"noise": [0.5, 0.4, 0.3, 0.2, 0.1]},
+}  # fmt: skip
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -311,6 +317,36 @@ def test_each_difference_is_a_dot_beside_zero_and_their_mean(study: Path, open_p
     assert ticks == ["\u22120.6", "\u22120.4", "\u22120.2", "0", "+0.2", "+0.4"]
 
 
+def luminance(colour: str) -> float:
+    """Of a colour as CSS writes it, by WCAG 2."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_dots_of_every_arm_stand_out_from_the_ground(
+    study_writer, evaluation, open_page, tmp_path: Path, scheme: str
+) -> None:
+    content = [{"evaluations": [evaluation(10)]}]
+    study_writer(tmp_path / "many", {f"arm{index}": content for index in range(len(COLOURS))})
+    page = open_page(write_report(tmp_path / "many"), color_scheme=scheme)
+    plot = page.locator("#accuracy-by-arm")
+    plot.locator(".main-svg").first.wait_for()
+
+    dots = plot.locator(".points path").evaluate_all(
+        "dots => dots.map(getComputedStyle).map(({ fill, fillOpacity, opacity, stroke }) => "
+        "({ fill, stroke, opacity: fillOpacity * opacity }))"
+    )
+
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert len(dots) == len(COLOURS)
+    for dot in dots:
+        assert (dot["opacity"], dot["stroke"]) == (1, ground)
+        low, high = sorted((luminance(dot["fill"]), luminance(ground)))
+        assert (high + 0.05) / (low + 0.05) >= 3, dot["fill"]
+
+
 def test_hostile_names_stay_text(study_writer, evaluation, decision, open_page, tmp_path: Path) -> None:
     content = {
         "rows": [{**row, f"grad_l2/{HOSTILE}": 1.0} for row in make_rows(0, 1.0)[:20]],
@@ -381,11 +417,37 @@ def test_all_charts_are_drawn_for_print_in_black_on_white(study: Path, open_page
     assert set(inks) == {"#000000"}
 
 
+def test_in_print_nothing_around_a_figure_is_larger_than_the_text(study: Path, open_page) -> None:
+    page = open_page(study)
+    page.emulate_media(media="print")
+    sizes = "names => names.map(name => parseFloat(getComputedStyle(document.querySelector(name)).fontSize))"
+
+    text, *others = page.evaluate(sizes, ["body", ".caption", "figcaption", ".kind"])
+
+    assert max(others) <= text
+
+
+def test_on_a_phone_the_generalisation_picture_is_scrolled_and_not_shrunk(study: Path, open_page) -> None:
+    run = study.parent / "slow" / "seed0" / "run.json"
+    before = run.read_text()
+    run.write_text(json.dumps({**json.loads(before), "generalisation": GENERALISATION}))
+    page = open_page(write_report(study.parent, directory=study.parent / "generalisation"), width=360)
+    run.write_text(before)
+
+    picture = page.get_by_role("region", name="Picture of how well it generalises")
+
+    assert picture.locator("img").bounding_box()["width"] >= 600
+    assert picture.bounding_box()["width"] <= 360
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 def test_without_scripts_the_page_says_where_the_figures_are(study: Path, open_page) -> None:
     page = open_page(study, java_script_enabled=False)
 
     assert "The same figures lie beside it" in page.locator("noscript").first.inner_text()
     assert page.get_by_role("region", name="Arms").is_visible()
+    for dead in ("#charts", "a[href='#charts']", ".plot", "input", "select", "button", "figcaption"):
+        assert not any(found.is_visible() for found in page.locator(dead).all()), dead
 
 
 def test_every_control_is_reached_with_the_tabulator(study: Path, open_page) -> None:

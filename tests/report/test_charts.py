@@ -72,7 +72,7 @@ def test_what_the_layers_say_has_charts_of_its_own(make_run, row) -> None:
         f"{section}_{group}" for section in ("update", "cosine", "snr", "weight") for group in ("stem", "linear")
     ]
     stem, linear = (figures[f"cosine_{group}"].axes[0] for group in ("stem", "linear"))
-    assert stem.get_yscale() == "linear" and stem.get_ylim() == linear.get_ylim() == pytest.approx((-0.42, 0.42))
+    assert stem.get_yscale() == "linear" and stem.get_ylim() == linear.get_ylim() == pytest.approx((-0.021, 0.42))
     assert figures["update_stem"].axes[0].get_yscale() == "log"
 
 

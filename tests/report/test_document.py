@@ -172,6 +172,17 @@ def test_an_interval_wider_than_all_seeds_does_not_press_them_flat(make_study, e
     assert (low, high) == (pytest.approx(0.4475), pytest.approx(0.6025))  # 0.5 to 0.55, its span on either side
 
 
+@pytest.mark.parametrize(("right", "low", "high"), [(20, 0.9945, 1.0), (0, 0.0, 0.0055)])
+def test_an_axis_of_accuracies_shows_none_that_cannot_be(
+    make_study, evaluation, right: int, low: float, high: float
+) -> None:
+    (run,) = make_study({"a": [{"evaluations": [evaluation(1, [[right, 20 - right], [0, 0]])]}]})
+
+    (summary,) = summarise_arms(read_members([run]))
+
+    assert accuracy_range([summary.dots]) == (pytest.approx(low), pytest.approx(high))
+
+
 def test_the_differences_of_a_pair_are_dots_in_points_beside_zero(make_study, evaluation) -> None:
     right = {"a": (8, 6, 7), "b": (9, 9, 6)}
     content = {
@@ -223,6 +234,7 @@ def test_every_seed_is_a_dot_in_the_figure_of_the_arms(make_study, evaluation) -
     (axes,) = figure.axes
     (dots,) = [line for line in axes.lines if line.get_label() == "one seed" and len(line.get_xdata())]
     assert dots.get_xdata() == pytest.approx([1.0, 0.95, 0.9])
+    assert (dots.get_alpha(), dots.get_clip_on()) == (None, False), "faint, or half cut off at 100 %"
     (interval,) = [line for line in axes.lines if line.get_label() == "interval"]
     low, high = interval.get_xdata()
     assert low == pytest.approx(0.95 - 4.302653 * 0.05 / 3**0.5, rel=1e-5)  # Student's t of 2 degrees of freedom

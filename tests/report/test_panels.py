@@ -141,14 +141,19 @@ def test_rates_that_differ_at_one_update_stay_apart(make_run, row) -> None:
     assert merge_alike(panels, RATE) == panels
 
 
-def test_limits_on_a_share_stay_below_one() -> None:
-    assert limits_of(np.array([0.5, 1.0]), "share") == Limits(0.475, 1.02)
+def test_limits_on_a_share_stay_between_zero_and_one() -> None:
+    assert limits_of(np.array([0.5, 1.0]), "share") == Limits(0.475, 1.0)
+    assert limits_of(np.array([0.0]), "share") == Limits(0.0, 0.05)
     assert limits_of(np.array([0.5]), "share") == Limits(0.45, 0.55)
 
 
 def test_limits_of_signed_values_have_zero_in_their_middle() -> None:
     assert limits_of(np.array([-0.5, 0.1]), "signed") == Limits(-0.525, 0.525)
-    assert limits_of(np.array([0.0]), "signed") == Limits(-1.05, 1.05)
+
+
+def test_limits_of_signed_values_that_are_nowhere_negative_begin_at_zero() -> None:
+    assert limits_of(np.array([0.5]), "signed") == Limits(0.0, 0.525)
+    assert limits_of(np.array([0.0]), "signed") == Limits(0.0, 1.05)
 
 
 def test_limits_from_zero_leave_out_a_peak_that_is_named(make_run, losses) -> None:

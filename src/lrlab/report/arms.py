@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lrlab.compare.statistics import Interval, are_alike, student_interval
 from lrlab.report.members import Member, by_arm, split_name
-from lrlab.report.style import DPI, INK, MUTED, line_style, short_names, styled
+from lrlab.report.style import DPI, INK, MUTED, dot_colour, short_names, styled
 
 TITLE: Final = "{} accuracy at the end, by arm"
 DIFFERENCE: Final = "difference, points"
@@ -23,6 +23,13 @@ MOST_LETTERS: Final = 26
 """Of a name beside an axis."""
 _SPREAD: Final = 0.28
 """Height over which the dots of an arm are spread, in arms to either side."""
+_DOT: Final[dict[str, Any]] = {
+    "marker": "o",
+    "linestyle": "none",
+    "markersize": 4.5,
+    "markeredgewidth": 0.5,
+    "markeredgecolor": "white",  # keeps it apart from those that it touches
+}
 
 
 @dataclass(frozen=True)
@@ -97,9 +104,9 @@ def dots_range(rows: Sequence[Dots], *, least_span: float, includes: Sequence[fl
 
 
 def accuracy_range(rows: Sequence[Dots]) -> tuple[float, float]:
-    """Return the ends of an axis of accuracies, hardly beyond 0 and 1."""
+    """Return the ends of an axis of accuracies, which are from 0 to 1."""
     low, high = dots_range(rows, least_span=0.01)
-    return max(low, -0.02), min(high, 1.02)
+    return max(low, 0.0), min(high, 1.0)
 
 
 def difference_range(rows: Sequence[Dots]) -> tuple[float, float]:
@@ -147,12 +154,11 @@ def _draw_dots(rows: Sequence[Dots]) -> tuple[Figure, Axes]:
     )
     axes = figure.add_subplot()
     for index, row in enumerate(rows):
-        style: dict[str, Any] = {"color": INK if row.index is None else line_style(row.index)["color"]}
         place = float(index)
         values = list(row.values.values())
         raised = [place + height for height in heights(len(values))]
-        dots: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 4, "markeredgewidth": 0}
-        axes.plot(values, raised, **style | dots, alpha=max(0.25, min(0.6, 12 / max(1, len(values)))), label="one seed")
+        colour = INK if row.index is None else dot_colour(row.index)
+        axes.plot(values, raised, **_DOT, color=colour, clip_on=False, label="one seed")
         if row.interval is not None:
             axes.plot(row.interval, [place, place], color=INK, linewidth=1.8, zorder=3, label="interval")
         if len(values) > 1 and row.mean is not None:
@@ -163,7 +169,7 @@ def _draw_dots(rows: Sequence[Dots]) -> tuple[Figure, Axes]:
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(6))
     entries = [
-        (Line2D([], [], marker="o", linestyle="none", markersize=4, color=INK, alpha=0.6), "one seed"),
+        (Line2D([], [], **_DOT, color=INK), "one seed"),
         (Line2D([], [], color=INK, linewidth=1.8, marker="|", markersize=10), "mean, 95 % interval"),
     ]
     figure.legend(*zip(*entries, strict=True), loc="outside lower left", ncols=2, columnspacing=1.4)

@@ -17,7 +17,7 @@ from lrlab.report.matrices import Matrices
 from lrlab.report.members import Member, by_arm, has_moved, split_name
 from lrlab.report.pairs import Pairs
 from lrlab.report.panels import ArmLines
-from lrlab.report.style import line_style
+from lrlab.report.style import dot_colour, line_style
 
 _MOST_MARKS: Final = 2000
 """Of decays, for all arms: more would not pan smoothly."""
@@ -61,6 +61,7 @@ def _style(index: int) -> dict[str, Any]:
     dashes = style["linestyle"]
     return {
         "colour": style["color"],
+        "dot": dot_colour(index),
         "dash": "solid" if dashes == "solid" else ",".join(f"{2 * length:g}px" for length in dashes[1]),
     }
 

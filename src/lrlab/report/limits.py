@@ -40,10 +40,10 @@ def limits_of(values: Series, scale: Scale) -> Limits:
     if scale == "share":
         low, high = float(values.min()), float(values.max())
         margin = 0.05 * (high - low) or 0.05
-        return Limits(max(low - margin, -0.02), min(high + margin, 1.02))
+        return Limits(max(low - margin, 0.0), min(high + margin, 1.0))
     if scale == "signed":
         reach = float(np.abs(values).max()) or 1.0
-        return Limits(-1.05 * reach, 1.05 * reach)
+        return Limits(-1.05 * reach if (values < 0).any() else 0.0, 1.05 * reach)
     if scale == "log" and (values > _NOTHING).any():
         return _log_limits(values[values > _NOTHING])
     return _limits_from_zero(values)  # also nothing but zeros, which has no place on a logarithmic axis

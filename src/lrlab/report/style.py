@@ -21,6 +21,8 @@ FONT: Final = "DejaVu Sans"
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, told apart with any colour vision."""
+_DOT_COLOURS: Final = {"#E69F00": "#B87F00", "#56B4E9": "#2B97D6"}
+"""Colour of a line -> that of a dot, where the line's has a contrast below 3:1 to white."""
 DASHES: Final[tuple[Any, ...]] = ("solid", (0, (5, 2.6)), (0, (1.2, 1.4)), (0, (6, 2, 1.2, 2)))
 """Told apart without any colour; 4 and 7 have no common factor, so 28 arms have a pair of their own."""
 
@@ -62,6 +64,12 @@ styled = matplotlib.style.context(_STYLE, after_reset=True)
 def line_style(index: int) -> dict[str, Any]:
     """Colour and dashes of the arm with this index, from 0."""
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index % len(DASHES)]}
+
+
+def dot_colour(index: int) -> str:
+    """Colour of the dots of the arm with this index, from 0: that of its lines, or a darker shade of it."""
+    colour = COLOURS[index % len(COLOURS)]
+    return _DOT_COLOURS.get(colour, colour)
 
 
 def short_text(text: str, *, limit: int) -> str:

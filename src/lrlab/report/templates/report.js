@@ -32,11 +32,11 @@
 
   function look() {
     const css = getComputedStyle(document.documentElement);
-    const [ink, muted, line] = ["--ink", "--muted", "--line"].map((name) => css.getPropertyValue(name).trim());
+    const [ground, ink, muted, line] = ["--ground", "--ink", "--muted", "--line"].map((name) => css.getPropertyValue(name).trim());
     const onDark = isDark.matches && !isPrinting;
-    const colour = (arm) => (data.arms[arm].colour === "#000000" ? ink : data.arms[arm].colour);
+    const [colour, dot] = ["colour", "dot"].map((of) => (arm) => (data.arms[arm][of] === "#000000" ? ink : data.arms[arm][of]));
     const scale = (onDark ? NIGHTS : BLUES).map((rgb, at, all) => [at / (all.length - 1), `rgb(${rgb})`]);
-    return { ink, muted, line, colour, scale, onDark };
+    return { ground, ink, muted, line, colour, dot, scale, onDark };
   }
 
   function faded(colour, alpha) {
@@ -391,7 +391,13 @@
         mode: "markers",
         x: arm.values,
         y: arm.heights.map((height) => index + height),
-        marker: { color: arm.arm === null ? theme.ink : theme.colour(arm.arm), size: 8, opacity: 0.6 },
+        marker: {
+          color: arm.arm === null ? theme.ink : theme.dot(arm.arm),
+          size: 9,
+          opacity: 1, // plotly's own is 0.7 where dots have a line
+          line: { color: theme.ground, width: 1 },
+        },
+        cliponaxis: false,
         text: arm.seeds.map((seed, at) => `${plain(arm.name)}, seed ${seed}: ${written(arm.values[at])}`),
         hovertemplate: "%{text}<extra></extra>",
       };
