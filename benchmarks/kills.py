@@ -41,6 +41,7 @@ SMALL = {
     "checkpoint": {"every": 10},
     "evaluate": {"every": 20},
     "telemetry": {"flush_every": 7},
+    "device": "cpu",  # also where there is a GPU, whose digits do not repeat
 }
 WEAK = {"measured": "weak_gradients", "every": 10}
 SLOPE = {"name": "slope", "window": 20, "min_progress": 0.9, "level": 0.4}

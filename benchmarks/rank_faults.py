@@ -33,6 +33,7 @@ CONFIG = {
     "evaluate": {"every": 200},
     "telemetry": {"flush_every": 10},
     "schedule": {"name": "article", "check_every": 9, "multiplier": 1000.0},
+    "device": "cpu",  # also where there is a GPU, whose digits do not repeat
 }
 
 

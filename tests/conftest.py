@@ -1,4 +1,7 @@
-"""One thread for every test: small tensors gain nothing from more, and the tests share the processor."""
+"""One thread and no GPU for every test: small tensors gain nothing from more, and on a GPU sums do not repeat.
+
+Those that need a GPU are run alone, by `pytest -m gpu`.
+"""
 
 import base64
 import os
@@ -7,6 +10,13 @@ from collections.abc import Iterator
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for torch here, imported later, and for the programs that tests start
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide the GPUs, from the programs that tests start too."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 
 DOT = base64.b64decode(b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==")
 """A PNG of one white pixel."""

@@ -347,6 +347,19 @@ def test_a_timeout_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, seco
         pass
 
 
+@pytest.mark.parametrize(("num_gpus", "counted"), [(1, "1 GPU"), (2, "2 GPUs")])
+def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch, num_gpus: int, counted: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+    place = {"RANK": "2", "LOCAL_RANK": "2", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3"}
+    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    with (
+        pytest.raises(EngineError, match=f"rank 2: 3 ranks were started on a machine with {counted}: each takes one"),
+        joined(device="auto", environment=place),
+    ):
+        pass
+
+
 def test_processes_that_nobody_numbered_are_refused() -> None:
     with (
         pytest.raises(EngineError, match="LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT do not say which"),

@@ -1,6 +1,7 @@
 """The loop, the evaluation and the rows, on a small real network and real digits."""
 
 import math
+import os
 import platform
 import subprocess
 import sys
@@ -225,6 +226,10 @@ def test_evaluation_does_not_touch_the_statistics(digits: ImageData) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     evaluate(model, [(torch.rand(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64))], engine=CPU, num_classes=10)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_no_test_sees_a_gpu_unless_those_that_need_one_are_asked_for(pytestconfig: pytest.Config) -> None:
+    assert pytestconfig.option.markexpr == "gpu" or os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="shows what is said where there is no GPU")

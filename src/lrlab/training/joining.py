@@ -49,10 +49,11 @@ def joined(*, device: Literal["auto", "cpu", "cuda"], environment: Mapping[str, 
     rank, local_rank = int(environment["RANK"]), int(environment["LOCAL_RANK"])
     timeout, has_gpu = timedelta(seconds=timeout_seconds()), torch.cuda.is_available() and device != "cpu"
     if has_gpu:
-        if local_rank >= torch.cuda.device_count():
+        num_gpus = torch.cuda.device_count()
+        if local_rank >= num_gpus:
             raise EngineError(
-                f"rank {rank} is the {local_rank + 1}th of a machine with {torch.cuda.device_count()} GPUs: each takes "
-                "one. Start as many, or use --device cpu."
+                f"rank {rank}: {environment['LOCAL_WORLD_SIZE']} ranks were started on a machine with {num_gpus} "
+                f"GPU{'' if num_gpus == 1 else 's'}: each takes one. Start as many as it has, or use --device cpu."
             )
         torch.cuda.set_device(local_rank)
     from torch.distributed.distributed_c10d import PrefixStore
