@@ -107,6 +107,11 @@ def test_a_configuration_survives_toml(name: str) -> None:
         ),
         ({"schedule": {"name": "snr", "check_every": 10}}, "at least 5 [*] schedule.sample_every, got 10 and 20"),
         ({"schedule": {"name": "stationarity", "check_every": 15}}, "must be a multiple of schedule.sample_every"),
+        (
+            {"schedule": {"check_every": 10**8}},
+            "schedule.check_every: must be at most 10,000,000, got 100000000: .* For a rate that stays: schedule.name",
+        ),
+        ({"schedule": {"name": "slope", "window": 10**20}}, "schedule.window: must be at most 10,000,000, got 1000"),
         ({"schedule": {"name": "refined"}}, "there must be at least two, got 0. lrlab refine RUN writes them"),
         ({"phases": {"warmup_steps": 5, "warmup_fraction": 0.1}}, "give warmup_steps or warmup_fraction, not both"),
         ({"phases": {"warmup_fraction": 0.5, "cooldown_fraction": 0.6}}, "phases: warmup_fraction . cooldown_fraction"),

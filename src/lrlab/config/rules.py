@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from lrlab.config.parts import Count, Fraction, NotNegative, Part, Positive
 
 Level = Annotated[float, Field(gt=0, lt=0.5)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Whole = Annotated[int, Field(ge=0)]
+
+_MOST_KEPT = 10_000_000
+
+
+def _can_be_kept(number: int, info: ValidationInfo) -> int:
+    if number > _MOST_KEPT:
+        raise ValueError(
+            f"schedule.{info.field_name}: must be at most {_MOST_KEPT:,}, got {number}: what so many updates show is "
+            "kept in memory and in each checkpoint. For a rate that stays: schedule.name = 'constant'."
+        )
+    return number
+
+
+Stretch = Annotated[Count, AfterValidator(_can_be_kept)]
+"""Updates whose losses, or samples, are kept until a rule looks at them."""
 
 
 class ArticleSchedule(Part):
@@ -20,7 +35,7 @@ class ArticleSchedule(Part):
     """Name of the schedule."""
     multiplier: Positive = 0.5
     """Decay when |mean(diff(losses))| <= multiplier * lr."""
-    check_every: Count = 1000
+    check_every: Stretch = 1000
     """Updates between two looks at the rule."""
     factor: Fraction = 0.1
     """The rate is multiplied by this at a decay."""
@@ -37,9 +52,9 @@ class SlopeSchedule(Part):
     """Name of the schedule."""
     test: Literal["t", "dlib"] = "t"
     """Student's t with a standard error corrected for autocorrelation, or dlib's rule exactly."""
-    window: Annotated[int, Field(ge=10)] = 1000
+    window: Annotated[int, Field(ge=10), AfterValidator(_can_be_kept)] = 1000
     """Losses that are looked at."""
-    check_every: Count | None = None
+    check_every: Stretch | None = None
     """Updates between two looks (a quarter of the window where it is left out; not for dlib)."""
     level: Level | None = None
     """Share of the windows of a flat loss that make it decay (0.05 where it is left out; not for dlib)."""
@@ -69,7 +84,7 @@ class SnrSchedule(Part):
 
     name: Literal["snr"] = "snr"
     """Name of the schedule."""
-    check_every: Count = 500
+    check_every: Stretch = 500
     """Updates between two looks; at least 5 samples."""
     sample_every: Count = 20
     """Updates between two samples of the moments."""
@@ -97,7 +112,7 @@ class StationaritySchedule(Part):
 
     name: Literal["stationarity"] = "stationarity"
     """Name of the schedule."""
-    check_every: Count = 500
+    check_every: Stretch = 500
     """Updates between two looks; a multiple of sample_every."""
     sample_every: Count = 10
     """Updates between two measurements of the weights' norm."""
@@ -127,7 +142,7 @@ class GreedySchedule(Part):
 
     name: Literal["greedy"] = "greedy"
     """Name of the schedule."""
-    check_every: Count = 100
+    check_every: Stretch = 100
     """Updates in one stretch, whose mean loss is compared."""
     factor: Fraction = 0.95
     """The rate is multiplied by this at a decay and divided by it at a raise."""
@@ -154,7 +169,7 @@ class PlateauSchedule(Part):
 
     name: Literal["plateau"] = "plateau"
     """Name of the schedule."""
-    check_every: Count = 1000
+    check_every: Stretch = 1000
     """Updates in one stretch, whose mean loss is compared."""
     factor: Fraction = 0.1
     """The rate is multiplied by this at a decay."""
