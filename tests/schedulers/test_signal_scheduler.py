@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrlab import schedules
 from lrlab.schedulers import (
@@ -333,6 +334,39 @@ def test_a_tensor_rate_is_written_in_place(make: Make) -> None:
     ):
         assert row == pytest.approx(expected)
     assert all(group["lr"] is rate for group, rate in zip(as_tensor.optimizer.param_groups, tensors, strict=True))
+
+
+class Reads(TorchDispatchMode):
+    """Counts the numbers that are read from tensors, each of which waits for a device."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.count += operation.overloadpacket is torch.ops.aten._local_scalar_dense
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda optimizer: LayerwiseLR(ArticleLR(optimizer, check_every=100), {"stem": 0.5}),
+        lambda optimizer: PhasesLR(
+            ArticleLR(optimizer, check_every=100), warmup_steps=5, cooldown_steps=5, total_steps=15
+        ),
+    ],
+)
+def test_between_looks_no_tensor_rate_is_read_but_once_where_a_cooldown_begins(make: Make) -> None:
+    optimizer = make_optimizer(torch.tensor(0.1))
+    scheduler = make(optimizer)
+    counts = []
+    for _ in range(15):
+        optimizer.step()
+        with Reads() as reads:
+            scheduler.step(1.0)
+        counts.append(reads.count)
+    assert sum(counts) == (len(optimizer.param_groups) if isinstance(scheduler, PhasesLR) else 0)
 
 
 @every_rule

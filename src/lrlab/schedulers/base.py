@@ -196,8 +196,9 @@ class SignalScheduler(LRScheduler):
             loss: of that update, detached; 0 if it was not told and is not needed.
         """
 
-    def _rates(self) -> list[float]:
-        return [float(group["lr"]) for group in self.optimizer.param_groups]  # waits only for a tensor rate
+    def _rates(self, first: int = 0) -> list[float]:
+        """Rates of the groups from one on."""
+        return [float(group["lr"]) for group in self.optimizer.param_groups[first:]]  # waits only for a tensor rate
 
     def _set_rates(self, rates: list[float]) -> None:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):

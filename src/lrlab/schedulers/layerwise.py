@@ -100,7 +100,7 @@ class LayerwiseLR(SignalScheduler):
         self._match(self.optimizer.param_groups)
         super().load_state_dict(state_dict)
         if isinstance(self.scheduler, SignalScheduler):  # it may change its rates by that, which are not multiplied
-            self._set_rates([*self._inner_rates, *self._rates()[len(self._inner_rates) :]])
+            self._set_rates([*self._inner_rates, *self._rates(len(self._inner_rates))])
             self._inner_state = state_dict["_inner_state"]
             self._remember(self._rates())
         elif isinstance(self.scheduler, LambdaLR):
@@ -129,17 +129,29 @@ class LayerwiseLR(SignalScheduler):
     def _advance(self, loss: Tensor | float) -> None:
         groups = self.optimizer.param_groups
         self._match(groups)
-        self._set_rates([*self._inner_rates, *self._rates()[len(self._inner_rates) :]])
-        if isinstance(self.scheduler, SignalScheduler):
-            self.scheduler._go_on(loss)
-            self._keep(self.scheduler.take_decisions())
-        else:
-            self.scheduler.step()
-        self._remember(self._rates())
+        self._inner_rates += self._rates(len(self._inner_rates))  # of groups added on the way
+        self._remember(self._inner_step(loss))
         if self._measured is not None:
             self._learn(self._measured.tolist())  # the only sync
             self._measured = None
         self._set_rates(self._multiplied())
+
+    def _inner_step(self, loss: Tensor | float) -> list[float]:
+        """Step the scheduler, and return the rates that it gives: as numbers, which are read without a wait."""
+        groups = self.optimizer.param_groups
+        multiplied = [group["lr"] for group in groups]
+        for group, rate in zip(groups, self._inner_rates, strict=True):
+            group["lr"] = rate
+        try:
+            if isinstance(self.scheduler, SignalScheduler):
+                self.scheduler._go_on(loss)
+                self._keep(self.scheduler.take_decisions())
+            else:
+                self.scheduler.step()
+            return self._rates()
+        finally:
+            for group, rate in zip(groups, multiplied, strict=True):
+                group["lr"] = rate  # the very tensor, where it is one
 
     def _remember(self, rates: list[float]) -> None:
         self._inner_rates = rates

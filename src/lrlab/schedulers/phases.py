@@ -96,7 +96,7 @@ class PhasesLR(SignalScheduler):
         if not self._is_the_rules(self.last_epoch):
             self._set_rates(rates)  # those of LayerwiseLR it has just set are not for now
         if self._cooldown_from and not self._cools(self.last_epoch):
-            self._set_rates([*self._cooldown_from, *self._rates()[len(self._cooldown_from) :]])
+            self._set_rates([*self._cooldown_from, *self._rates(len(self._cooldown_from))])
             self._cooldown_from = []
 
     def get_lr(self) -> list[float | Tensor]:
@@ -104,13 +104,13 @@ class PhasesLR(SignalScheduler):
         index, groups = self.last_epoch, self.optimizer.param_groups
         if index < self.warmup_steps:
             share = (index + 1) / self.warmup_steps
-            self._warmup_to += self._rates()[len(self._warmup_to) :]  # of groups added on the way
+            self._warmup_to += self._rates(len(self._warmup_to))  # of groups added on the way
             return [rate * share for rate in self._warmup_to]
         if self._cools(index):
             assert self._cooldown_start is not None, "it cools"
             fall = COOLDOWNS[self.shape](self.cooldown_steps + 1, end=self.end)  # its index 0 is the last update before
             left = fall(index - self._cooldown_start + 1)
-            self._cooldown_from += self._rates()[len(self._cooldown_from) :]  # of groups added on the way
+            self._cooldown_from += self._rates(len(self._cooldown_from))  # of groups added on the way
             return [rate * left for rate in self._cooldown_from]
         return [group["lr"] for group in groups]
 
