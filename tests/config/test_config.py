@@ -127,7 +127,7 @@ def test_a_configuration_survives_toml(name: str) -> None:
             r"layer_rates: 'layer\[12' is no regular expression .unterminated character set at position 5.",
         ),
         ({"layer_rates": {"a{99999999999}": 0.5}}, "layer_rates: 'a.99999999999.' is no regular expression"),
-        ({"model": {"width": 10**20}}, "model.width: must be less than or equal to 4096, got 1000"),
+        ({"model": {"width": 10**20}}, "model.width: must be less than or equal to 100000, got 1000"),
         ({"engine": {"threads": 20_000}}, "engine.threads: must be less than or equal to 1024, got 20000"),
         ({"schedule": {"name": "torch:StepLR", "gamma": float("nan")}}, "schedule.gamma: must be a finite number"),
         ({"schedule": {"name": "torch:StepLR", "milestones": [1, [float("inf")]]}}, "schedule.milestones: .*got .1, "),

@@ -53,7 +53,7 @@ class ModelConfig(Part):
 
     name: Literal["resnet18", "resnet34"] = "resnet18"
     """Residual network with the stem for small images: one 3x3 convolution, no pooling."""
-    width: Annotated[int, Field(ge=1, le=4096)] = 64
+    width: Annotated[int, Field(ge=1, le=100_000)] = 64
     """Planes of the first stage; the later ones have 2, 4 and 8 times as many."""
     batchnorm: Literal["per_rank", "synchronised"] = "per_rank"
     """Of which images batch normalisation takes mean and variance, where several ranks share a batch: of its rank's
