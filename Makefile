@@ -9,6 +9,7 @@ READY := .venv/ready
 BENCH := .venv-bench/bin/python
 BENCH_READY := .venv-bench/ready
 DATA ?= data
+DEVICE ?= cpu
 MINUTES ?= 60
 
 # a browser of the system's, in which the report is tried; as root it is installed where it is missing
@@ -43,7 +44,7 @@ format: $(READY)  ## put the code into shape
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(BENCH_READY)  ## every benchmark in turn, on CIFAR-10 in DATA=data: hours on a processor; benchmarks/README.md
+bench: $(BENCH_READY)  ## every benchmark in turn, on CIFAR-10 in DATA=data, DEVICE=cpu: hours; benchmarks/README.md
 	$(BENCH) benchmarks/startup.py
 	$(BENCH) benchmarks/schedulers.py
 	$(BENCH) benchmarks/comparison.py
@@ -54,10 +55,10 @@ bench: $(BENCH_READY)  ## every benchmark in turn, on CIFAR-10 in DATA=data: hou
 	$(BENCH) benchmarks/scale.py
 	$(BENCH) benchmarks/kills.py
 	$(BENCH) benchmarks/checkpointing.py
-	$(BENCH) benchmarks/telemetry.py --data-dir $(DATA)
-	$(BENCH) benchmarks/layer_probes.py --data-dir $(DATA)
-	$(BENCH) benchmarks/curvature.py --data-dir $(DATA)
-	$(BENCH) benchmarks/throughput.py --data-dir $(DATA)
+	$(BENCH) benchmarks/telemetry.py --data-dir $(DATA) --device $(DEVICE)
+	$(BENCH) benchmarks/layer_probes.py --data-dir $(DATA) --device $(DEVICE)
+	$(BENCH) benchmarks/curvature.py --data-dir $(DATA) --device $(DEVICE)
+	$(BENCH) benchmarks/throughput.py --data-dir $(DATA) --device $(DEVICE)
 	LRLAB_DATA_DIR=$(DATA) .venv-bench/bin/lrlab study studies/precision.toml
 	$(BENCH) benchmarks/precision.py runs/precision
 	$(BENCH) benchmarks/time_to_accuracy.py studies/article-full.toml studies/fast.toml --max-minutes $(MINUTES) --data-dir $(DATA)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from lrlab.config import parse_config
-from lrlab.data import CIFAR10, ImageData, Split, image_data, load_cifar, normalise
+from lrlab.data import CIFAR10, ImageData, Split, image_data, load_cifar
 from lrlab.experiments import Experiment, Update
 from lrlab.models import resnet18
 from measuring import clock
@@ -118,6 +118,9 @@ class MemoryLoader:
     def __init__(self, setting: Setting) -> None:
         self._data = setting.data.to(setting.device)
         self._batch_size = setting.batch_size
+        # here, and not by `normalise`, which brings them to the device at every batch and waits for it
+        both = torch.tensor([self._data.mean, self._data.std], device=setting.device)[:, :, None, None] * 255
+        self._mean, self._std = both
         self.dataset = range(len(setting.data.train))  # a trainer may ask for its length
 
     def __len__(self) -> int:
@@ -127,7 +130,7 @@ class MemoryLoader:
         split = self._data.train
         order = torch.randperm(len(split), device=split.labels.device)
         for indices in order.split(self._batch_size)[: len(self)]:
-            images = normalise(split.images[indices], mean=self._data.mean, std=self._data.std)
+            images = split.images[indices].float().sub_(self._mean).div_(self._std)
             yield images.contiguous(memory_format=torch.channels_last), split.labels[indices]
 
 

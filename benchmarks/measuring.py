@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy import stats
 
+from lrlab.runs import Run
 from lrlab.runs.environment import describe_environment
 
 ROOT = Path(__file__).parents[1]
@@ -122,6 +123,21 @@ def environment(device: str = "cpu") -> dict[str, Any]:
 
         facts["gpu"] = torch.cuda.get_device_name()
     return facts
+
+
+def machine(runs: Sequence[Run]) -> dict[str, Any]:
+    """Facts on the one machine that all runs were made on."""
+    facts = environment()
+    found = [
+        {key: run.info["environment"][key] for key in ("processor", "num_cpus", "python", "packages")}
+        | {"device": run.info["engine"]["device"]}
+        for run in runs
+    ]
+    if any(one != found[0] for one in found):
+        raise SystemExit("These runs were made on different machines or versions: they cannot be compared.")
+    device = found[0].pop("device")
+    gpu = {"gpu": device.removeprefix("cuda (").removesuffix(")")} if device.startswith("cuda") else {}
+    return facts | found[0] | gpu
 
 
 def hardware(facts: Mapping[str, Any]) -> str:

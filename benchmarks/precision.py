@@ -14,7 +14,7 @@ from pathlib import Path
 from scipy import stats
 
 from lrlab.runs import find_runs
-from measuring import environment, publish, table
+from measuring import machine, publish, table
 
 TITLE = "Accuracy in bfloat16 and in float32"
 ARMS = ("fp32", "bf16")
@@ -65,9 +65,9 @@ def main() -> None:
         f"deviation of {figures['std_of_seeds_fp32']:.2f} points in fp32."
     )
     print(page)
-    config = next(run for run in find_runs(path)).config
-    document = {"summary": figures, "accuracies": found, "config": dict(config)}
-    publish("precision", title=TITLE, page=page, document=document, facts=environment("cpu"))
+    runs = find_runs(path)
+    document = {"summary": figures, "accuracies": found, "config": dict(runs[0].config)}
+    publish("precision", title=TITLE, page=page, document=document, facts=machine(runs))
 
 
 if __name__ == "__main__":

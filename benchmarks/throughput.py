@@ -6,6 +6,7 @@ ResNet-18 of width 64 on CIFAR-10 (or noise of its shape) at batches of 4, 128 a
 its own: some updates that are thrown away, then a block of several seconds. The loops take turns, and ratios are taken
 within a round. torchvision has no CPU build for every machine, so the textbook's images are made by the operations of
 its ToTensor and Normalize; its loader has no workers, since on two cores they would take the time from the training.
+On a GPU every loop and yardstick in fp32 computes in float32: TF32, which cuDNN would take for it, is off.
 """
 
 from __future__ import annotations
@@ -104,6 +105,8 @@ def quickest(rates: Mapping[str, list[float]]) -> str:
 
 def measure_here(name: str, batch_size: int, precision: str, options: argparse.Namespace) -> float:
     """Images a second of one loop, or operations a second of a yardstick, in this process."""
+    if name not in IN_BF16 and not name.endswith("bf16"):
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if name in YARDSTICKS:
         return best_rate(name, device=options.device, quick=options.quick)
     warmup = 20 if options.device == "cuda" else max(2, min(20, 512 // batch_size))

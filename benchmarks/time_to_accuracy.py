@@ -6,7 +6,8 @@
 Reads runs and studies that are there; a study file is run first, each of its runs for so many minutes at the most. A
 target counts as reached at the first evaluation that shows it, with the network as it is, and with the mean of its
 answers to the image and its mirror image where evaluations record that. The first arm, in the order of the paths and
-then by name, is what the others are compared with; where it was stopped before the target there is a bound.
+then by name, is what the others are compared with; where it was stopped before the target there is a bound. Seconds are
+a user's: what the first updates cost once, on a GPU cuDNN's initialisation, is in them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from lrlab.runs import Run, RunError, find_runs, read_run
 from lrlab.runs.storage import STUDY, write_whole
 from lrlab.studies import study_members
 from lrlab.training import DivergedError
-from measuring import digits, environment, publish, spread, table, with_range
+from measuring import digits, machine, publish, spread, table, with_range
 
 TITLE = "Time to an accuracy"
 TARGETS = (0.90, 0.94)
@@ -167,21 +168,6 @@ def advance(study_file: Path, options: argparse.Namespace) -> Path:
                 if time.perf_counter() > deadline:
                     break
     return folder
-
-
-def machine(runs: Sequence[Run]) -> dict[str, Any]:
-    """Facts on the one machine that all runs were made on."""
-    facts = environment()
-    found = [
-        {key: run.info["environment"][key] for key in ("processor", "num_cpus", "python", "packages")}
-        | {"device": run.info["engine"]["device"]}
-        for run in runs
-    ]
-    if any(one != found[0] for one in found):
-        raise SystemExit("These runs were made on different machines or versions: their times cannot be compared.")
-    device = found[0].pop("device")
-    gpu = {"gpu": device.removeprefix("cuda (").removesuffix(")")} if device.startswith("cuda") else {}
-    return facts | found[0] | gpu
 
 
 def read_options() -> argparse.Namespace:

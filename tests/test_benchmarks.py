@@ -31,9 +31,10 @@ import telemetry
 import throughput
 import time_to_accuracy
 from logging_ways import histogram
-from loops import Enough, Meter, load_data
+from loops import Enough, MemoryLoader, Meter, Setting, load_data
 from lrlab.compare import compare_runs
 from lrlab.config import parse_config, to_toml
+from lrlab.data import normalise
 from lrlab.experiments import Update
 from lrlab.runs import Run, find_runs, read_run
 from lrlab.training import choose_engine
@@ -145,6 +146,31 @@ def options(**changes: Any) -> argparse.Namespace:
 @pytest.mark.parametrize("name", ["textbook", "lrlab fp32", "lrlab bf16", *throughput.YARDSTICKS])
 def test_the_loops_and_the_yardsticks_can_be_measured(name: str) -> None:
     assert throughput.measure_here(name, 16, "bf16", options()) > 0
+
+
+@pytest.mark.parametrize("name", ["textbook", "lrlab fp32", "matrix product fp32", "convolution fp32"])
+def test_what_is_measured_in_float32_is_computed_in_float32_on_a_gpu_too(name: str) -> None:
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = True
+        throughput.measure_here(name, 16, "bf16", options())
+        assert not any(backend.allow_tf32 for backend in backends)
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
+
+
+def test_images_from_memory_are_those_of_any_loader(tmp_path: Path) -> None:
+    data = load_data(None, quick=True)
+    meter = Meter(seconds=0.1, warmup=2, at_least=1, device="cpu")
+    torch.manual_seed(0)
+    images, labels = next(iter(MemoryLoader(Setting(data, 4, 16, "cpu", 0, tmp_path, meter, "fp32"))))
+    torch.manual_seed(0)
+    indices = torch.randperm(len(data.train))[:16]
+    torch.testing.assert_close(images, normalise(data.train.images[indices], mean=data.mean, std=data.std))
+    assert torch.equal(labels, data.train.labels[indices])
 
 
 @pytest.mark.parametrize("name", [name for name in LOOPS if name.partition(",")[0] in NEEDS])
@@ -367,6 +393,19 @@ def runs_of_one_arm(tmp_path: Path) -> list[Run]:
         (folder / "run.json").write_text(json.dumps({"format_version": 1, "status": "complete", "result": result}))
         runs.append(read_run(folder))
     return runs
+
+
+def test_the_machine_of_runs_is_the_one_that_all_were_made_on(runs_of_one_arm: list[Run]) -> None:
+    made_on = {"processor": "AMD EPYC", "num_cpus": 16, "python": "3.13.1", "packages": {"torch": "2.13.0"}}
+    for run in runs_of_one_arm[:2]:
+        run.info.update(environment=made_on, engine={"device": "cuda (NVIDIA H200)"})
+    runs_of_one_arm[2].info.update(environment=made_on, engine={"device": "cpu"})
+
+    facts = measuring.machine(runs_of_one_arm[:2])
+
+    assert facts.items() >= made_on.items() and measuring.hardware(facts) == "nvidia-h200"
+    with pytest.raises(SystemExit, match="made on different machines or versions"):
+        measuring.machine(runs_of_one_arm[:3])
 
 
 def test_runs_of_one_arm_are_paired_by_their_position(runs_of_one_arm: list[Run], tmp_path: Path) -> None:
