@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from kills import compare
 from lrlab.config import ConfigError, read_study
 from lrlab.runs import read_run, sound_checkpoints
 from lrlab.studies import Choice, Died, Ended, Member, Progress, StudyEvent, run_study
@@ -81,20 +81,6 @@ def test_what_workers_warn_of_while_they_are_stopped_is_said(tmp_path: Path) -> 
     assert read_run(seed_folder(path, 0)).status == "preempted"
 
 
-def assert_same(one: Path, other: Path) -> None:
-    """The same weights to the byte, the same rows, and the same evaluations but for their times."""
-    made, again = read_run(one), read_run(other)
-    weights = [sound_checkpoints(path)[0].files["model.safetensors"] for path in (one, other)]
-    assert weights[0] == weights[1]
-    assert made.columns == again.columns
-    for column in made.columns:
-        for values, repeated in zip(made.series(column), again.series(column), strict=True):
-            np.testing.assert_array_equal(values, repeated, err_msg=column)
-    for records in zip(made.evaluations(), again.evaluations(), strict=True):
-        left, right = ({k: v for k, v in record.items() if not k.endswith("seconds")} for record in records)
-        assert left == right
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study with its runs made one by one, in this process."""
@@ -117,7 +103,7 @@ def test_a_run_whose_process_is_killed_goes_on_in_another_and_ends_as_if_it_had_
     assert ends(events) == {0: "complete", 1: "complete"}
     assert read_run(seed_folder(path, 0)).info["resumed"][0]["status"] == "running"
     for seed in (0, 1):
-        assert_same(seed_folder(path, seed), seed_folder(undisturbed, seed))
+        assert compare(seed_folder(undisturbed, seed), seed_folder(path, seed)) == []
 
 
 def test_a_run_over_which_three_processes_die_has_failed_and_the_others_have_not(tmp_path: Path) -> None:
@@ -162,7 +148,7 @@ def test_a_study_that_is_killed_leaves_no_process_behind_and_is_completed_by_rep
     assert not seed_folder(path, 1).exists()
     assert ends(happenings(path, None)) == {0: "complete", 1: "complete"}
     for seed in (0, 1):
-        assert_same(seed_folder(path, seed), seed_folder(undisturbed, seed))
+        assert compare(seed_folder(undisturbed, seed), seed_folder(path, seed)) == []
 
 
 def test_a_signal_saves_every_run_under_way(tmp_path: Path) -> None:
