@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from lrlab.moments import check_moments, moment_sums
-from lrlab.schedulers.rule import RuleLR
+from lrlab.schedulers.sampled import SampledRuleLR
 from lrlab.schedulers.statistics import mean_estimate
 
 LEAST_SAMPLES = 5
 """Fewer samples in a look tell nothing of how they scatter."""
 
 
-class SnrLR(RuleLR):
+class SnrLR(SampledRuleLR):
     """Decay when the gradient can no longer be told from noise, by the moments that Adam keeps anyway.
 
     For one number of a layer group let the gradients be g_t = G + e_t, the noise e independent from one update to the
@@ -54,7 +54,6 @@ class SnrLR(RuleLR):
     Source: the article's first wish; the derivation is ours. Moments: Kingma and Ba, 2015, arXiv:1412.6980.
     """
 
-    _STATE: ClassVar[tuple[str, ...]] = (*RuleLR._STATE, "_samples", "_num_samples")
     rule = "snr"
 
     def __init__(
@@ -74,50 +73,16 @@ class SnrLR(RuleLR):
         self._require(fits, f"check_every must be at least {LEAST_SAMPLES} * sample_every, got {check_every}")
         self._require(0 <= min_signal < 1, f"min_signal must be in [0, 1), got {min_signal}")
         self._require(0 < level < 0.5, f"level must be in (0, 0.5), got {level}")
-        self.sample_every = sample_every
         self.min_signal = min_signal
         self.level = level
-        self._samples: Tensor | None = None  # (samples of a look,), on the device
-        self._num_samples = 0
-        super().__init__(optimizer, check_every=check_every, factor=factor, min_lr=min_lr)
+        super().__init__(optimizer, check_every=check_every, sample_every=sample_every, factor=factor, min_lr=min_lr)
 
-    @property
-    def needs_observe(self) -> bool:
-        """It reads the optimizer, so `observe` may be left out."""
-        return False
-
-    @property
-    def _num_places(self) -> int:
-        """Samples of a look, at most."""
-        return -(-self.check_every // self.sample_every)
-
-    def _fits(self) -> bool:
-        has_all = self._num_samples == self._num_multiples(self.sample_every)
-        return super()._fits() and has_all and (self._samples is None or len(self._samples) == self._num_places)
-
-    def _begin_anew(self) -> None:
-        super()._begin_anew()
-        self._samples, self._num_samples = None, 0
-
-    def _advance(self, loss: Tensor | float) -> None:
-        if self.last_epoch % self.sample_every == 0:
-            self._sample()
-        super()._advance(loss)
-
-    def _sample(self) -> None:
+    def _sample(self) -> Tensor:
         check_moments(self.optimizer, reader="SnrLR")
-        signal = moments_signal(self.optimizer)
-        if self._samples is None:
-            self._samples = signal.new_zeros(self._num_places)
-        elif self._samples.device != signal.device:  # loaded from elsewhere
-            self._samples = self._samples.to(signal.device)
-        self._samples[self._num_samples] = signal
-        self._num_samples += 1
+        return moments_signal(self.optimizer)
 
     def _decide(self, losses: Tensor) -> dict[str, Any]:
-        assert self._samples is not None, "check_every holds several samples"
-        samples = self._samples[: self._num_samples].cpu().to(torch.float64)  # the only sync
-        self._num_samples = 0
+        samples = self._take_samples().to(torch.float64)
         samples = samples[torch.isfinite(samples)]  # after its first update Adam has none to give
         if len(samples) < LEAST_SAMPLES:
             return {"num_samples": len(samples), "signal": float("nan"), "decision": "keep"}

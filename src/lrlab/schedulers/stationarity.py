@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lrlab.schedulers.rule import RuleLR
+from lrlab.schedulers.sampled import SampledRuleLR
 from lrlab.schedulers.statistics import Estimate, batch_means_estimate
 
 
-class StationarityLR(RuleLR):
+class StationarityLR(SampledRuleLR):
     """Decay when the optimizer has become stationary at its rate: the test of the SASA+ family.
 
     With x the weights and d the direction of an update, x' = x - lr d, the weights' squared norm stays the same on
@@ -53,9 +53,7 @@ class StationarityLR(RuleLR):
     """
 
     _STATE: ClassVar[tuple[str, ...]] = (
-        *RuleLR._STATE,
-        "_samples",
-        "_num_samples",
+        *SampledRuleLR._STATE,
         "_squares",
         "_sampled_rates",
         "_drifts",
@@ -82,22 +80,14 @@ class StationarityLR(RuleLR):
         self._require(leak_ratio >= 1, f"leak_ratio must be >= 1, got {leak_ratio}")
         self._require(min_samples >= 20, f"min_samples must be >= 20, got {min_samples}")
         self._require(0 < level < 1, f"level must be in (0, 1), got {level}")
-        self.sample_every = sample_every
         self.min_samples = min_samples
         self.leak_ratio = leak_ratio
         self.level = level
-        self._samples: Tensor | None = None  # (samples of a look,), mean of D in each stretch, on the device
-        self._num_samples = 0
         self._squares: Tensor | None = None  # (groups,), at the last sample
         self._sampled_rates: Tensor | None = None  # (groups,)
         self._drifts: list[float] = []  # of the latest stretches since the last decay
         self._num_drifts = 0  # stretches since the last decay
-        super().__init__(optimizer, check_every=check_every, factor=factor, min_lr=min_lr)
-
-    @property
-    def needs_observe(self) -> bool:
-        """It reads the weights, so `observe` may be left out."""
-        return False
+        super().__init__(optimizer, check_every=check_every, sample_every=sample_every, factor=factor, min_lr=min_lr)
 
     @property
     def first_decision(self) -> int:
@@ -105,48 +95,26 @@ class StationarityLR(RuleLR):
         num_updates = (self.leak_ratio * (self.min_samples - 1) + 2) * self.sample_every
         return -(-num_updates // self.check_every) * self.check_every
 
-    @property
-    def _num_places(self) -> int:
-        """Samples of a look."""
-        return self.check_every // self.sample_every
-
-    def _fits(self) -> bool:
-        has_all = self._num_samples == self._num_multiples(self.sample_every)
-        return super()._fits() and has_all and (self._samples is None or len(self._samples) == self._num_places)
-
     def _begin_anew(self) -> None:
         super()._begin_anew()
-        self._samples, self._num_samples = None, 0
         self._squares = self._sampled_rates = None  # the next sample may be another number of updates away
 
-    def _advance(self, loss: Tensor | float) -> None:
-        if self.last_epoch % self.sample_every == 0:
-            self._sample()
-        super()._advance(loss)
-
-    def _sample(self) -> None:
-        """Keep the mean of D since the last sample on the device: nan where there was none, or a rate changed."""
+    def _sample(self) -> Tensor:
+        """The mean of D since the last sample: nan where there was none, or a rate changed."""
         squares = squared_norms(self.optimizer)
         lrs = [torch.as_tensor(group["lr"], dtype=squares.dtype) for group in _groups(self.optimizer)]
         rates = torch.stack([lr.to(squares.device, non_blocking=True) for lr in lrs])
-        if self._samples is None:
-            self._samples = squares.new_zeros(self._num_places)
-        self._samples = self._samples.to(squares.device)  # it may have been loaded from elsewhere
         drift = torch.full((), float("nan"), dtype=squares.dtype, device=squares.device)
         if self._squares is not None and self._sampled_rates is not None and len(self._squares) == len(squares):
             before, rates_before = self._squares.to(squares.device), self._sampled_rates.to(squares.device)
             # a group at rate 0 rests: it does not move, and has no D
             mean = torch.where(rates > 0, (before - squares) / (2 * rates), 0.0).sum() / self.sample_every
             drift = torch.where((rates == rates_before).all(), mean, drift)
-        self._samples[self._num_samples] = drift
-        self._num_samples += 1
         self._squares, self._sampled_rates = squares, rates
+        return drift
 
     def _decide(self, losses: Tensor) -> dict[str, Any]:
-        assert self._samples is not None, "check_every holds a sample"
-        samples = self._samples[: self._num_samples].tolist()  # the only sync
-        self._num_samples = 0
-        found = [drift for drift in samples if math.isfinite(drift)]
+        found = [drift for drift in self._take_samples().tolist() if math.isfinite(drift)]
         self._num_drifts += len(found)
         num_kept = -(-self._num_drifts // self.leak_ratio)
         self._drifts = (self._drifts + found)[len(self._drifts) + len(found) - num_kept :]
