@@ -3,6 +3,8 @@
 import contextlib
 import io
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -62,6 +64,27 @@ def test_a_signal_saves_a_run_whose_stderr_is_closed(tmp_path: Path) -> None:
     run = read_run(tmp_path / "run")
     assert run.status == "preempted"
     assert sound_checkpoints(tmp_path / "run")[0].step == run.result["steps"] > 0
+
+
+def test_a_run_whose_terminal_is_closed_is_saved_and_has_its_report(tmp_path: Path) -> None:
+    train = [sys.executable, "-m", "lrlab", *TRAIN, "--schedule", "constant", "--steps", "1000000"]
+    within, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*train, "--set", "telemetry.flush_every=10"], cwd=tmp_path, stdout=terminal, stderr=terminal
+    )
+    try:
+        os.close(terminal)
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("run/metrics/part-*.parquet")) and time.monotonic() < deadline:
+            if select.select([within], [], [], 0.05)[0]:
+                os.read(within, 1 << 16)
+        os.close(within)
+        process.send_signal(signal.SIGHUP)  # as the system does where the terminal is the session's
+        assert process.wait(timeout=60) == 129
+    finally:
+        process.kill()
+    assert read_run(tmp_path / "run").status == "preempted"
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_a_document_that_has_nowhere_to_go_is_said_before_the_work(tmp_path: Path) -> None:

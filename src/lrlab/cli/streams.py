@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,23 +16,22 @@ from typing import Any, TextIO
 def unfailing_streams() -> Iterator[None]:
     """Within, nothing said on stderr fails, and stdout shows as an escape what its encoding does not have.
 
-    A stdout that takes nothing more still fails: who pipes it to a reader wants the program to end with the reader.
+    A stdout that takes nothing more still fails, unless it is a terminal that was closed: who pipes it to a reader
+    wants the program to end with the reader.
     """
     _occupy_closed()
-    before = sys.stderr
-    with contextlib.ExitStack() as stack:
-        # it is None where it was closed at the start
-        shown = before if before is not None else stack.enter_context(Path(os.devnull).open("w"))
-        sys.stderr = _Unfailing(shown)
+    out, err = sys.stdout, sys.stderr  # None where they were closed at the start
+    with Path(os.devnull).open("w") as nowhere:
+        told = _Unfailing(nowhere if err is None else err, lambda error: True)
+        shown = None if out is None else _Unfailing(out, _is_terminal_gone)
+        sys.stdout, sys.stderr = shown, told
         try:
-            with _shown_otherwise(sys.stdout):
+            with _shown_otherwise(out):
                 yield
         finally:
-            sys.stderr = before
-            try:
-                shown.flush()
-            except (OSError, ValueError):
-                discard(shown)
+            sys.stdout, sys.stderr = out, err
+            for stream in filter(None, (shown, told)):
+                stream.end()
 
 
 def discard(stream: TextIO | None) -> None:
@@ -41,22 +41,48 @@ def discard(stream: TextIO | None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-class _Unfailing:
-    """A stream that leaves out what it cannot write: its disk is full, its terminal closed, nobody reads it."""
+def _is_terminal_gone(error: OSError | ValueError) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EIO
 
-    def __init__(self, stream: TextIO) -> None:
+
+class _Unfailing:
+    """A stream that leaves out what it cannot write, where what is said is worth no run.
+
+    Args:
+        stream: what it writes to.
+        leaves_out: whether an error in writing is one to go on after; any other is raised.
+    """
+
+    def __init__(self, stream: TextIO, leaves_out: Callable[[OSError | ValueError], bool]) -> None:
         self._stream = stream
+        self._leaves_out = leaves_out
 
     def write(self, text: str) -> int:
-        """Write if it can be; what it says is worth no run."""
-        with contextlib.suppress(OSError, ValueError):
+        """Write if it can be."""
+        with self._unless_left_out():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         """Flush if it can be."""
-        with contextlib.suppress(OSError, ValueError):
+        with self._unless_left_out():
             self._stream.flush()
+
+    def end(self) -> None:
+        """Flush for the last time; what is left out then is not tried again by Python."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError) as error:  # another one is raised at Python's own flush
+            if self._leaves_out(error):
+                discard(self._stream)
+
+    @contextlib.contextmanager
+    def _unless_left_out(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if not self._leaves_out(error):
+                raise
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
