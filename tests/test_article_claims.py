@@ -53,7 +53,9 @@ def write_run(
     with RunWriter(directory, parse_config({"steps": 20, "seed": seed})) as writer:
         writer.describe(engine={"precision": "fp32"})
         writer.write_rows(rows)
-        writer.write_decisions([{"step": step, "decision": "decay"} for step in decays])
+        writer.write_decisions(
+            [{"step": step, "decision": "decay", "lr_before": [1e-3], "lr_after": [1e-4]} for step in decays]
+        )
         if complete:
             writer.finish("complete", {"steps": 20, "test_accuracy": accuracy, "test_loss": 1.0})
     return read_run(directory)

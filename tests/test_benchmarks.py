@@ -384,13 +384,14 @@ def test_a_study_by_workers_is_measured_beside_its_runs_one_by_one(tmp_path: Pat
 def runs_of_one_arm(tmp_path: Path) -> list[Run]:
     """Twenty runs as they are on disk: seeds 100, 101, ..., and accuracies 0.50, 0.51, ..."""
     config = to_toml(parse_config({"steps": 10, "seed": 7}))
+    ended = {"format_version": 1, "status": "complete", "environment": {"command": ["lrlab", "train"]}}
     runs = []
     for number in range(20):
         folder = tmp_path / "aa" / "cosine" / f"seed{100 + number}"
         folder.mkdir(parents=True)
         (folder / "config.toml").write_text(config.replace("seed = 7", f"seed = {100 + number}"))
         result = {"test_accuracy": 0.5 + number / 100, "train_seconds": 1.0}
-        (folder / "run.json").write_text(json.dumps({"format_version": 1, "status": "complete", "result": result}))
+        (folder / "run.json").write_text(json.dumps({**ended, "result": result}))
         runs.append(read_run(folder))
     return runs
 

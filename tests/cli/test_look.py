@@ -20,6 +20,7 @@ from lrlab.runs import StorageError, lock_run
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
+RUN_JSON = '{"format_version": 1, "status": "failed", "environment": {"command": ["lrlab", "train"]}}'
 TINY = ["train", "--width", "2", "--batch-size", "16", "--schedule", "constant"]
 
 
@@ -55,10 +56,10 @@ def test_runs_are_listed_by_path_with_what_came_of_them(
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda run: (run / "config.toml").write_text("steps = 3\n"), "it lacks data.name, schedule.name, seed."),
+        (lambda run: (run / "config.toml").write_text("steps = 3\n"), "config.toml: damaged, seed must be there."),
         (
             lambda run: (run / "config.toml").write_text("data = 1\nseed = 'x'\n"),
-            "it lacks data.name, schedule.name, seed.",
+            "config.toml: damaged, seed must be an integer, got 'x'.",
         ),
         (lambda run: (run / "run.json").write_text('{"format_version": 1}'), "its status must be one of running, com"),
         (lambda run: [(run / "run.json").unlink(), (run / "run.json").mkdir()], "run.json: Is a directory"),
@@ -70,7 +71,7 @@ def test_a_run_of_which_a_part_is_missing_is_left_out_and_named(
 ) -> None:
     for name in ("good", "spoilt"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "run.json").write_text('{"format_version": 1, "status": "failed"}')
+        (tmp_path / name / "run.json").write_text(RUN_JSON)
         (tmp_path / name / "config.toml").write_text(to_toml(parse_config({})))
     spoil(tmp_path / "spoilt")
     assert main(["runs", str(tmp_path)]) == 0
@@ -82,7 +83,7 @@ def test_a_run_of_which_a_part_is_missing_is_left_out_and_named(
 def test_a_name_that_would_move_the_cursor_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "a\x1b[2Jb"
     run.mkdir()
-    (run / "run.json").write_text('{"format_version": 1, "status": "failed"}')
+    (run / "run.json").write_text(RUN_JSON)
     (run / "config.toml").write_text(to_toml(parse_config({})))
     assert main(["runs", str(tmp_path)]) == 0
     assert "a\ufffd[2Jb" in capsys.readouterr().out

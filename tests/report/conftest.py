@@ -79,7 +79,8 @@ def write_run(
         writer.write_decisions(list(decisions))
         if status != "running":
             last = evaluations[-1]["accuracy"] if evaluations else None
-            result = {"steps": len(rows), "epochs": 0.5, "test_accuracy": last, "train_seconds": 75.0}
+            steps = evaluations[-1]["step"] if evaluations else len(rows)
+            result = {"steps": steps, "epochs": 0.5, "test_accuracy": last, "train_seconds": 75.0}
             writer.finish(status, {**result, "test_loss": None, "images_per_second": 1234.5})
     return read_run(directory)
 

@@ -208,7 +208,14 @@ def test_what_cannot_be_printed_is_not(tmp_path: Path) -> None:
     card = model_card(
         write(
             tmp_path / "run",
-            environment={"python": "3", "packages": {"lrlab": "1"}, "platform": "x", "processor": name, "num_cpus": 2},
+            environment={
+                "python": "3",
+                "packages": {"lrlab": "1"},
+                "platform": "x",
+                "processor": name,
+                "num_cpus": 2,
+                "command": [],
+            },
         ),
         step=10,
     )

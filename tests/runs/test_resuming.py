@@ -12,11 +12,12 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from lrlab.config import parse_config
-from lrlab.runs import RunError, RunWriter, StorageError, read_run, sound_checkpoints, storage
+from lrlab.runs import RunError, RunWriter, StorageError, read_run, sound_checkpoints
 from lrlab.runs.afterwards import later_rows
 from lrlab.runs.checkpoints import checkpoint_paths, write_checkpoint
 from lrlab.runs.events import EventWriter
 from lrlab.runs.rewind import rewind
+from lrlab.runs.rows import write_part
 
 CONFIG = parse_config({"steps": 4})
 LONGER = parse_config({"steps": 8})
@@ -33,6 +34,10 @@ def evaluate(writer: RunWriter, step: int) -> None:
     writer.write_evaluation(record, png=png)
 
 
+def decision(step: int) -> dict[str, Any]:
+    return {"step": step, "decision": "keep", "lr_before": [0.1], "lr_after": [0.1]}
+
+
 def steps_of(records: list[dict[str, Any]]) -> list[int]:
     return [record["step"] for record in records]
 
@@ -40,11 +45,11 @@ def steps_of(records: list[dict[str, Any]]) -> list[int]:
 def test_what_came_after_the_checkpoint_goes_and_what_came_before_stays(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run", CONFIG) as writer:
         writer.write_rows(rows(1, 2))
-        writer.write_decisions([{"step": 2}])
+        writer.write_decisions([decision(2)])
         evaluate(writer, 2)
         writer.write_checkpoint(2, STATE, keep=2)
         writer.write_rows(rows(3, 4))
-        writer.write_decisions([{"step": 3}])
+        writer.write_decisions([decision(3)])
         evaluate(writer, 4)
         writer.wait()
     with RunWriter(tmp_path / "run", CONFIG, resumes=True) as writer:
@@ -99,7 +104,7 @@ def test_the_order_of_checkpoints_is_that_of_their_numbers(tmp_path: Path) -> No
         write_checkpoint(run, step, STATE, keep=3)
     assert [path.name for path in checkpoint_paths(run)] == ["step-1000000", "step-999999", "step-999998"]
     (run / "metrics").mkdir()
-    storage.write_part(run / "metrics" / "part-000000001.parquet", pa.table({"step": np.arange(1, 1_000_001)}))
+    write_part(run / "metrics" / "part-000000001.parquet", pa.table({"step": np.arange(1, 1_000_001)}))
     rewind(run, 999_999, sizes={})
     assert [path.name for path in checkpoint_paths(run)] == ["step-999999", "step-999998"]
 
@@ -169,7 +174,7 @@ def test_beginning_anew_takes_what_the_run_wrote_and_leaves_what_somebody_else_d
     with RunWriter(run, CONFIG) as writer:  # killed before its first checkpoint
         writer.write_rows(rows(1, 2))
         evaluate(writer, 2)
-        writer.write_decisions([{"step": 2}])
+        writer.write_decisions([decision(2)])
     for name in ("notes.md", "mine/plot.py", "export/model.safetensors", "figures/loss.png", ".left.1.tmp"):
         (run / name).parent.mkdir(exist_ok=True)
         (run / name).touch()

@@ -1,12 +1,12 @@
 """The configuration of a run: what can be set, how it is read, and what is wrong with it."""
 
+from lrlab.config.files import read_toml
 from lrlab.config.parse import (
     changes_that_matter,
     differences,
     merge,
     parse_config,
     read_setting,
-    read_toml,
     to_table,
     to_toml,
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import tomli_w
@@ -38,28 +37,6 @@ _SYNONYMS = {"learning_rate": "lr", "wd": "weight_decay", "num_epochs": "epochs"
 """What other programs call a key -> its last word here."""
 
 PartT = TypeVar("PartT", bound=BaseModel)
-
-
-def read_toml(path: Path) -> Table:
-    """Read a TOML file.
-
-    Raises: ConfigError if it is not there or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8").removeprefix("\ufeff"))  # with which some editors begin
-    except (FileNotFoundError, IsADirectoryError) as error:
-        what = "is a folder, not a file" if path.is_dir() else "there is no such file"
-        folder = path if path.is_dir() else path.parent
-        files = [str(file) for file in sorted(folder.glob("*.toml"))]
-        shown = ", ".join([*files[:5], *([f"and {len(files) - 5} more"] if len(files) > 5 else [])]) or "none"
-        shown = "".join(letter if letter.isprintable() else "?" for letter in shown)  # nobody typed these names
-        raise ConfigError(f"{path}: {what}. TOML files in {folder}: {shown}.") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        other = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON"}.get(path.suffix.lower())
-        hint = f" It looks like {other}, and what is read here is TOML: key = value." if other else ""
-        raise ConfigError(f"{path}: not valid TOML ({error}).{hint}") from error
 
 
 def read_setting(text: str) -> Table:

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from lrlab.config.parse import check, merge, parse_config, read_toml
+from lrlab.config.files import read_toml
+from lrlab.config.parse import check, merge, parse_config
 from lrlab.config.parts import ConfigError, Fraction, Part, Positive, Seed
 from lrlab.config.run import RunConfig
 

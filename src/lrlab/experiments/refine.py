@@ -61,15 +61,14 @@ def _norms(run: Run, norm: Norm) -> npt.NDArray[np.float64]:
     groups = [column.removeprefix("grad_l2/") for column in run.columns if column.startswith("grad_l2/")]
     if not groups:
         raise ConfigError(f"{run.directory}: no gradients are on record, so there is nothing to refine by.")
-
-    def read(quantity: str) -> npt.NDArray[np.float64]:
-        return np.stack([run.series(f"{quantity}/{group}")[1] for group in groups])  # (groups, T)
-
-    l2 = read("grad_l2")
+    quantities = ("grad_l2",) if norm == "l2" else ("grad_l2", "grad_rms", "grad_mean")
+    series = run.all_series([f"{quantity}/{group}" for quantity in quantities for group in groups])
+    l2, *others = (np.stack([series[f"{quantity}/{group}"][1] for group in groups]) for quantity in quantities)
     if norm == "l2":
-        return np.asarray(np.sqrt((l2**2).sum(0)))
-    sizes = [_size(*pair) for pair in zip(l2, read("grad_rms"), strict=True)]
-    return np.asarray((read("grad_mean") * np.array(sizes)[:, None]).sum(0))
+        return np.asarray(np.sqrt((l2**2).sum(0)))  # of (groups, T)
+    rms, mean = others
+    sizes = [_size(*pair) for pair in zip(l2, rms, strict=True)]
+    return np.asarray((mean * np.array(sizes)[:, None]).sum(0))
 
 
 def _size(l2: npt.NDArray[np.float64], rms: npt.NDArray[np.float64]) -> float:

@@ -137,8 +137,10 @@ def differences(made: Run, one: Checkpoint, repeated: Run, other: Checkpoint) ->
     if one.files[MODEL] != other.files[MODEL]:
         yield f"{CHECKPOINTS}: {MODEL} ({_digest(one.files[MODEL])} and {_digest(other.files[MODEL])})"
     yield from _state_differences(load_state(one.files[STATE]), load_state(other.files[STATE]), STATE)
-    for column in (column for column in made.columns if column not in made.later_columns):
-        (steps, values), (steps_again, values_again) = (run.series(column) for run in (made, repeated))
+    columns = [column for column in made.columns if column not in made.later_columns]
+    rows, rows_again = made.all_series(columns), repeated.all_series(columns)
+    for column in columns:
+        (steps, values), (steps_again, values_again) = rows[column], rows_again[column]
         within, within_again = steps <= one.step, steps_again <= one.step
         if not np.array_equal(steps[within], steps_again[within_again]) or not np.array_equal(
             values[within], values_again[within_again], equal_nan=True

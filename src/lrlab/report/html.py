@@ -25,7 +25,7 @@ from lrlab.report.pairs import Pairs, compare_pairs
 from lrlab.report.sections import describe
 from lrlab.report.style import to_png
 from lrlab.runs import RunError, find_runs
-from lrlab.runs.storage import FIGURES, REPORT, storage_errors, write_whole
+from lrlab.runs.storage import FIGURES, REPORT, check_no_links, storage_errors, write_whole
 
 _PLOTLY: Final = "package_data/plotly.min.js"
 
@@ -50,6 +50,7 @@ def write_report(*paths: Path | str, directory: Path | str | None = None) -> Pat
     is_study = len(places) > 1 or members[0].run.directory != places[0]
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    check_no_links(folder)
     charts = make_charts(members)
     confusions = _confusions(members, is_study=is_study)
     pairs = compare_pairs([member.run for member in members]) if is_study else None

@@ -15,6 +15,7 @@ from lrlab.runs import storage
 from lrlab.runs.events import EVENTS_PREFIX, LATER, EventWriter
 from lrlab.runs.lock import lock_run
 from lrlab.runs.reader import read_info
+from lrlab.runs.rows import PROMOTION, read_part, write_part
 
 SHARPNESS: Final = "sharpness"
 """Key in run.json of how its sharpness is measured, and name of the rows."""
@@ -41,7 +42,8 @@ def later_rows(run: Path, name: str, *, how: Mapping[str, Any]) -> Iterator[tupl
     file = run / storage.METRICS / f"{name}.parquet"
     with lock_run(run):
         info = read_info(run)
-        rows = storage.read_part(file) if file.exists() else None
+        storage.check_no_links(run)
+        rows = read_part(file) if file.exists() else None
         if rows is not None and info.get(name) != how:
             changed = {key: value for key, value in info.get(name, {}).items() if how.get(key) != value}
             raise storage.RunError(
@@ -57,8 +59,8 @@ def later_rows(run: Path, name: str, *, how: Mapping[str, Any]) -> Iterator[tupl
                 nonlocal rows
                 row = pa.table({"step": pa.array([step], pa.int64())} | {c: _cell(v) for c, v in values.items()})
                 others = [] if rows is None else [rows.filter(pc.not_equal(rows["step"], step))]
-                rows = pa.concat_tables([*others, row], promote_options=storage.PROMOTION).sort_by("step")
-                storage.write_part(file, rows)
+                rows = pa.concat_tables([*others, row], promote_options=PROMOTION).sort_by("step")
+                write_part(file, rows)
                 if not writers:
                     writers.append(stack.enter_context(closing(EventWriter(run, is_later=True))))
                 writers[0].add(step, scalars=_there(values), pngs={}, at=time.time())
@@ -89,12 +91,12 @@ def show_again(run: Path) -> None:
     """
     for path in run.glob(f"{EVENTS_PREFIX}*{LATER}"):
         storage.delete(path)
-    parts = [part for part in sorted((run / storage.METRICS).glob("*.parquet")) if not part.name.startswith("part-")]
+    parts = [part for part in storage.part_paths(run) if not storage.is_of_training(part)]
     if not parts:
         return
     with closing(EventWriter(run, is_later=True)) as events:
         for part in parts:
-            for row in storage.read_part(part).to_pylist():
+            for row in read_part(part).to_pylist():
                 events.add(row.pop("step"), scalars=_there(row), pngs={}, at=time.time())
 
 

@@ -56,7 +56,7 @@ def check_resumable(directory: Path, config: RunConfig) -> None:
     if status == "complete":
         _check_it_has_more_to_do(directory, info, made=made, config=config)
     # older runs do not say whether they were ever saved
-    was_saved = info.get("checkpoint", status == "preempted" and any((directory / storage.METRICS).glob("*.parquet")))
+    was_saved = info.get("checkpoint", status == "preempted" and bool(storage.part_paths(directory)))
     # it would begin anew, and what is there be lost
     if (status == "complete" or was_saved) and not checkpoint_paths(directory):
         raise storage.RunError(

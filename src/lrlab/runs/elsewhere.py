@@ -15,6 +15,7 @@ import tomli_w
 
 from lrlab.runs import storage
 from lrlab.runs.environment import describe_environment
+from lrlab.runs.rows import write_part
 
 Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """Steps, (n,), rising, and the values there, (n,)."""
@@ -79,7 +80,7 @@ def _write(run: MadeElsewhere) -> None:
     with storage.storage_errors(run.directory):
         (run.directory / storage.METRICS).mkdir(parents=True, exist_ok=True)
     rows = _rows(run.series)
-    storage.write_part(run.directory / storage.METRICS / "part-000000001.parquet", rows)
+    write_part(storage.part_path(run.directory, 1), rows)
     evaluations = [
         {"step": int(step), "split": run.split, "loss": None, "accuracy": float(value)}
         for step, value in (zip(*run.accuracy, strict=True) if run.accuracy else ())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,16 @@ def list_runs(folder: Path | str) -> list[Run]:
     """
     folder = Path(folder)
     with storage.storage_errors(folder):
-        infos = sorted(folder.rglob(storage.INFO))
+        # by names: a run.json that leads nowhere, or to itself, is not there for whoever asks whether it exists
+        places = sorted(
+            Path(place)
+            for place, *names in os.walk(folder, onerror=_raise_if_forbidden)
+            if storage.INFO in chain(*names)
+        )
     runs = []
-    for info in infos:
+    for place in places:
         try:
-            runs.append(read_run(info.parent))
+            runs.append(read_run(place))
         except (storage.RunError, storage.StorageError, ConfigError) as error:
             warnings.warn(f"left out: {error}", stacklevel=2)
     if not runs:
@@ -41,11 +48,11 @@ def find_runs(path: Path | str) -> list[Run]:
     """
     path = Path(path)
     with storage.storage_errors(path):
-        is_run = (path / storage.INFO).exists()
-        infos = [] if is_run else list(path.glob(f"*/seed*/{storage.INFO}"))
+        is_run = os.path.lexists(path / storage.INFO)
+        places = [] if is_run else [one for one in path.glob("*/seed*") if os.path.lexists(one / storage.INFO)]
     if is_run:
         return [read_run(path)]
-    runs = [read_run(info.parent) for info in infos]
+    runs = [read_run(place) for place in places]
     if not runs:
         raise storage.RunError(f"{path}: {_what_it_is(path)}")
     try:
@@ -58,8 +65,14 @@ def find_runs(path: Path | str) -> list[Run]:
         return sorted(runs, key=lambda run: (run.arm, run.seed))
     if others := sorted({(run.arm, run.seed) for run in runs} - {(run.arm, run.seed) for run in kept}):
         warnings.warn(f"{path}: left out, since {storage.STUDY} has them no more: {by_arm(others)}.", stacklevel=2)
-    places = {arm: place for place, arm in enumerate(plan["arms"])}
-    return sorted(kept, key=lambda run: (places[run.arm], run.seed))
+    order = {arm: place for place, arm in enumerate(plan["arms"])}
+    return sorted(kept, key=lambda run: (order[run.arm], run.seed))
+
+
+def _raise_if_forbidden(error: OSError) -> None:
+    """What is merely gone was just being written, or is no folder."""
+    if isinstance(error, PermissionError):
+        raise error
 
 
 def members_there(folder: Path, plan: Mapping[str, Any]) -> set[tuple[str, int]]:

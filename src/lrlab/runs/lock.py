@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from filelock import FileLock, Timeout
 
-from lrlab.runs.storage import INFO, LOCK, StorageError, storage_errors
+from lrlab.runs.storage import INFO, LOCK, StorageError, read_file, storage_errors
 
 _WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
@@ -71,8 +71,8 @@ def lock_file(path: Path, complaint: Callable[[], str], *, timeout: float = 0.0)
 def _complaint(directory: Path) -> str:
     """Say that another process has the lock: of a run under way which, of one that is measured only that."""
     try:
-        info = json.loads((directory / INFO).read_text())
+        info = json.loads(read_file(directory / INFO))
         owner = f" (process {info['owner']['pid']} on {info['owner']['host']})" if info["status"] == "running" else ""
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         owner = ""
     return f"{directory}: another process is writing this run{owner}."

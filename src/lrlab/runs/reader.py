@@ -6,28 +6,18 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from typing import Any
 
 from lrlab.config import read_toml
-from lrlab.runs import storage
+from lrlab.runs import rows, storage
+from lrlab.runs.kinds import Config, DecisionLine, EvaluationLine, Info, fault
 from lrlab.runs.lock import is_written
-
-NUM_TRIES = 10
-"""Times that rows are read again when their files change under the reader."""
-
-Series = npt.NDArray[np.float64]
-T = TypeVar("T")
+from lrlab.runs.rows import Series
 
 
 @dataclass(frozen=True)
@@ -119,8 +109,8 @@ class Run:
     def num_measured(self) -> Mapping[str, int]:
         """Recorded quantity -> how often it was measured; nothing before the first rows are written."""
         counts: Counter[str] = Counter()
-        for chunk in self._chunks:
-            counts[chunk.path_in_schema] += chunk.num_values - chunk.statistics.null_count
+        for foot in self._feet:
+            counts.update(foot.num_measured)
         return counts
 
     @property
@@ -131,13 +121,13 @@ class Run:
     @property
     def later_columns(self) -> frozenset[str]:
         """Those of the recorded quantities that were measured once the run was made: see `lrlab.runs.afterwards`."""
-        later = [foot.schema.names for part, foot in self._feet if not part.name.startswith("part-")]
+        later = [foot.num_measured for foot in self._feet if not storage.is_of_training(foot.part)]
         return frozenset(name for names in later for name in names) - {"step"}
 
     @property
     def last_step(self) -> int:
         """The last update on record, 0 if there is none."""
-        return max((int(chunk.statistics.max) for chunk in self._chunks if chunk.path_in_schema == "step"), default=0)
+        return max((foot.last_step for foot in self._feet), default=0)
 
     def series(self, column: str) -> tuple[Series, Series]:
         """Return one quantity as (steps, values), at the steps where it was measured; a measured nan is one.
@@ -154,65 +144,49 @@ class Run:
         missing = [column for column in columns if column not in self.columns]
         if missing:
             raise storage.RunError(f"{self.directory}: no column '{missing[0]}'. It has: {', '.join(self.columns)}.")
-        wanted = list(dict.fromkeys(("step", *columns)))
-        # opened once each: by its path, a file may be replaced between the reading of its foot and its body
-        parts = self._read_parts(lambda part: pq.ParquetFile(pa.OSFile(os.fsencode(part))).read(wanted))
-        rows = pa.concat_tables(parts, promote_options=storage.PROMOTION) if parts else pa.table({})
-        return {column: _measured(rows, column) for column in columns}
+        return rows.read_series(self.directory, columns)
 
     def rows_after(self, step: int) -> list[dict[str, float]]:
         """Return the rows of the training beyond an update, oldest first: `step`, and what was measured there."""
-
-        def read(part: Path) -> pa.Table:
-            if not part.name.startswith("part-"):
-                return pa.table({"step": pa.array([], pa.int64())})
-            rows = pq.ParquetFile(pa.OSFile(os.fsencode(part))).read()
-            return rows.filter(pc.greater(rows["step"], step))
-
-        found: dict[int, dict[str, float]] = {}  # a part may be there twice while parts are merged
-        for part in self._read_parts(read):
-            for row in part.to_pylist():
-                found.setdefault(row["step"], {name: value for name, value in row.items() if value is not None})
-        return [found[at] for at in sorted(found)]
+        return rows.read_rows_after(self.directory, step)
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """Return the evaluations, oldest first."""
-        return storage.read_json_lines(self.directory / storage.EVALUATIONS)
+        """Return the evaluations, oldest first.
+
+        Raises: StorageError if one is damaged, or if that is not there which a complete run's result is of.
+        """
+        path = self.directory / storage.EVALUATIONS
+        records = storage.read_json_lines(path, partial(fault, EvaluationLine), is_over=self._is_over)
+        accuracy = self.result.get(f"{self.evaluated_split}_accuracy")
+        if self.status == "complete" and accuracy is not None and not any(map(self._is_result, records)):
+            raise storage.StorageError(
+                f"{path}: incomplete, it lacks the evaluation that the result is of, {accuracy:.2%} on the "
+                f"{self.evaluated_split} images. Copy it anew from where the run was made."
+            )
+        return records
+
+    def _is_result(self, evaluation: Mapping[str, Any]) -> bool:
+        """Whether the result of the run, which is complete, is of an evaluation."""
+        key = "accuracy" if storage.ELSEWHERE in self.info else "step"  # there the last update may have had none
+        wanted = self.result[f"{self.evaluated_split}_accuracy" if key == "accuracy" else "steps"]
+        return bool(evaluation["split"] == self.evaluated_split and evaluation[key] == wanted)
 
     def decisions(self) -> list[dict[str, Any]]:
-        """Return the schedulers' decisions, oldest first."""
-        return storage.read_json_lines(self.directory / storage.DECISIONS)
+        """Return the schedulers' decisions, oldest first.
+
+        Raises: StorageError if one is damaged.
+        """
+        path = self.directory / storage.DECISIONS
+        return storage.read_json_lines(path, partial(fault, DecisionLine), is_over=self._is_over)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether it has come to an end that it does not go on from as it is."""
+        return self.status in ("complete", "diverged")
 
     @cached_property
-    def _feet(self) -> list[tuple[Path, Any]]:
-        """What each file says of itself in its foot; nothing else of it is read."""
-        return self._read_parts(lambda part: (part, pq.ParquetFile(pa.OSFile(os.fsencode(part))).metadata))
-
-    @cached_property
-    def _chunks(self) -> list[Any]:
-        groups = [foot.row_group(index) for _, foot in self._feet for index in range(foot.num_row_groups)]
-        return [group.column(index) for group in groups for index in range(group.num_columns)]
-
-    def _read_parts(self, read: Callable[[Path], T]) -> list[T]:
-        """Read every part; one that vanishes under the reader was merged into the first, and all are read again."""
-        directory = self.directory / storage.METRICS
-        for _ in range(NUM_TRIES):
-            try:
-                return [read(part) for part in sorted(directory.glob("*.parquet"))]
-            except FileNotFoundError:
-                continue
-            except (pa.ArrowInvalid, OSError) as error:
-                raise storage.StorageError(f"{directory}: damaged ({error}).") from error
-        raise storage.StorageError(f"{directory}: its files change faster than they can be read.")
-
-
-def _measured(rows: pa.Table, column: str) -> tuple[Series, Series]:
-    if column not in rows.column_names:  # gone since its name was read: the run was taken back to a checkpoint
-        return np.empty(0), np.empty(0)
-    found = rows.filter(rows[column].is_valid())
-    steps, values = (found[name].to_numpy().astype(np.float64) for name in ("step", column))
-    steps, first = np.unique(steps, return_index=True)  # a part may be there twice while parts are merged
-    return steps, values[first]
+    def _feet(self) -> list[rows.Foot]:
+        return rows.read_feet(self.directory)
 
 
 def read_run(directory: Path | str) -> Run:
@@ -223,26 +197,22 @@ def read_run(directory: Path | str) -> Run:
     """
     directory = Path(directory)
     info, config = read_info(directory), read_toml(directory / storage.CONFIG)
-    tables = {name: config.get(name) for name in ("data", "schedule")}
-    missing = [f"{name}.name" for name, table in tables.items() if not isinstance(table, dict) or "name" not in table]
-    missing += [] if isinstance(config.get("seed"), int) else ["seed"]
-    if missing:
-        raise storage.RunError(f"{directory / storage.CONFIG}: damaged, it lacks {', '.join(missing)}.")
-    if info.get("status") not in storage.STATUSES:
-        among = ", ".join(storage.STATUSES)
-        raise storage.RunError(f"{directory / storage.INFO}: damaged, its status must be one of {among}.")
+    if problem := fault(Config, config):
+        raise storage.RunError(f"{directory / storage.CONFIG}: damaged, {problem}.")
     return Run(directory, info, config)
 
 
 def read_info(directory: Path) -> Mapping[str, Any]:
     """Read run.json alone, which is there from the first moment of a run to the last of its directory.
 
-    Raises: RunError if there is none, or one of another format; StorageError if it may not be read.
+    Raises: RunError if there is none, one of another format, or a damaged one; StorageError if it may not be read.
     """
     with storage.storage_errors(directory):
         try:
-            content = (directory / storage.INFO).read_bytes()
+            content = storage.read_file(directory / storage.INFO)
         except (FileNotFoundError, NotADirectoryError):
+            if (directory / storage.INFO).is_symlink():
+                raise storage.RunError(f"{directory / storage.INFO}: damaged, a link that leads nowhere.") from None
             what = f"holds no run: there is no {storage.INFO} in it" if directory.exists() else "does not exist"
             if (directory / storage.STUDY).exists():
                 what = "is a study, not a run; lrlab study goes on with it, and its runs lie within"
@@ -258,4 +228,9 @@ def read_info(directory: Path) -> Mapping[str, Any]:
             f"{directory}: its format_version is {info.get('format_version')}, this lrlab reads "
             f"{storage.FORMAT_VERSION}. Use the lrlab that wrote it."
         )
+    if info.get("status") not in storage.STATUSES:
+        among = ", ".join(storage.STATUSES)
+        raise storage.RunError(f"{directory / storage.INFO}: damaged, its status must be one of {among}.")
+    if problem := fault(Info, info):
+        raise storage.RunError(f"{directory / storage.INFO}: damaged, {problem}.")
     return info

@@ -16,6 +16,7 @@ from lrlab.runs import storage
 from lrlab.runs.afterwards import show_again
 from lrlab.runs.checkpoints import checkpoint_paths, checkpoint_step
 from lrlab.runs.events import EVENTS_PREFIX
+from lrlab.runs.rows import read_part, write_part
 
 
 def rewind(run: Path, step: int, *, sizes: Mapping[str, int]) -> None:
@@ -27,7 +28,7 @@ def rewind(run: Path, step: int, *, sizes: Mapping[str, int]) -> None:
         sizes: of the files that grow, name -> bytes at the checkpoint; those that are not among them go.
     Raises: StorageError, if one that cannot be made again is shorter than it was for instance.
     """
-    kept = [_cut_part(part, step) for part in sorted((run / storage.METRICS).glob("*.parquet"))]
+    kept = [_cut_part(part, step) for part in storage.part_paths(run)]
     # each once: a merge that was cut short has some twice
     num_rows = len(np.unique(np.concatenate([np.empty(0, np.int64), *kept])))
     if num_rows < step:
@@ -67,12 +68,12 @@ def _cut_file(path: Path, size: int) -> None:
 
 def _cut_part(part: Path, step: int) -> npt.NDArray[np.int64]:
     """Take a part back to an update; return the updates of which it has rows then."""
-    rows = storage.read_part(part)
+    rows = read_part(part)
     kept = rows.filter(pc.less_equal(rows["step"], step))
     if not len(kept):
         with storage.storage_errors(part), contextlib.suppress(FileNotFoundError):
             part.unlink()
     elif len(kept) < len(rows):
-        storage.write_part(part, kept)
+        write_part(part, kept)
     found: npt.NDArray[np.int64] = kept["step"].to_numpy()
     return found

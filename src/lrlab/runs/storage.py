@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, get_args
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from lrlab.config.files import check_regular as check_regular
+from lrlab.config.files import read_file as read_file
 from lrlab.config.parse import ELSEWHERE as ELSEWHERE
 from lrlab.config.study import TUNING as TUNING
 
@@ -37,6 +36,8 @@ CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
 OF_A_RUN = (CONFIG, METRICS, EVALUATIONS, DECISIONS, FIGURES, CONFUSION, CHECKPOINTS, REPORT)
 """What a run writes besides run.json, TensorBoard's files and how far it was sent to trackers."""
+FOLDERS = (METRICS, CONFUSION, FIGURES, CHECKPOINTS)
+"""Which of them are folders."""
 EXPORT = "export"
 """What somebody asked for, and perhaps the only copy of that network: nothing that goes on with a run touches it."""
 FELL_TO = "fell_to_lr"
@@ -46,8 +47,8 @@ TUNING_RESULT = "tuning.json"
 TRACKED = "sent-to-{}.json"
 """How far a run was sent to which tracker."""
 
-PROMOTION = "permissive"
-"""How parts of rows are put together: a float64 quantity is float32 in a part where it was not measured at all."""
+_PART = "part-"
+"""What the names of files of rows begin with that training wrote; of others, what was measured once it was over."""
 
 _SPACE_OR_PERMISSION = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -102,6 +103,31 @@ def write_whole(path: Path, content: bytes, *, check: Callable[[Path], None] = l
             raise
 
 
+def part_path(run: Path, first_step: int) -> Path:
+    """Return where the rows of a training are that begin with an update."""
+    return run / METRICS / f"{_PART}{first_step:09d}.parquet"
+
+
+def part_paths(run: Path) -> list[Path]:
+    """Return all files of rows of a run, in order."""
+    return sorted((run / METRICS).glob("*.parquet"))
+
+
+def is_of_training(part: Path) -> bool:
+    """Whether training wrote a file of rows."""
+    return part.name.startswith(_PART)
+
+
+def check_no_links(run: Path) -> None:
+    """Check that the folders of a run are no links: what is written and deleted in them would lie outside the run.
+
+    Raises: StorageError.
+    """
+    for folder in FOLDERS:
+        if (run / folder).is_symlink():
+            raise StorageError(f"{run / folder}: must be a folder, and is a link. Put a folder in its place.")
+
+
 def delete(path: Path) -> None:
     """Delete a file, a folder with all in it, or a link and not what it leads to."""
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -115,26 +141,6 @@ def sync_directory(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def write_part(path: Path, rows: pa.Table) -> None:
-    """Write rows as one Parquet file, whole."""
-    buffer = pa.BufferOutputStream()
-    # hardly a measured value comes twice, so a dictionary of them costs time and space
-    pq.write_table(rows, buffer, compression="zstd", use_dictionary=False)
-    write_whole(path, buffer.getvalue().to_pybytes())
-
-
-def read_part(path: Path) -> pa.Table:
-    """Read one Parquet file of rows, in this thread: one that memory is lacking for would be waited for without end.
-
-    Raises: StorageError if it is damaged.
-    """
-    try:
-        # by bytes, since a folder's name need not be text
-        return pq.read_table(pa.OSFile(os.fsencode(path)), use_threads=False, pre_buffer=False)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise StorageError(f"{path}: damaged ({error}).") from error
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -169,14 +175,8 @@ def read_json(path: Path) -> Any:
 
     Raises: StorageError.
     """
-    if not path.exists():
-        return None
-    with storage_errors(path):
-        text = path.read_bytes()
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise StorageError(f"{path}: damaged, it is not JSON ({error}).") from error
+    content = _content(path)
+    return None if content is None else _parsed(content, str(path))
 
 
 def append_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
@@ -197,13 +197,40 @@ def append_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
             raise
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read the records of a file, none if it is not there; a last line without its end is still being written."""
-    if not path.exists():
-        return []
+def read_json_lines(path: Path, fault: Callable[[Any], str | None], *, is_over: bool) -> list[dict[str, Any]]:
+    """Read the records of a file, none if it is not there.
+
+    Args:
+        path: of the file.
+        fault: says what is wrong with a record, None if nothing is.
+        is_over: whether nobody writes it any more; else a last line without its end is still being written.
+    Raises: StorageError with the number of the line.
+    """
+    *lines, last = (_content(path) or b"").split(b"\n")
+    if last and is_over:
+        raise StorageError(f"{path}: incomplete, its last line has no end.")
+    records = []
+    for number, line in enumerate(lines, 1):
+        record = _parsed(line, f"{path}, line {number}")
+        if problem := fault(record):
+            raise StorageError(f"{path}, line {number}: damaged, {problem}.")
+        records.append(record)
+    return records
+
+
+def _content(path: Path) -> bytes | None:
+    """Content of a file, None if it is not there; a link that leads nowhere is no file that is not there."""
     with storage_errors(path):
-        lines = path.read_bytes().split(b"\n")[:-1]
+        try:
+            return read_file(path)
+        except FileNotFoundError:
+            if path.is_symlink():
+                raise
+            return None
+
+
+def _parsed(text: bytes, place: str) -> Any:
     try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise StorageError(f"{path}: damaged, a line of it is not JSON ({error}).") from error
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"{place}: damaged, it is not JSON ({error}).") from error

@@ -28,6 +28,7 @@ from lrlab.runs.events import EVENTS_PREFIX, EventWriter, Written, stretch_of
 from lrlab.runs.lock import lock_run
 from lrlab.runs.reader import read_info
 from lrlab.runs.rewind import rewind
+from lrlab.runs.rows import PROMOTION, read_part, write_part
 
 POSITION = "position.json"
 """In a checkpoint: how far the files that grow were written when it was made."""
@@ -71,6 +72,7 @@ class RunWriter:
             with storage.storage_errors(directory):
                 directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(lock_run(directory))
+            storage.check_no_links(directory)
             written = None
             if resumes:  # only with the lock is nobody else at work in it
                 check_resumable(directory, config)
@@ -123,7 +125,7 @@ class RunWriter:
         storage.write_whole(self.directory / storage.CONFIG, to_toml(config).encode())
         self._write_info()
         with storage.storage_errors(self.directory):
-            for folder in (storage.METRICS, storage.CONFUSION, storage.FIGURES, storage.CHECKPOINTS):
+            for folder in storage.FOLDERS:
                 (self.directory / folder).mkdir(exist_ok=True)
 
     @property
@@ -224,24 +226,22 @@ class RunWriter:
 
     def _write_rows(self, rows: Mapping[str, Array], *, since: float, until: float) -> None:
         columns = {name: pa.array(np.ma.getdata(values), mask=_mask(values)) for name, values in rows.items()}
-        self._write_part(int(rows["step"][0]), pa.table(columns))
+        write_part(storage.part_path(self.directory, int(rows["step"][0])), pa.table(columns))
         self._events.add_rows(rows, since=since, until=until)
 
-    def _write_part(self, first_step: int, table: pa.Table) -> None:
-        storage.write_part(self.directory / storage.METRICS / f"part-{first_step:09d}.parquet", table)
-
     def _merge_parts(self) -> None:
-        parts = sorted((self.directory / storage.METRICS).glob("part-*.parquet"))
+        parts = [part for part in storage.part_paths(self.directory) if storage.is_of_training(part)]
         if len(parts) < 2:
             return
         # written over the first part before the others go: a reader in between drops the rows that it has twice
         tables: list[pa.Table] = []
-        for table in map(storage.read_part, parts):
+        for table in map(read_part, parts):
             # the first part holds all the others where a process was killed below
             last = pc.max(tables[-1]["step"]).as_py() if tables else 0
             if len(rows := table.filter(pc.greater(table["step"], last))):
                 tables.append(rows)
-        self._write_part(1, pa.concat_tables(tables, promote_options=storage.PROMOTION))
+        merged = pa.concat_tables(tables, promote_options=PROMOTION)
+        write_part(storage.part_path(self.directory, 1), merged)
         for part in parts[1:]:
             part.unlink()
 
