@@ -133,7 +133,7 @@ class _Mirror(_Kinds):
 
 
 class EvaluationLine(_Kinds):
-    """A line of evaluations.jsonl; a loss that was not finite is null."""
+    """A line of evaluations.jsonl; what was not finite is null."""
 
     step: int
     split: str
@@ -143,7 +143,7 @@ class EvaluationLine(_Kinds):
     evaluation_seconds: float = ABSENT
     class_accuracy: list[float | None] = ABSENT
     confusion: list[list[int]] = ABSENT
-    mean_probabilities: list[list[float] | None] = ABSENT
+    mean_probabilities: list[list[float | None] | None] = ABSENT
     mirror: _Mirror | None = ABSENT
 
 
