@@ -554,6 +554,15 @@ def test_a_network_that_does_not_fit_is_said_to_in_a_line(tmp_path: Path, capsys
     assert not run.exists()
 
 
+def test_a_configuration_may_come_through_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as file:
+        file.write("steps = 3\nschedule = { name = 'constant' }")
+    code, out, _ = said(capsys, "preview", "--config", f"/dev/fd/{reading}")
+    os.close(reading)
+    assert code == 0 and len(out.splitlines()) == 4
+
+
 def test_a_study_is_told_from_the_configuration_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "plan.toml").write_text('name = "plan"\nseeds = [0]\n[arms]\na = {}\n')
     code, _, err = said(capsys, "train", "--config", str(tmp_path / "plan.toml"))

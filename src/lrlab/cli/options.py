@@ -20,7 +20,7 @@ def read_config(file: Path | None, flags: dict[str, Any], settings: list[str] | 
         flags: dotted key -> value of the flags; None for those not given.
         settings: the KEY=VALUE of each --set, in order.
     """
-    table = read_toml(file) if file else {}
+    table = read_toml(file, may_be_pipe=True) if file else {}
     if file is not None and "arms" in table:
         raise ConfigError(f"{file}: a study, since it has arms. Run it by lrlab study; a configuration is of one run.")
     for key, value in flags.items():

@@ -33,13 +33,17 @@ def read_file(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path, *, may_be_pipe: bool = False) -> dict[str, Any]:
     """Read a TOML file.
 
+    Args:
+        path: of it.
+        may_be_pipe: whether it may be one that a shell made, as in `--config <(...)`.
     Raises: ConfigError if it is not there or is not TOML.
     """
     try:
-        return tomllib.loads(read_file(path).decode().removeprefix("\ufeff"))  # with which some editors begin
+        content = path.read_bytes() if may_be_pipe else read_file(path)
+        return tomllib.loads(content.decode().removeprefix("\ufeff"))  # with which some editors begin
     except (FileNotFoundError, IsADirectoryError) as error:
         what = "is a folder, not a file" if path.is_dir() else "there is no such file"
         folder = path if path.is_dir() else path.parent
