@@ -8,10 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag, model_validator
 
-from lrlab.config.parts import Count, NotNegative, Part, Positive
-
-Share = Annotated[float, Field(ge=0, lt=1)]
-Steps = Annotated[int, Field(ge=0)]
+from lrlab.config.parts import Count, NotNegative, Part, Positive, Share, Whole
 
 
 class PhasesConfig(Part):
@@ -20,11 +17,11 @@ class PhasesConfig(Part):
     Each is given in updates or as a share of the run's updates.
     """
 
-    warmup_steps: Steps | None = None
+    warmup_steps: Whole | None = None
     """Updates spent rising in a line to the base rate."""
     warmup_fraction: Share | None = None
     """The same, as a share of the run."""
-    cooldown_steps: Steps | None = None
+    cooldown_steps: Whole | None = None
     """Updates spent falling at the end, from where the schedule has brought the rate."""
     cooldown_fraction: Annotated[float, Field(ge=0, le=1)] | None = None
     """The same, as a share of the run."""

@@ -6,11 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from lrlab.config.parts import Count, Fraction, NotNegative, Part, Positive
+from lrlab.config.parts import Count, Fraction, NotNegative, Part, Positive, Share, Whole
 
 Level = Annotated[float, Field(gt=0, lt=0.5)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Whole = Annotated[int, Field(ge=0)]
 
 _MOST_KEPT = 10_000_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import socket
@@ -131,7 +132,8 @@ class EventWriter:
                 while left:
                     left = left[self._file.write(left) :]
             except OSError:
-                self._file.truncate(size)
+                with contextlib.suppress(OSError):
+                    self._file.truncate(size)
                 raise
 
 
