@@ -17,6 +17,7 @@ import pytest
 
 from lrlab.cli import main
 from lrlab.cli.signals import stop_requests
+from lrlab.cli.streams import unfailing_streams
 from lrlab.runs import read_run, sound_checkpoints
 
 TRAIN = [
@@ -124,6 +125,17 @@ def test_a_letter_that_the_locale_does_not_have_does_not_cost_the_run(tmp_path: 
 
 
 @pytest.mark.usefixtures("blank_pictures")
+def test_calls_that_overlap_leave_the_streams_as_they_were() -> None:
+    out, err = sys.stdout, sys.stderr
+    first, second = unfailing_streams(), unfailing_streams()
+    first.__enter__()
+    second.__enter__()
+    sys.stderr.writelines(["a", "b"])
+    first.__exit__(None, None, None)  # before the second, which began later
+    second.__exit__(None, None, None)
+    assert sys.stdout is out and sys.stderr is err
+
+
 def test_it_can_be_called_from_any_thread_which_leaves_the_signals_alone(tmp_path: Path) -> None:
     codes: list[int] = []
 

@@ -93,6 +93,12 @@ def test_an_average_goes_on_as_torchs_does_and_waits_for_no_device() -> None:
         theirs.update_parameters(model)
         for (name, found), expected in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
             assert torch.equal(found, expected), name
+    plain = nn.Linear(1, 1)  # without statistics
+    average = build_average(AveragingConfig(decay=0.75), plain)
+    assert average is not None
+    for _ in range(2):
+        update_average(average, plain)
+    assert average.n_averaged == 2
     model.to("meta")  # a device that is not the processor, everywhere
     for average, num_copies in ((ours, 0), (theirs, 1)):
         average.module.to("meta")

@@ -44,6 +44,11 @@ def run(made: Path, tmp_path: Path) -> Path:
     return shutil.copytree(made, tmp_path / "run")
 
 
+def test_a_run_whose_layers_were_watched_is_measured_too(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", telemetry={"layers_every": 2, "noise_every": 3})
+    assert [found.step for found in measure_sharpness(read_run(run), QUICK)] == [2, 4, 6]
+
+
 def test_what_is_in_the_rows_is_the_curvature_at_the_weights_of_the_checkpoint(run: Path) -> None:
     before = {path: path.read_bytes() for path in (run / "checkpoints").rglob("*") if path.is_file()}
 

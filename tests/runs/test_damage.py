@@ -15,7 +15,7 @@ import pytest
 from lrlab.config import ConfigError, parse_config, read_toml
 from lrlab.report import write_report
 from lrlab.runs import Run, RunError, RunWriter, StorageError, find_runs, list_runs, read_run
-from lrlab.runs.rows import read_part, write_part
+from lrlab.runs.rows import read_feet, read_part, write_part
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x02\x00\x00\x00\x03" + b"\x00" * 8
 GROUPS = ("stem", "layer1", "layer2")
@@ -197,16 +197,41 @@ def test_a_line_of_another_shape_is_named_with_its_number(name: str, line: str, 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("folder", ["figures", "confusion", "metrics", "checkpoints"])
-def test_nothing_is_written_through_a_link_out_of_a_run(folder: str, run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["figures", "confusion", "metrics", "checkpoints", "evaluations.jsonl", "events"])
+def test_nothing_is_written_through_a_link_out_of_a_run(name: str, run: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
-    (run / folder).rename(elsewhere)
-    (run / folder).symlink_to(elsewhere)
-    before = sorted(elsewhere.iterdir())
-    for write in (lambda: write_report(run), lambda: RunWriter(run, parse_config({"steps": 30}), resumes=True)):
-        with pytest.raises(StorageError, match=rf"run/{folder}: must be a folder, and is a link"):
-            write()
-    assert sorted(elsewhere.iterdir()) == before
+    linked = next(path for path in run.iterdir() if path.name.startswith(name))
+    linked.rename(elsewhere)
+    linked.symlink_to(elsewhere)
+    files = [elsewhere, *elsewhere.glob("*")]
+    before = [(path, path.stat().st_size) for path in files]
+    with pytest.raises(StorageError, match="must be of the run itself, and is a link"):
+        RunWriter(run, parse_config({"steps": 30}), resumes=True)
+    if name == "figures":
+        with pytest.raises(StorageError, match="run/figures: must be of the run itself, and is a link"):
+            write_report(run)
+    else:
+        write_report(run)  # it writes nothing but figures and the page
+    assert [(path, path.stat().st_size) for path in [elsewhere, *elsewhere.glob("*")]] == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
+def test_a_folder_that_may_not_be_entered_hides_no_run(run: Path) -> None:
+    closed = run.parent / "lost+found"
+    closed.mkdir(mode=0)
+    with pytest.warns(UserWarning, match="left out: .*lost.found: Permission denied"):
+        assert [one.directory for one in list_runs(run.parent)] == [run]
+    with pytest.raises(StorageError, match="lost.found/run.json: Permission denied"):
+        find_runs(closed)
+    closed.chmod(0o700)
+
+
+def test_rows_may_be_none(tmp_path: Path) -> None:
+    part = tmp_path / "metrics" / "part-000000001.parquet"
+    part.parent.mkdir()
+    write_part(part, pa.table({"step": pa.array([], pa.int64()), "train/loss": pa.array([], pa.float32())}))
+    (foot,) = read_feet(tmp_path)
+    assert (dict(foot.num_measured), foot.last_step) == ({"step": 0, "train/loss": 0}, 0)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders there")

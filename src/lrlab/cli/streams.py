@@ -7,7 +7,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,14 +22,18 @@ def unfailing_streams() -> Iterator[None]:
     _occupy_closed()
     out, err = sys.stdout, sys.stderr  # None where they were closed at the start
     with Path(os.devnull).open("w") as nowhere:
-        told = _Unfailing(nowhere if err is None else err, lambda error: True)
-        shown = None if out is None else _Unfailing(out, _is_terminal_gone)
+        # a call within another one, in a thread say, takes the streams as they are
+        told = err if isinstance(err, _Unfailing) else _Unfailing(nowhere if err is None else err, lambda error: True)
+        shown = out if out is None or isinstance(out, _Unfailing) else _Unfailing(out, _is_terminal_gone)
         sys.stdout, sys.stderr = shown, told
         try:
             with _shown_otherwise(out):
                 yield
         finally:
-            sys.stdout, sys.stderr = out, err
+            if sys.stdout is shown:
+                sys.stdout = out
+            if sys.stderr is told:
+                sys.stderr = err
             for stream in filter(None, (shown, told)):
                 stream.end()
 
@@ -63,6 +67,10 @@ class _Unfailing:
             self._stream.write(text)
         return len(text)
 
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write all of them if it can be."""
+        self.write("".join(lines))
+
     def flush(self) -> None:
         """Flush if it can be."""
         with self._unless_left_out():
@@ -85,6 +93,8 @@ class _Unfailing:
                 raise
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # else a copy that is being made would ask for its stream without end
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
 

@@ -192,5 +192,6 @@ def update_average(average: AveragedModel, model: nn.Module) -> None:
         return
     assert average.multi_avg_fn is not None, "build_average gives it"
     average.multi_avg_fn(list(average.module.parameters()), list(model.parameters()), average.n_averaged)
-    torch._foreach_copy_(list(average.module.buffers()), list(model.buffers()))
+    if buffers := list(average.module.buffers()):
+        torch._foreach_copy_(buffers, list(model.buffers()))
     average.n_averaged += 1

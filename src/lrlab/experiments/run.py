@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from lrlab.config import RunConfig, TelemetryConfig
+from lrlab.config import RunConfig
 from lrlab.data import Batch, ImageData, evaluation_batches, set_aside
 from lrlab.experiments.build import (
     build_average,
@@ -226,7 +226,7 @@ class Experiment:
 
 
 def experiment_to_measure(config: RunConfig, info: Mapping[str, Any]) -> Experiment:
-    """Build an experiment whose network is looked at and not trained: without probes, and nothing is compiled for it.
+    """Build an experiment whose network is looked at and not trained: its probes watch nothing, nothing is compiled.
 
     Args:
         config: of the run.
@@ -234,7 +234,7 @@ def experiment_to_measure(config: RunConfig, info: Mapping[str, Any]) -> Experim
     Raises: as `Experiment`; DataError if the images are no longer those of the run.
     """
     engine = config.engine.model_copy(update={"compile": False})
-    experiment = Experiment(config.model_copy(update={"engine": engine, "telemetry": TelemetryConfig()}))
+    experiment = Experiment(config.model_copy(update={"engine": engine}))
     for probe in experiment.probes:
         probe.detach()
     check_same_data(experiment.data, info)

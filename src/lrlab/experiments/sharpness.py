@@ -218,7 +218,7 @@ def _second_moments(optimizer: Optimizer) -> dict[str, Tensor] | None:
 
 
 def _edges(experiment: Experiment, run: Run, step: int, *, by_group: bool) -> dict[str, float | None]:
-    """The eigenvalue on the edge of stability, at the rates with which the weights were reached.
+    """The eigenvalue on the edge of stability, at the rates with which the weights were reached, and the momentum then.
 
     Gradient descent, with momentum beta: 2 (1 + beta) / lr; in Nesterov's form over 1 + 2 beta as well (Cohen et al.,
     2021, arXiv:2103.00065). With Adam it is 2 / lr, that of plain descent, and `preconditioned_edge` is Adam's own. Of

@@ -50,7 +50,7 @@ def write_report(*paths: Path | str, directory: Path | str | None = None) -> Pat
     is_study = len(places) > 1 or members[0].run.directory != places[0]
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    check_no_links(folder)
+    check_no_links(folder, FIGURES)
     charts = make_charts(members)
     confusions = _confusions(members, is_study=is_study)
     pairs = compare_pairs([member.run for member in members]) if is_study else None

@@ -42,7 +42,7 @@ def later_rows(run: Path, name: str, *, how: Mapping[str, Any]) -> Iterator[tupl
     file = run / storage.METRICS / f"{name}.parquet"
     with lock_run(run):
         info = read_info(run)
-        storage.check_no_links(run)
+        storage.check_no_links(run, storage.METRICS)
         rows = read_part(file) if file.exists() else None
         if rows is not None and info.get(name) != how:
             changed = {key: value for key, value in info.get(name, {}).items() if how.get(key) != value}

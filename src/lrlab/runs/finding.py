@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def list_runs(folder: Path | str) -> list[Run]:
         # by names: a run.json that leads nowhere, or to itself, is not there for whoever asks whether it exists
         places = sorted(
             Path(place)
-            for place, *names in os.walk(folder, onerror=_raise_if_forbidden)
+            for place, *names in os.walk(folder, onerror=partial(_say_if_forbidden, folder))
             if storage.INFO in chain(*names)
         )
     runs = []
@@ -48,8 +49,8 @@ def find_runs(path: Path | str) -> list[Run]:
     """
     path = Path(path)
     with storage.storage_errors(path):
-        is_run = os.path.lexists(path / storage.INFO)
-        places = [] if is_run else [one for one in path.glob("*/seed*") if os.path.lexists(one / storage.INFO)]
+        is_run = _is_there(path / storage.INFO)
+        places = [] if is_run else [one for one in path.glob("*/seed*") if _is_there(one / storage.INFO)]
     if is_run:
         return [read_run(path)]
     runs = [read_run(place) for place in places]
@@ -69,10 +70,25 @@ def find_runs(path: Path | str) -> list[Run]:
     return sorted(kept, key=lambda run: (order[run.arm], run.seed))
 
 
-def _raise_if_forbidden(error: OSError) -> None:
-    """What is merely gone was just being written, or is no folder."""
-    if isinstance(error, PermissionError):
+def _say_if_forbidden(asked: Path, error: OSError) -> None:
+    """Warn of a folder within that may not be entered; what is merely gone was just being written, or is no folder."""
+    if not isinstance(error, PermissionError):
+        return
+    if Path(error.filename) == asked:
         raise error
+    warnings.warn(f"left out: {error.filename}: {error.strerror}", stacklevel=2)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a name is taken, if only by a link that leads nowhere.
+
+    Raises: PermissionError where that may not be known, which is no to `os.path.lexists`.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def members_there(folder: Path, plan: Mapping[str, Any]) -> set[tuple[str, int]]:

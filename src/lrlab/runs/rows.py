@@ -180,12 +180,13 @@ def _read_foot(part: Path) -> Foot:
         groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
         counts: Counter[str] = Counter()
         last_step = 0
-        for chunk in (group.column(index) for group in groups for index in range(group.num_columns)):
+        counts.update(dict.fromkeys(file.schema_arrow.names, 0))  # of a file without rows, too
+        for chunk in (group.column(index) for group in groups if group.num_rows for index in range(group.num_columns)):
             if (statistics := chunk.statistics) is None or statistics.null_count is None:
                 raise ValueError(f"its column {chunk.path_in_schema} lacks statistics")
             counts[chunk.path_in_schema] += chunk.num_values - statistics.null_count
             if chunk.path_in_schema == "step":
-                last_step = max(last_step, int(statistics.max or 0))  # None of no rows
+                last_step = max(last_step, int(statistics.max))
         return Foot(part, counts, last_step)
 
 

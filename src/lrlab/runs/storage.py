@@ -11,6 +11,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, get_args
 
@@ -38,6 +39,8 @@ OF_A_RUN = (CONFIG, METRICS, EVALUATIONS, DECISIONS, FIGURES, CONFUSION, CHECKPO
 """What a run writes besides run.json, TensorBoard's files and how far it was sent to trackers."""
 FOLDERS = (METRICS, CONFUSION, FIGURES, CHECKPOINTS)
 """Which of them are folders."""
+WRITTEN_INTO = (*FOLDERS, EVALUATIONS, DECISIONS)
+"""Which of them are not replaced as a whole."""
 EXPORT = "export"
 """What somebody asked for, and perhaps the only copy of that network: nothing that goes on with a run touches it."""
 FELL_TO = "fell_to_lr"
@@ -118,14 +121,19 @@ def is_of_training(part: Path) -> bool:
     return part.name.startswith(_PART)
 
 
-def check_no_links(run: Path) -> None:
-    """Check that the folders of a run are no links: what is written and deleted in them would lie outside the run.
+def check_no_links(run: Path, *names: str) -> None:
+    """Check that what is to be written to in a run is no link: it would lie outside the run.
 
+    Args:
+        run: its directory.
+        names: of folders, and of files that are not replaced as a whole; * stands for any letters.
     Raises: StorageError.
     """
-    for folder in FOLDERS:
-        if (run / folder).is_symlink():
-            raise StorageError(f"{run / folder}: must be a folder, and is a link. Put a folder in its place.")
+    with storage_errors(run):
+        links = [path for path in run.iterdir() if path.is_symlink()]
+    for link in links:
+        if any(fnmatch(link.name, name) for name in names):
+            raise StorageError(f"{link}: must be of the run itself, and is a link. Put what it leads to in its place.")
 
 
 def delete(path: Path) -> None:

@@ -72,7 +72,7 @@ class RunWriter:
             with storage.storage_errors(directory):
                 directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(lock_run(directory))
-            storage.check_no_links(directory)
+            storage.check_no_links(directory, *storage.WRITTEN_INTO, f"{EVENTS_PREFIX}*")
             written = None
             if resumes:  # only with the lock is nobody else at work in it
                 check_resumable(directory, config)

@@ -137,7 +137,7 @@ class LayerwiseLR(SignalScheduler):
         self._set_rates(self._multiplied())
 
     def _inner_step(self, loss: Tensor | float) -> list[float]:
-        """Step the scheduler, and return the rates that it gives: as numbers, which are read without a wait."""
+        """Step the scheduler on numbers, and return the rates that it gives; a rule then waits at its looks alone."""
         groups = self.optimizer.param_groups
         multiplied = [group["lr"] for group in groups]
         for group, rate in zip(groups, self._inner_rates, strict=True):
