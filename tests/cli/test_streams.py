@@ -70,9 +70,11 @@ def test_a_signal_saves_a_run_whose_stderr_is_closed(tmp_path: Path) -> None:
 def test_a_run_whose_terminal_is_closed_is_saved_and_has_its_report(tmp_path: Path) -> None:
     train = [sys.executable, "-m", "lrlab", *TRAIN, "--schedule", "constant", "--steps", "1000000"]
     within, terminal = pty.openpty()
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests run under nohup
     process = subprocess.Popen(
         [*train, "--set", "telemetry.flush_every=10"], cwd=tmp_path, stdout=terminal, stderr=terminal
     )
+    signal.signal(signal.SIGHUP, before)
     try:
         os.close(terminal)
         deadline = time.monotonic() + 60

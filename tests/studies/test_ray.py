@@ -52,7 +52,8 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_node_is_taken_away_and_the_runs_are_those_of_the_local_executor(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "cluster.py"), "--seeds", "1", "--steps", "400"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    seen = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, env=seen)
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout.splitlines()[-1])
     assert found["taken"] == len(found["died"]) == found["resumed"] == 1
