@@ -335,11 +335,14 @@ def test_a_single_rank_is_alone() -> None:
         assert ranks is ALONE
 
 
+NOBODY = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+"""Where no rank waits for others."""
+
+
 @pytest.mark.parametrize("seconds", ["soon", "0", "-3", "inf", "nan"])
 def test_a_timeout_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, seconds: str) -> None:
     monkeypatch.setenv("LRLAB_RANK_TIMEOUT", seconds)
-    place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", **NOBODY}
     with (
         pytest.raises(EngineError, match=f"a number of seconds above 0, got '{seconds}'"),
         joined(device="cpu", environment=place),
@@ -351,8 +354,7 @@ def test_a_timeout_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, seco
 def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch, num_gpus: int, counted: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
-    place = {"RANK": "2", "LOCAL_RANK": "2", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3"}
-    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    place = {"RANK": "2", "LOCAL_RANK": "2", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3", **NOBODY}
     with (
         pytest.raises(EngineError, match=f"rank 2: 3 ranks were started on a machine with {counted}: each takes one"),
         joined(device="auto", environment=place),
