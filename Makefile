@@ -18,6 +18,9 @@ BROWSER := $(shell command -v chromium || command -v chromium-browser || command
 # curvlinops, which the tests hold curvature against, without what it lists beside it: torchvision may not fit this torch
 REFERENCE := curvlinops-for-pytorch backpack-for-pytorch einconv einops linear_operator opt_einsum unfoldNd
 
+# the browser is fetched while the packages are
+MAKEFLAGS += --jobs=2
+
 .PHONY: demo test check docs format bench long clean browser
 
 demo: $(READY)  ## the article's experiment in small: two decay multipliers on real 8x8 digits, a few minutes
@@ -73,8 +76,9 @@ clean:  ## delete the virtual environments and the caches, not the runs
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "lrlab needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(REFERENCE)
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps $(REFERENCE)
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true  # on all processors, as pip does not; some hold files for other Pythons
 	touch $(READY)
 
 $(BENCH_READY): pyproject.toml constraints.txt

@@ -23,6 +23,8 @@ from lrlab.experiments import Experiment
 from lrlab.runs import find_runs, read_run
 
 TINY = ["--width", "2", "--batch-size", "8", "--set", "schedule.check_every=10", "--set", "telemetry.every=5"]
+UNWATCHED = ["--set", "telemetry.every=1000000", "--set", "telemetry.outputs_every=1000000"]
+"""No gradients: to draw them takes a process longer than a small run."""
 CIFAR10 = Path(__file__).parents[3] / "shared" / "cifar10"
 
 
@@ -139,7 +141,7 @@ def test_some_failed_is_exit_code_7(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_stops_a_run_with_its_rows_kept(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    command = [sys.executable, "-m", "lrlab", "train", *TINY, "--steps", "1000000", "--run", "run",
+    command = [sys.executable, "-m", "lrlab", "train", *TINY, *UNWATCHED, "--steps", "1000000", "--run", "run",
                "--set", "telemetry.flush_every=10"]  # fmt: skip
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may have been started by nohup
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -207,7 +209,7 @@ def test_a_signal_after_the_last_update_comes_too_late(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_stopped_goes_on_and_can_be_verified(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "lrlab", "train", *TINY, "--steps", "300", "--run", "run",
+    command = [sys.executable, "-m", "lrlab", "train", *TINY, *UNWATCHED, "--steps", "300", "--run", "run",
                "--set", "telemetry.flush_every=10", "--set", "checkpoint.every=250"]  # fmt: skip
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
@@ -236,7 +238,7 @@ steps = 20
 batch_size = 4
 model.width = 2
 schedule.check_every = 10
-telemetry.every = 5
+telemetry.every = 100
 [arms]
 "multiplier-0.5" = { schedule.multiplier = 0.5 }
 "multiplier-0.2" = { schedule.multiplier = 0.2 }

@@ -20,8 +20,10 @@ from lrlab.cli.signals import stop_requests
 from lrlab.cli.streams import unfailing_streams
 from lrlab.runs import read_run, sound_checkpoints
 
+UNWATCHED = ["--set", "telemetry.every=1000000", "--set", "telemetry.outputs_every=1000000"]
+"""No gradients: to draw them takes a process longer than a small run."""
 TRAIN = [
-    "train", "--data", "digits", "--width", "2", "--batch-size", "16", "--run", "run", "--set", "engine.compile=false",
+    "train", "--data", "digits", "--width", "2", "--batch-size", "16", "--run", "run", *UNWATCHED,
 ]  # fmt: skip
 WARNED = [*TRAIN, "--schedule", "article", "--steps", "3"]
 """A run of three updates, of which it is warned that its rule decides after more."""
@@ -138,14 +140,17 @@ def test_calls_that_overlap_leave_the_streams_as_they_were() -> None:
     assert sys.stdout is out and sys.stderr is err
 
 
-def test_it_can_be_called_from_any_thread_which_leaves_the_signals_alone(tmp_path: Path) -> None:
+def test_it_can_be_called_from_any_thread_which_leaves_the_signals_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     codes: list[int] = []
 
     def call() -> None:
-        codes.append(main([*TRAIN[:-4], "--schedule", "constant", "--steps", "3", "--run", str(tmp_path / "run")]))
+        codes.append(main([*TRAIN, "--schedule", "constant", "--steps", "3"]))
         with stop_requests() as stop:
             assert stop.number is None
 
+    monkeypatch.chdir(tmp_path)
     before = signal.getsignal(signal.SIGTERM)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         thread = threading.Thread(target=call)

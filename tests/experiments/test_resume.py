@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+from torch import Tensor
 
 from lrlab.compare.tasks import settings_of
 from lrlab.config import parse_config
@@ -76,25 +78,26 @@ def stop_at(directory: Path, experiment: Experiment, step: int, *, kind: type = 
 
 
 def timeless(value: Any) -> Any:
+    """Plain values without the seconds, and of a tensor its bits."""
     if isinstance(value, dict):
         return {key: timeless(part) for key, part in value.items() if key not in ("seconds", "evaluation_seconds")}
+    if isinstance(value, Tensor):
+        return value.dtype, value.shape, value.numpy().tobytes()
     return [timeless(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def state_of(directory: Path) -> tuple[bytes, str]:
-    """Weights, and all the rest of the last checkpoint, written out."""
-    torch.set_printoptions(profile="full", precision=20)
+def state_of(directory: Path) -> tuple[bytes, Any]:
+    """Weights, and all the rest of the last checkpoint."""
     files = sound_checkpoints(directory)[0].files
-    return files["model.safetensors"], repr(timeless(load_state(files["state.pt"])))
+    return files["model.safetensors"], timeless(load_state(files["state.pt"]))
 
 
 def events_of(directory: Path) -> list[tuple[int, str]]:
     """Step and tag of all that TensorBoard would show."""
     found = []
     for path in sorted(directory.glob("events.out.tfevents.*")):
-        found += [
-            (event.step, value.tag) for event in EventFileLoader(str(path)).Load() for value in event.summary.value
-        ]
+        events = map(Event.FromString, RawEventFileLoader(str(path)).Load())
+        found += [(event.step, value.tag) for event in events for value in event.summary.value]
     return sorted(found)
 
 
@@ -108,8 +111,9 @@ def assert_same(one: Path, other: Path) -> None:
             np.testing.assert_array_equal(values, repeated, err_msg=column)
     assert timeless(made.evaluations()) == timeless(again.evaluations())
     assert made.decisions() == again.decisions()
-    assert events_of(one) == events_of(other)
-    assert len(events_of(one)) == len(set(events_of(one)))
+    events = events_of(one)
+    assert events == events_of(other)
+    assert len(events) == len(set(events))
     assert sorted(path.name for path in (one / "confusion").iterdir()) == sorted(
         path.name for path in (other / "confusion").iterdir()
     )

@@ -17,7 +17,12 @@ from lrlab.runs import read_run, sound_checkpoints
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc, as Linux alone has it")
 
-LONGER = {"steps": 240, "checkpoint": {"every": 20}, "evaluate": {"every": 120}}
+LONGER = {
+    "steps": 240,
+    "checkpoint": {"every": 20},
+    "evaluate": {"every": 120},
+    "telemetry": {"flush_every": 7, "outputs_every": 1000},  # which would be drawn each time
+}
 
 Start = Callable[..., Launched]
 

@@ -207,7 +207,8 @@ class Closing:
 def test_followed_to_its_end(tmp_path: Path) -> None:
     directory = tmp_path / "runs" / "followed"
     command = [sys.executable, "-m", "lrlab", "train", "--width", "2", "--steps", "150", "--batch-size", "16"]
-    command += ["--schedule", "constant", "--set", "telemetry.flush_every=5", "--run", str(directory)]
+    command += ["--schedule", "constant", "--set", "telemetry.flush_every=5", "--set", "telemetry.every=10"]
+    command += ["--run", str(directory)]
     training = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while not (directory / "run.json").exists() and training.poll() is None:
         pass

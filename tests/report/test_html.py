@@ -99,6 +99,7 @@ def test_the_page_of_a_run_holds_all_that_is_known_of_it(make_run, row, evaluati
     assert_stands_alone(page)
     assert path == run.directory / "report.html"
     assert "complete: it came to its end." in page.text
+    assert not re.search("<th[^>]*></th>", path.read_text()), "read aloud, a column without a name is none"
     assert "n = 1: one run shows what happened once and proves nothing" in page.text
     assert "test accuracy 85.00 %" in page.text
     assert "cat 8 75.00 % dog (25.00 %)" in page.text  # of the last evaluation

@@ -26,6 +26,7 @@ model.width = 2
 schedule = { name = "constant" }
 checkpoint.every = 5
 evaluate.every = 100
+telemetry.every = 1000
 engine.threads = 1
 [arms]
 only = {}

@@ -1,6 +1,7 @@
 """Several ranks are to a training what one is: the same batches, the same loss, the same decisions, the same rows."""
 
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as mp
+from filelock import FileLock
 from torch import Tensor, nn
 from torch.optim import SGD
 
@@ -198,11 +200,15 @@ def run_rank(rank: int, size: int, port: int, folder: str, job: Callable[[Ranks]
 
 
 def run_ranks(size: int, folder: Path, job: Callable[[Ranks], Any]) -> list[Any]:
-    """Do a job on several ranks, and return what each came to."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(run_rank, args=(size, port, str(folder), job), nprocs=size)
+    """Do a job on several ranks, and return what each came to; once, whoever else is in need of it."""
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            with TemporaryDirectory(dir=folder.parent) as making:
+                mp.spawn(run_rank, args=(size, port, making, job), nprocs=size)
+                shutil.copytree(making, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
 
 
@@ -212,13 +218,20 @@ def alone() -> Found:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
-    return run_ranks(2, tmp_path_factory.mktemp("two"), all_jobs)
+def two(of_all_tests: Path) -> list[Found]:
+    return run_ranks(2, of_all_tests / "two", all_jobs)
 
 
 @pytest.fixture(scope="module")
-def four(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
-    return [{"trained": found} for found in run_ranks(4, tmp_path_factory.mktemp("four"), trained)]
+def four(of_all_tests: Path) -> list[Found]:
+    return [{"trained": found} for found in run_ranks(4, of_all_tests / "four", trained)]
+
+
+@pytest.fixture(scope="module")
+def of_all_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that pytest's workers have in common."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
 @pytest.fixture(params=["two", "four"])

@@ -34,6 +34,7 @@ _STYLE: Final[dict[str, Any]] = {
     "font.family": FONT,
     "font.size": 10,
     "axes.titlesize": 11,
+    "axes.titley": 1.0,  # where it is anyway; left open, each drawing looks for labels of ticks in its way
     "axes.labelsize": 10,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,

@@ -112,7 +112,7 @@ def runs_table(members: Sequence[Member]) -> Table:
 def run_table(member: Member) -> Table:
     """List how a run alone ended, a row for each fact."""
     every = runs_table([member])
-    return Table(("", "value"), list(zip(every.header, every.rows[0], strict=True))[1:])
+    return Table(("fact", "value"), list(zip(every.header, every.rows[0], strict=True))[1:])
 
 
 def differences_table(members: Sequence[Member]) -> Table:
