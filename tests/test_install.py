@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from importlib.metadata import distribution, distributions
@@ -33,12 +34,10 @@ def fresh(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Programs of a fresh environment with the wheel in it and what it needs, no extras."""
     folder = tmp_path_factory.mktemp("fresh")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    python = str(folder / "bin" / "python")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--python", python]
+    pip = [sys.executable, "-m", "pip", "--quiet", "--python", str(folder / "bin" / "python")]
     (wheel,) = built.glob("*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--no-index", str(wheel)], check=True)
-    where = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    packages = Path(subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip())
+    packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)}))
     for needed in needed_by("lrlab", packages) - {"lrlab"}:  # linked from here: to install torch anew takes a minute
         for file in distribution(needed).files or ():
             if ".." not in file.parts:  # a program

@@ -21,10 +21,9 @@ from lrlab.cli.signals import stop_requests
 from lrlab.config import parse_config
 from lrlab.experiments import Experiment
 from lrlab.runs import find_runs, read_run
+from small import UNWATCHED
 
 TINY = ["--width", "2", "--batch-size", "8", "--set", "schedule.check_every=10", "--set", "telemetry.every=5"]
-UNWATCHED = ["--set", "telemetry.every=1000000", "--set", "telemetry.outputs_every=1000000"]
-"""No gradients: to draw them takes a process longer than a small run."""
 CIFAR10 = Path(__file__).parents[3] / "shared" / "cifar10"
 
 

@@ -19,9 +19,8 @@ from lrlab.cli import main
 from lrlab.cli.signals import stop_requests
 from lrlab.cli.streams import unfailing_streams
 from lrlab.runs import read_run, sound_checkpoints
+from small import UNWATCHED
 
-UNWATCHED = ["--set", "telemetry.every=1000000", "--set", "telemetry.outputs_every=1000000"]
-"""No gradients: to draw them takes a process longer than a small run."""
 TRAIN = [
     "train", "--data", "digits", "--width", "2", "--batch-size", "16", "--run", "run", *UNWATCHED,
 ]  # fmt: skip

@@ -11,6 +11,8 @@ STEPS = 4
 MANY_STEPS = 100
 """So many that a run is still under way when it is interrupted."""
 TINY = ["--width", "2", "--batch-size", "8"]
+UNWATCHED = ["--set", "telemetry.every=1000000", "--set", "telemetry.outputs_every=1000000"]
+"""No gradients: to draw them takes a process longer than a small run."""
 
 SMALL: dict[str, dict[str, list[str]]] = {
     "train": {"--epochs": [], "--steps": [], "--width": [], "--batch-size": [], "": [*TINY, "--steps", str(STEPS)]},
