@@ -7,7 +7,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
 from lrlab import schedules
-from lrlab.schedulers import ArticleLR, LayerwiseLR, PhasesLR, SignalScheduler, SlopeLR, SnrLR
+from lrlab.schedulers import ArticleLR, LayerwiseLR, PhasesLR, SignalScheduler, SlopeLR, SnrLR, StationarityLR
 
 
 def sgd(*rates: float) -> SGD:
@@ -127,6 +127,59 @@ def test_a_run_that_gets_more_updates_takes_its_cooldown_back(made: int, is_mult
     seen = [rate for (rate,) in play(longer, [1.0] * (20 - made))]
     expected = [1.0] * (16 - made) + [0.75, 0.5, 0.25, 0.0]
     assert seen == pytest.approx([(0.5 if is_multiplied else 1.0) * rate for rate in expected])
+
+
+def continue_with(scheduler: SignalScheduler, saved: SignalScheduler) -> None:
+    scheduler.optimizer.load_state_dict(saved.optimizer.state_dict())
+    scheduler.load_state_dict(saved.state_dict())
+
+
+def test_in_a_run_with_a_longer_warmup_decisions_carry_the_update_they_were_made_at() -> None:
+    def build(warmup_steps: int) -> PhasesLR:
+        return PhasesLR(ArticleLR(sgd(1.0), check_every=3), warmup_steps=warmup_steps)
+
+    short, longer = build(2), build(4)
+    play(short, [1.0] * 10)
+    continue_with(longer, short)
+    play(longer, [1.0] * 5)
+    assert [decision["step"] for decision in longer.take_decisions()] == [5, 8, 11, 14]
+
+
+@pytest.mark.parametrize("is_multiplied", [False, True])
+def test_no_stretch_goes_on_over_a_cooldown_that_is_taken_back(is_multiplied: bool) -> None:
+    def build(total_steps: int) -> PhasesLR:
+        optimizer = sgd(0.01)
+        optimizer.param_groups[0]["name"] = "all"
+        rule = StationarityLR(optimizer, check_every=4, sample_every=2)
+        inner = LayerwiseLR(rule, {"all": 0.5}) if is_multiplied else rule
+        return PhasesLR(inner, cooldown_steps=4, total_steps=total_steps)
+
+    def go(scheduler: PhasesLR, num_updates: int) -> None:
+        (weights,) = scheduler.optimizer.param_groups[0]["params"]
+        for _ in range(num_updates):
+            weights.grad = torch.ones(1)
+            scheduler.optimizer.step()
+            scheduler.step()
+
+    short, longer = build(10), build(30)
+    go(short, 9)  # the rule has looked at 4, and taken a sample at 6, the last update before the cooldown
+    continue_with(longer, short)
+    go(longer, 4)
+    assert [decision["step"] for decision in longer.take_decisions()] == [4, 13]
+    state = longer.state_dict()["_rule_state"]
+    rule_state = state["_inner_state"] if is_multiplied else state
+    assert rule_state["_num_drifts"] == 2  # from 2 to 4, and between the two samples of the four last updates
+
+
+def test_where_the_warmup_begins_again_no_stretch_goes_on_over_it() -> None:
+    def build(warmup_steps: int) -> PhasesLR:
+        return PhasesLR(ArticleLR(sgd(1.0), check_every=3), warmup_steps=warmup_steps)
+
+    short, longer = build(2), build(20)
+    play(short, [1.0] * 4)  # the rule is two updates into its first stretch
+    continue_with(longer, short)
+    play(longer, [1.0] * 19)
+    assert [decision["step"] for decision in longer.take_decisions()] == [23]
 
 
 def test_the_warmup_comes_to_the_very_rate_it_began_from() -> None:

@@ -181,6 +181,10 @@ class SignalScheduler(LRScheduler):
         """Measure those of the coming update, where it is time to."""
         return
 
+    def _begin_anew(self) -> None:
+        """Forget the stretch under way, where the coming updates do not follow upon those that it heard of."""
+        return
+
     def _go_on(self, loss: Tensor | float) -> None:
         """Count an update that was made, by whoever knows that it was, and decide where it is time to."""
         self._step_count += 1

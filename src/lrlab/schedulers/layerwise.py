@@ -126,6 +126,10 @@ class LayerwiseLR(SignalScheduler):
             self._remember(self._rates())
         return list(self._multiplied())
 
+    def _begin_anew(self) -> None:
+        if isinstance(self.scheduler, SignalScheduler):
+            self.scheduler._begin_anew()
+
     def _advance(self, loss: Tensor | float) -> None:
         groups = self.optimizer.param_groups
         self._match(groups)

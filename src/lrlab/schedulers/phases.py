@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from lrlab.schedulers.base import Decision, SignalScheduler
+from lrlab.schedulers.base import SignalScheduler
 from lrlab.schedules import COOLDOWNS, CooldownShape
 
 
@@ -88,7 +88,7 @@ class PhasesLR(SignalScheduler):
         """Load what `state_dict` returned, after the optimizer's.
 
         Where this run is the longer one, a cooldown that had begun is taken back: the rate is again what the rule made
-        of it, and falls from there in time.
+        of it, and falls from there in time. The rule begins its stretch anew, since it heard nothing of the cooldown.
         """
         rates = self._rates()
         # an earlier version kept no rates of the warm-up, to which it came from those that this one was made with
@@ -98,6 +98,9 @@ class PhasesLR(SignalScheduler):
         if self._cooldown_from and not self._cools(self.last_epoch):
             self._set_rates([*self._cooldown_from, *self._rates(len(self._cooldown_from))])
             self._cooldown_from = []
+            self.rule._begin_anew()
+        elif self.last_epoch < self.warmup_steps:  # of a longer run it is longer, and may begin again
+            self.rule._begin_anew()
 
     def get_lr(self) -> list[float | Tensor]:
         """Rates of the groups for the coming update."""
@@ -117,7 +120,8 @@ class PhasesLR(SignalScheduler):
     def _advance(self, loss: Tensor | float) -> None:
         if self._is_the_rules(self.last_epoch - 1):  # the index of the update that was just made
             self.rule._go_on(loss)
-            self._keep([self._in_our_steps(decision) for decision in self.rule.take_decisions()])
+            # the rule counts from its first update
+            self._keep([{**decision, "step": self.last_epoch} for decision in self.rule.take_decisions()])
         if not self._is_the_rules(self.last_epoch):
             self._set_rates([float(rate) for rate in self.get_lr()])
 
@@ -134,6 +138,3 @@ class PhasesLR(SignalScheduler):
 
     def _cools(self, index: int) -> bool:
         return self._cooldown_start is not None and index >= self._cooldown_start
-
-    def _in_our_steps(self, decision: Decision) -> Decision:
-        return {**decision, "step": decision["step"] + self.warmup_steps}  # the rule counts from its first update
