@@ -325,6 +325,13 @@ def test_dlibs_ending_does_not_take_a_warm_up_for_a_fall(tmp_path: Path, digits:
     assert 20 < read_run(tmp_path / "run").result["steps"] < 30
 
 
+def test_dlibs_ending_counts_the_rate_of_the_first_update(tmp_path: Path, digits: ImageData) -> None:
+    run(tmp_path / "run", digits, schedule={"name": "linear"}, stop_below_lr=1e-3)  # the base rate
+    made = read_run(tmp_path / "run")
+    assert made.result["steps"] == 1
+    assert made.result["fell_to_lr"] == pytest.approx(1e-3 * 29 / 30, rel=0.01)
+
+
 def test_an_experiment_can_be_run_once(tmp_path: Path, digits: ImageData) -> None:
     experiment = Experiment(parse_config(SMALL), data=digits)
     list(experiment.run(tmp_path / "one"))

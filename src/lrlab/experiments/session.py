@@ -44,7 +44,7 @@ class Session:
         self._step = 0
         self._evaluated_at = 0  # update
         self._evaluation: Evaluation | None = None
-        self._highest_lr = 0.0
+        self._highest_lr = 0.0  # of the updates made, and of the coming one
         self._evaluation_seconds = 0.0
         self._started = self._saved = time.monotonic()  # which no change of the clock moves
         self._saved_at = 0  # update
@@ -83,6 +83,7 @@ class Session:
     def updates(self, stop: Callable[[], int]) -> Iterator[Event]:
         """Train to the end, or until it is stopped, evaluating, writing and saving when it is time to."""
         experiment, config = self._experiment, self._experiment.config
+        self._highest_lr = max(self._highest_lr, self._rate())  # of the first update; the others' come after each
         updates = train(
             experiment.network,
             experiment.batch,
