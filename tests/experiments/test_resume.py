@@ -217,6 +217,37 @@ def test_where_the_rate_fell_at_the_last_update_a_lower_threshold_gives_it_nothi
     assert read_run(tmp_path / "run").result["steps"] == 15
 
 
+COOLS: dict[str, Any] = {"schedule": {"name": "article", "check_every": 100}, "phases": {"cooldown_steps": 20}}
+
+
+@pytest.mark.filterwarnings("ignore:steps 40 -> 80")
+@pytest.mark.filterwarnings("ignore:schedule .* decides after")
+@pytest.mark.parametrize("plan", [{"schedule": {"name": "cosine"}}, COOLS], ids=["cosine", "cooldown"])
+def test_a_run_that_its_planned_rate_ended_goes_on_where_a_longer_plan_falls_later(
+    plan: dict[str, Any], tmp_path: Path, digits: ImageData
+) -> None:
+    run = tmp_path / "run"
+    list(build(digits, **plan, stop_below_lr=5e-4).run(run))
+    ended = read_run(run).result["steps"]
+    assert 20 <= ended < 40
+    with pytest.raises(RunError, match=r"config.toml. Or give it more --epochs or --steps: what is planned"):
+        next(build(digits, **plan, stop_below_lr=5e-4).run(run, resumes=True))
+    list(build(digits, **plan, steps=80, stop_below_lr=5e-4).run(run, resumes=True))
+    made = read_run(run)
+    assert (made.status, made.result["steps"]) == ("complete", ended + (20 if plan is not COOLS else 40))
+    assert made.lengthened
+
+
+def test_where_a_longer_plan_is_below_the_threshold_too_the_run_stays_and_says_so(
+    tmp_path: Path, digits: ImageData
+) -> None:
+    cools = {**FALLS, "phases": {"cooldown_steps": 5}}  # the rule, not the cooldown, lets the rate fall
+    list(build(digits, **cools, stop_below_lr=5e-4).run(tmp_path / "run"))
+    with pytest.warns(UserWarning, match="another length, .* No update is made: the rate, 0.0001, is below"):
+        list(build(digits, **cools, steps=80, stop_below_lr=5e-4).run(tmp_path / "run", resumes=True))
+    assert read_run(tmp_path / "run").result["steps"] == 10
+
+
 def test_a_threshold_that_is_raised_or_added_is_another_configuration(tmp_path: Path, digits: ImageData) -> None:
     stop_at(tmp_path / "run", build(digits, stop_below_lr=1e-5), 15)
     with pytest.raises(RunError, match="another configuration .stop_below_lr: 1e-05 -> 2e-05"):
@@ -382,11 +413,11 @@ def test_on_a_gpu_going_on_is_not_called_exact(
     experiment, run = build(digits), read_run(tmp_path / "run")
     checkpoint = sound_checkpoints(tmp_path / "run")[0]
     info = {**run.info, "resumed": [{"step": 15}]}
-    assert resumed_with_reasons(experiment, run.info, info, checkpoint) == [{"step": 15, "inexact": []}]
+    assert resumed_with_reasons(experiment, run.info, info, checkpoint, fell_to=None) == [{"step": 15, "inexact": []}]
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A")
     experiment.engine = replace(experiment.engine, device=torch.device("cuda"))
     with pytest.warns(UserWarning, match=r"not bit-exact: .* a GPU's convolutions do not repeat to the bit\)"):
-        (last,) = resumed_with_reasons(experiment, run.info, info, checkpoint)
+        (last,) = resumed_with_reasons(experiment, run.info, info, checkpoint, fell_to=None)
     assert last["inexact"] == ["device: cpu -> cuda (A)", "a GPU's convolutions do not repeat to the bit"]
 
 

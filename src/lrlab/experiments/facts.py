@@ -63,7 +63,12 @@ def check_images_of_run(data: ImageData, directory: Path) -> None:
 
 
 def resumed_with_reasons(
-    experiment: Experiment, before: Mapping[str, Any], info: Mapping[str, Any], checkpoint: Checkpoint
+    experiment: Experiment,
+    before: Mapping[str, Any],
+    info: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    *,
+    fell_to: float | None,
 ) -> list[dict[str, Any]]:
     """Return `resumed` of run.json, in which the last time says why it is not exact; warn of that, and of a new length.
 
@@ -72,12 +77,15 @@ def resumed_with_reasons(
         before: run.json as the last process left it.
         info: run.json as it is now.
         checkpoint: that it goes on from, with the configuration that it was saved with.
+        fell_to: highest rate, where it is below `stop_below_lr` as the run is taken up; else None.
     """
     *earlier, last = info["resumed"]
     if "longer" in last:
+        ends = "" if fell_to is None else f" No update is made: the rate, {fell_to}, is below stop_below_lr even so."
         warnings.warn(
             f"{last['longer']}: the rate was planned for another length, so this is no run that was planned for "
-            "this one: config.toml alone does not repeat it, and a study and a comparison do not take it for one.",
+            "this one: config.toml alone does not repeat it, and a study and a comparison do not take it for one."
+            f"{ends}",
             stacklevel=3,
         )
     reasons = _reasons_against_exactness(experiment, before, info["environment"], checkpoint)

@@ -78,7 +78,9 @@ class Session:
         self._evaluation_seconds = state["evaluation_seconds"]
         self._started -= state["seconds"] + state["evaluation_seconds"]
         if isinstance(self._writer, RunWriter):
-            self._writer.describe(resumed=resumed_with_reasons(experiment, self._writer.before, info, checkpoint))
+            before, fell_to = self._writer.before, self._fell_to()
+            resumed = resumed_with_reasons(experiment, before, info, checkpoint, fell_to=fell_to)
+            self._writer.describe(resumed=resumed)
 
     def updates(self, stop: Callable[[], int]) -> Iterator[Event]:
         """Train to the end, or until it is stopped, evaluating, writing and saving when it is time to."""

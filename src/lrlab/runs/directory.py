@@ -75,14 +75,20 @@ def _check_it_has_more_to_do(
 ) -> None:
     result, threshold = info["result"], config.stop_below_lr
     rate = result.get(storage.FELL_TO)
-    if rate is not None and threshold is not None and rate < threshold:
+    is_as_long = (made.get("steps"), made.get("epochs")) == (config.steps, config.epochs)
+    # over a longer run it falls later, and may not be below yet where this one ended
+    falls_later = config.rate_spans_run and not is_as_long
+    if rate is not None and threshold is not None and rate < threshold and not falls_later:
+        why, more = "; more updates would change nothing", ""
+        if config.rate_spans_run:
+            why, more = "", " Or give it more --epochs or --steps: what is planned of its rate comes later then."
         raise storage.RunError(
             f"{directory}: the run ended at update {result['steps']}, since its highest rate, {rate}, had fallen below "
-            f"stop_below_lr = {threshold:g}; more updates would change nothing. To go on, --set stop_below_lr={rate} "
-            f"or less, or take the key out of {directory / storage.CONFIG}."
+            f"stop_below_lr = {threshold:g}{why}. To go on, --set stop_below_lr={rate} or less, or take the key out of "
+            f"{directory / storage.CONFIG}.{more}"
         )
     ended_early = rate is not None and result["steps"] < info["engine"]["num_steps"]
-    if not ended_early and (made.get("steps"), made.get("epochs")) == (config.steps, config.epochs):
+    if not ended_early and is_as_long:
         raise storage.RunError(f"{directory}: the run is complete. Give it more --epochs or --steps to go on.")
 
 
