@@ -178,6 +178,25 @@ def test_a_torch_scheduler_may_have_a_min_lr_of_its_own() -> None:
     assert config.schedule.model_extra == {"min_lr": [0.1]}
 
 
+@pytest.mark.parametrize(
+    "lowered",
+    [
+        {"phases": {"cooldown_fraction": 0.2}},
+        {"phases": {"cooldown_steps": 10, "end": 0.01}},
+        {"layer_rates": {".*": 0.01}},
+    ],
+    ids=str,
+)
+def test_a_run_may_end_below_the_floor_of_its_rule_where_something_else_lowers_the_rate(
+    lowered: dict[str, Any],
+) -> None:
+    table = {"schedule": {"name": "slope", "min_lr": 1e-6}, "steps": 100, "stop_below_lr": 1e-7}
+    assert parse_config({**table, **lowered}).stop_below_lr == 1e-7
+    for not_lowered in ({"phases": {"warmup_steps": 10}}, {"phases": {"cooldown_steps": 10, "end": 1.0}}):
+        with pytest.raises(ConfigError, match="stop_below_lr must be above schedule.min_lr"):
+            parse_config({**table, **not_lowered})
+
+
 def test_two_settings_in_one_are_refused() -> None:
     with pytest.raises(ConfigError, match="must be one KEY=VALUE; say --set again"):
         read_setting("seed=1\nbatch_size=3")

@@ -332,6 +332,17 @@ def test_dlibs_ending_counts_the_rate_of_the_first_update(tmp_path: Path, digits
     assert made.result["fell_to_lr"] == pytest.approx(1e-3 * 29 / 30, rel=0.01)
 
 
+@pytest.mark.filterwarnings("ignore:schedule .* decides after")
+def test_dlibs_ending_takes_a_cooldown_for_a_fall_even_below_the_floor_of_the_rule(
+    tmp_path: Path, digits: ImageData
+) -> None:
+    schedule = {"name": "slope", "min_lr": 1e-4}
+    phases = {"cooldown_steps": 20, "cooldown_shape": "linear"}  # from 1e-3, by 5e-5 an update, to zero
+    run(tmp_path / "run", digits, schedule=schedule, phases=phases, stop_below_lr=9e-5)
+    result = read_run(tmp_path / "run").result
+    assert (result["steps"], result["fell_to_lr"]) == (28, pytest.approx(5e-5))  # of 30
+
+
 def test_an_experiment_can_be_run_once(tmp_path: Path, digits: ImageData) -> None:
     experiment = Experiment(parse_config(SMALL), data=digits)
     list(experiment.run(tmp_path / "one"))

@@ -204,7 +204,7 @@ class RunConfig(Part):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each label's weight that the training loss spreads over all classes; the test loss is without it."""
     stop_below_lr: Positive | None = None
-    """End the run early once every rate is below this (dlib's ending)."""
+    """End the run early once every rate has fallen below this, be it in a cooldown (dlib's ending)."""
     seed: Seed = 0
     """Seed of the initial weights, the order of the examples and their augmentation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -250,7 +250,9 @@ class RunConfig(Part):
         floor = None if isinstance(self.schedule, TorchSchedule) else getattr(self.schedule, "min_lr", None)
         if floor is not None and floor > self.optimizer.lr:
             raise ValueError(f"schedule.min_lr must be at most optimizer.lr, got {floor:g} and {self.optimizer.lr:g}.")
-        if self.stop_below_lr is not None and floor is not None and self.stop_below_lr <= floor:
+        phases = self.phases  # a cooldown ends below the floor, and rates of layers are multiplied after it
+        goes_below = bool(self.layer_rates) or (phases.end < 1 and (phases.cooldown_steps or phases.cooldown_fraction))
+        if self.stop_below_lr is not None and floor is not None and self.stop_below_lr <= floor and not goes_below:
             raise ValueError(
                 f"stop_below_lr must be above schedule.min_lr, got {self.stop_below_lr:g} and {floor:g}: "
                 "the rate would never fall below it."
