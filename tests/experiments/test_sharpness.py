@@ -132,6 +132,22 @@ def test_the_edge_of_stability_is_that_of_the_optimizer(
         assert found.edges["preconditioned_edge/whole"] == pytest.approx(preconditioned)
 
 
+def test_where_a_decay_has_just_reset_adam_there_is_no_edge_of_what_it_sees_and_the_sentence_says_why(
+    tmp_path: Path,
+) -> None:
+    schedule = {"name": "article", "check_every": 4, "multiplier": 1e6}  # it decays at update 4
+    run = train(tmp_path / "run", schedule=schedule)
+    before, reset, after = measure_sharpness(read_run(run), QUICK)
+    assert "preconditioned_edge/whole" not in reset.edges
+    assert reset.edges["hessian_edge/whole"] == pytest.approx(2 / 0.01)
+    assert "nothing as Adam sees it, whose moments a decay has just reset, trace" in reset.sentence
+    for found in (before, after):
+        assert "as Adam sees it" in found.sentence and "reset" not in found.sentence
+    for column in ("preconditioned_max/whole", "preconditioned_edge/whole"):
+        assert read_run(run).series(column)[0].tolist() == [2, 6]
+    assert "largest eigenvalue, preconditioned" in write_report(run).read_text()
+
+
 def test_the_edge_is_at_the_rate_that_the_weights_were_reached_with_and_none_where_rates_differ(tmp_path: Path) -> None:
     run = train(tmp_path / "run", layer_rates={"linear": 2.0})
     rates = dict(zip(*read_run(run).series("lr/stem"), strict=True))

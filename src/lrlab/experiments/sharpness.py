@@ -61,6 +61,8 @@ class Sharpness:
     """Column -> eigenvalue from which the rate of that update makes the optimizer oscillate."""
     seconds: float
     """That it took."""
+    forgot_moments: bool = False
+    """Whether the optimizer is Adam and has no moments, since a decay has just reset it: nothing is as Adam sees it."""
 
     @property
     def sentence(self) -> str:
@@ -74,6 +76,8 @@ class Sharpness:
             parts.append(f"as Adam sees it {seen:.3g}")
         if (edge := self.edges.get(f"preconditioned_edge/{WHOLE}")) is not None:
             parts.append(f"the edge of that {edge:.3g}")
+        if self.forgot_moments:
+            parts.append("nothing as Adam sees it, whose moments a decay has just reset")
         parts.append(f"trace {row[f'hessian_trace/{WHOLE}']:.3g}")
         parts.append(f"SAM sharpness {row[f'sam_sharpness/{WHOLE}']:.3g}")
         return f"{', '.join(parts)}; {self.seconds:,.0f} s"
@@ -201,12 +205,13 @@ def _measure(
         )
         for sample in samples
     ]
-    edges = _edges(experiment, run, checkpoint.step, by_group=plan.by_group)
-    return Sharpness(checkpoint.step, found, edges, time.monotonic() - started)
+    edges = _edges(experiment, run, checkpoint.step, by_group=plan.by_group, has_moments=moments is not None)
+    forgot = moments is None and _is_adam(experiment.optimizer)
+    return Sharpness(checkpoint.step, found, edges, time.monotonic() - started, forgot)
 
 
 def _second_moments(optimizer: Optimizer) -> dict[str, Tensor] | None:
-    """Adam's v of each group, (N,), with its bias corrected; None of another optimizer."""
+    """Adam's v of each group, (N,), with its bias corrected; None of another optimizer, or where it was just reset."""
     moments = {}
     for group in optimizer.param_groups:
         (whole,) = group["params"]
@@ -217,16 +222,22 @@ def _second_moments(optimizer: Optimizer) -> dict[str, Tensor] | None:
     return moments
 
 
-def _edges(experiment: Experiment, run: Run, step: int, *, by_group: bool) -> dict[str, float | None]:
+def _is_adam(optimizer: Optimizer) -> bool:
+    return "betas" in optimizer.param_groups[0]
+
+
+def _edges(
+    experiment: Experiment, run: Run, step: int, *, by_group: bool, has_moments: bool
+) -> dict[str, float | None]:
     """The eigenvalue on the edge of stability, at the rates with which the weights were reached, and the momentum then.
 
     Gradient descent, with momentum beta: 2 (1 + beta) / lr; in Nesterov's form over 1 + 2 beta as well (Cohen et al.,
-    2021, arXiv:2103.00065). With Adam it is 2 / lr, that of plain descent, and `preconditioned_edge` is Adam's own. Of
-    all groups together there is none if their rates differ.
+    2021, arXiv:2103.00065). With Adam it is 2 / lr, that of plain descent, and `preconditioned_edge` is Adam's own,
+    where it has moments that an eigenvalue was preconditioned by. Of all groups together there is none if their rates
+    differ.
     """
     how = experiment.optimizer.param_groups[0]
-    has_moments = "betas" in how
-    momentum, is_nesterov = (0.0, False) if has_moments else (how["momentum"], how["nesterov"])
+    momentum, is_nesterov = (0.0, False) if _is_adam(experiment.optimizer) else (how["momentum"], how["nesterov"])
     factor = 2 * (1 + momentum) / (1 + 2 * momentum if is_nesterov else 1)
     rates = {name: _at(run, f"lr/{name}", step) for name in experiment.group_names}
     whole = next(iter(rates.values())) if len(set(rates.values())) == 1 else None
