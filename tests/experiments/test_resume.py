@@ -324,6 +324,26 @@ def test_a_run_made_longer_than_its_rate_was_planned_for_says_so_wherever_it_is_
         check_same_config(Member("cosine", 0, config, run.directory))
 
 
+@pytest.mark.parametrize("ended", [15, 20])
+def test_a_run_made_longer_in_its_config_file_is_one_that_was_made_longer(
+    ended: int, tmp_path: Path, digits: ImageData
+) -> None:
+    run, planned = tmp_path / "run", {"schedule": {"name": "cosine"}, "steps": 20}
+    if ended < 20:
+        stop_at(run, build(digits, **planned), ended)
+    else:
+        list(build(digits, **planned).run(run))
+    written = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(written.replace("steps = 20", "steps = 40"))
+    config = parse_config(dict(read_run(run).config))
+    for stop in (ended + 1, 41):
+        with pytest.warns(UserWarning, match="steps 20 -> 40: the rate was planned for another length"):
+            stop_at(run, Experiment(config, data=digits), stop, resumes=True)
+        shutil.rmtree(run / "checkpoints" / f"step-{ended + 1:06d}", ignore_errors=True)  # as if it had been killed
+    assert read_run(run).result["steps"] == 40
+    assert read_run(run).lengthened == f"steps 20 -> 40 at update {ended}"
+
+
 @pytest.mark.filterwarnings("ignore:.* planned for another length", "ignore:schedule .* decides after")
 @pytest.mark.parametrize("schedule", ["constant", "slope"])
 def test_rates_of_layers_are_those_of_the_longer_plan_from_its_first_update_on(

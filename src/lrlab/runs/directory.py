@@ -10,7 +10,7 @@ from typing import Any
 
 from lrlab.config import RunConfig, changes_that_matter, read_toml
 from lrlab.runs import storage
-from lrlab.runs.checkpoints import DamagedError, checkpoint_paths, read_checkpoint
+from lrlab.runs.checkpoints import Checkpoint, DamagedError, checkpoint_paths, read_checkpoint
 from lrlab.runs.events import EVENTS_PREFIX
 from lrlab.runs.reader import read_info
 
@@ -52,7 +52,8 @@ def check_resumable(directory: Path, config: RunConfig) -> None:
         raise storage.RunError(
             f"{directory}: the run diverged, and would again. Train anew with another configuration."
         )
-    made = read_toml(directory / storage.CONFIG)
+    # as it was made, whatever was edited since
+    made = _beside_the_weights(directory) or read_toml(directory / storage.CONFIG)
     if status == "complete":
         _check_it_has_more_to_do(directory, info, made=made, config=config)
     # older runs do not say whether they were ever saved
@@ -63,7 +64,7 @@ def check_resumable(directory: Path, config: RunConfig) -> None:
             f"{directory}: the run is {status} and its checkpoints are gone. Copy one back, or train anew in another "
             "directory."
         )
-    if changed := changes_that_matter(_beside_the_weights(directory) or made, config):
+    if changed := changes_that_matter(made, config):
         raise storage.RunError(
             f"{directory}: the run is of another configuration ({'; '.join(changed)}). "
             "Undo that, or train anew in another directory."
@@ -92,20 +93,29 @@ def _check_it_has_more_to_do(
         raise storage.RunError(f"{directory}: the run is complete. Give it more --epochs or --steps to go on.")
 
 
-def lengthening(directory: Path, config: RunConfig) -> dict[str, str]:
-    """Say, as `longer`, how a configuration makes the run in a directory longer than its rate was planned for."""
-    made = read_toml(directory / storage.CONFIG)
+def lengthening(checkpoint: Checkpoint, config: RunConfig) -> dict[str, str]:
+    """Say, as `longer`, how a configuration makes a run longer than its rate was planned for at a checkpoint of it."""
+    made = _configuration_of(checkpoint)
     unit, after = ("epochs", config.epochs) if config.steps is None else ("steps", config.steps)
-    if made.get(unit) == after or not config.rate_spans_run:  # `check_resumable` has seen that the unit is the same
+    # `check_resumable` has seen that the unit is the same
+    if made is None or made.get(unit) == after or not config.rate_spans_run:
         return {}
     return {"longer": f"{unit} {made.get(unit)} -> {after}"}
 
 
 def _beside_the_weights(directory: Path) -> dict[str, Any] | None:
-    """The configuration in the newest sound checkpoint, whatever was edited since; None without one."""
+    """The configuration in the newest sound checkpoint; None without one."""
     for path in checkpoint_paths(directory):
-        with contextlib.suppress(DamagedError, KeyError, ValueError):  # said when the run goes on
-            return tomllib.loads(read_checkpoint(path).files[storage.CONFIG].decode())
+        with contextlib.suppress(DamagedError):  # said when the run goes on
+            if (made := _configuration_of(read_checkpoint(path))) is not None:
+                return made
+    return None
+
+
+def _configuration_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The configuration that a run had when it was saved, None where the checkpoint has none that can be read."""
+    with contextlib.suppress(KeyError, ValueError):
+        return tomllib.loads(checkpoint.files[storage.CONFIG].decode())
     return None
 
 

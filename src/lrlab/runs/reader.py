@@ -73,8 +73,9 @@ class Run:
     @property
     def lengthened(self) -> str:
         """How it was made longer than its rate was planned for, and where; empty for a run that was not."""
-        longer = [f"{one['longer']} at update {one['step']}" for one in self.info.get("resumed", []) if "longer" in one]
-        return ", ".join(longer)
+        resumed = self.info.get("resumed", [])
+        longer = [f"{one['longer']} at update {one['step']}" for one in resumed if "longer" in one]
+        return ", ".join(dict.fromkeys(longer))  # a process that is killed before it saves has it said again
 
     @property
     def place(self) -> Path:

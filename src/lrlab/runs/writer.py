@@ -114,7 +114,7 @@ class RunWriter:
         before = self.before = {k: v for k, v in read_info(self.directory).items() if k != GENERALISATION}
         engine = before.get("engine", {})
         made = {"precision": engine["precision"]} if "precision" in engine else {}
-        again = {"step": checkpoint.step, "status": before["status"], **made, **lengthening(self.directory, config)}
+        again = {"step": checkpoint.step, "status": before["status"], **made, **lengthening(checkpoint, config)}
         # older checkpoints do not say how long the stretches were, but the run how many updates it was to have
         stretch = position.get("stretch", stretch_of(engine.get("num_steps")))
         self._info = {**before, **_begun(), "resumed": [*before.get("resumed", []), again]}
