@@ -66,8 +66,8 @@ def test_what_is_wrong_is_said_in_a_line(study: Path, capsys: pytest.CaptureFixt
         ("sharpness", run, "--at", "7"): "no checkpoint at update 7; there are some at 2",
         ("sharpness", run, "--examples", "10"): "Give 16.",
         ("generalisation", run, "--other", "digits"): "which the run learnt",
-        ("generalisation", run, "--other-dir", "x"): "give both",
-        ("generalisation", run, "--set", "data.test_fraction=0.2"): "give both",
+        ("generalisation", run, "--other-dir", "x"): "name it with --other",
+        ("generalisation", run, "--set", "data.test_fraction=0.2"): "name it with --other",
     }.items():
         assert main(list(arguments)) == 2
         error = capsys.readouterr().err

@@ -155,7 +155,7 @@ def test_a_signal_stops_a_run_with_its_rows_kept(tmp_path: Path, number: signal.
         process.kill()
     assert process.returncode == code
     assert err.splitlines() == [
-        "lrlab: stopping once the update under way is saved; again to stop at once",
+        "lrlab: finishing the current update, then saving and stopping; repeat to stop at once",
         "lrlab: stopped; what was recorded so far is kept.",
     ]
     run = read_run(tmp_path / "run")
@@ -216,7 +216,7 @@ def test_a_run_that_was_stopped_goes_on_and_can_be_verified(tmp_path: Path) -> N
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
-    assert out.splitlines()[-1] == "go on with: lrlab resume run"
+    assert out.splitlines()[-1] == "to continue: lrlab resume run"
     ended = lrlab(tmp_path, "resume", "run", "--json")
     assert (ended.returncode, json.loads(ended.stdout)["status"]) == (0, "complete")
     assert list(read_run(tmp_path / "run").series("train/loss")[0]) == list(range(1, 301))
@@ -251,7 +251,7 @@ def test_a_study_lays_its_arms_over_each_other_and_is_safe_to_repeat(tmp_path: P
     assert re.search(r"\[4/4\] multiplier-0.2 seed 1: complete, test accuracy \d", ended.stdout)
     assert re.search(r"\narm +n  test accuracy, %.*\n─+\nmultiplier-0.5 +2 .*\nmultiplier-0.2 +2 ", ended.stdout)
     assert re.search(r"between multiplier-0.2 and multiplier-0.5|than multiplier-0.5|have the same test", ended.stdout)
-    assert "\nall figures of it: lrlab compare runs/pair\n" in ended.stdout
+    assert "\nfull comparison: lrlab compare runs/pair\n" in ended.stdout
     assert [run.status for run in find_runs(tmp_path / "runs" / "pair")] == ["complete"] * 4
     assert (tmp_path / "runs" / "pair" / "figures" / "lr.png").exists()
     assert str(Path("runs") / "pair" / "report.html") in ended.stdout
@@ -299,7 +299,7 @@ def test_a_run_may_lie_in_a_folder_whose_name_is_no_text(tmp_path: Path) -> None
     assert (ended.returncode, ended.stdout) == (0, "caf\N{REPLACEMENT CHARACTER}/report.html\n")
     images = lrlab(tmp_path, "train", "--data", f"folder:{name}")
     assert images.returncode == 2
-    assert "caf\N{REPLACEMENT CHARACTER}: its name is not UTF-8, so no configuration can hold it" in images.stderr
+    assert "caf\N{REPLACEMENT CHARACTER}: the path is not valid UTF-8, so config.toml cannot hold it" in images.stderr
 
 
 def test_report_of_nothing_is_refused(tmp_path: Path) -> None:

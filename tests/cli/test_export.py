@@ -111,7 +111,7 @@ def test_what_is_wrong_is_said_in_a_line(run: Path, tmp_path: Path, capsys: pyte
     for code, arguments, said in (
         (2, (str(run),), "--format safetensors|onnx is missing"),
         (2, (str(run), "--format", "pickle"), 'Choose from: "safetensors", "onnx"'),
-        (2, (str(run), "--format", "safetensors", "--data-dir", "x"), "--data-dir: images are for the check of"),
+        (2, (str(run), "--format", "safetensors", "--data-dir", "x"), "--data-dir: only the check of --format onnx"),
         (2, (str(run), "--format", "onnx", "--data-dir", "x"), "digits come with scikit-learn"),
         (2, (str(tmp_path), "--format", "safetensors"), "holds no run"),
         (2, (str(tmp_path / "bare"), "--format", "safetensors"), "it has no checkpoint"),

@@ -47,7 +47,7 @@ def test_without_a_terminal_there_are_lines_alone() -> None:
     assert shown(is_terminal=False).splitlines() == [
         "[tuning 1/4] a at 0.1 seed 9: complete, test accuracy 50.00%",
         *describe_choice(CHOICE).splitlines(),
-        "a seed 0: its process ended by SIGKILL; another one goes on with it",
+        "a seed 0: its process ended by SIGKILL; another process continues the run",
         "[1/4] a seed 0: complete, test accuracy 75.00%",
         "[2/4] b seed 0: failed: no memory",
         "[3/4] b seed 1: complete (already there), test accuracy 25.00%",
@@ -69,7 +69,7 @@ def test_a_choice_says_what_each_rate_came_to_and_what_that_cost() -> None:
 
 def test_a_plan_says_how_many_runs_it_is() -> None:
     assert describe_plan(STUDY) == (
-        "arms 'a', 'b' are one configuration, so they differ by nothing\n"
+        "arms 'a', 'b' have the same configuration, so they cannot differ\n"
         "study two: 2 arms x 2 seeds = 4 runs, after 2 arms x 2 rates x 1 seeds = 4 runs that find the arms' rates on "
         "10% of the training images"
     )

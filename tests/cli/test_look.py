@@ -103,7 +103,7 @@ def test_a_run_that_says_running_and_that_nobody_writes_is_abandoned(
     def said() -> tuple[bool, bool]:
         assert main(["runs", str(directory), "--json"]) == 0
         out, err = capsys.readouterr()
-        return json.loads(out)["runs"][0]["abandoned"], "lrlab resume RUN goes on" in err
+        return json.loads(out)["runs"][0]["abandoned"], "lrlab resume RUN continues" in err
 
     with lock_run(directory):  # as its writer has it
         assert said() == (False, False)
@@ -194,7 +194,7 @@ def test_a_run_that_was_moved_while_it_was_trained_is_said_to_be(
 ) -> None:
     Display(json=False).conclude(tmp_path / "gone")
     said = capsys.readouterr().out
-    assert said.startswith(f"{tmp_path / 'gone'} was moved or deleted while it was trained.") and "lrlab resume" in said
+    assert said.startswith(f"{tmp_path / 'gone'} was moved or deleted during training.") and "lrlab resume" in said
 
 
 def test_of_many_classes_the_lowest_are_shown() -> None:

@@ -95,7 +95,7 @@ def test_a_document_that_has_nowhere_to_go_is_said_before_the_work(tmp_path: Pat
     ended = shell(tmp_path, ">&-", [*WARNED, "--json"])
     assert ended.returncode == 2
     assert ended.stderr == (
-        "lrlab: --json: stdout is closed, so the document has nowhere to go. Leave --json out, or say where: >FILE.\n"
+        "lrlab: --json: stdout is closed, so the document cannot be written. Leave --json out, or redirect it: >FILE.\n"
     )
     assert not (tmp_path / "run").exists()
 

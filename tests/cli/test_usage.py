@@ -26,7 +26,10 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
     ("arguments", "message"),
     [
         (["trian"], "lrlab: Unknown command 'trian'. Did you mean 'train'?"),
-        (["--json", "runs"], "lrlab: Unknown option '--json'. Options come after the verb, as in lrlab runs --json."),
+        (
+            ["--json", "runs"],
+            "lrlab: Unknown option '--json'. Options come after the command, as in lrlab runs --json.",
+        ),
         (["train", "--epohcs", "3"], "lrlab train: Unknown option: --epohcs. Did you mean --epochs?"),
         (["train", "--device", "cdua"], '"cuda"'),
         (["train", "--epochs", "3.5"], "'3.5' is not a whole number."),
@@ -34,7 +37,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
         (["train", "--lr", "none"], "none"),
         (["train", "--lr"], "--lr"),
         (["train", "digits"], "lrlab train: Unexpected argument 'digits'."),
-        (["train", "a/config.toml"], "Unexpected argument 'a/config.toml'. A configuration is given by --config a/co"),
+        (["train", "a/config.toml"], "Unexpected argument 'a/config.toml'. Pass a configuration file as --config a/co"),
         (["study"], "lrlab study: FILE.toml is missing: A study file: base, arms and seeds."),
         (["completion"], "lrlab completion: SHELL is missing: bash, zsh or fish."),
         (["study", "a.toml", "--workers", "0"], "must be at least 1, got 0."),
@@ -65,7 +68,7 @@ def test_a_wrong_command_line_gets_two_lines_and_exit_code_2(
         (["--data", "mnist"], "lrlab: data.name: must be 'cifar10', 'cifar100', 'digits' or 'folder', got 'mnist'."),
         (["--config", "none.toml"], "lrlab: none.toml: there is no such file. TOML files in .: none."),
         (["--set", "epochs"], "lrlab: --set epochs: must be KEY=VALUE"),
-        (["--data", "folder:"], "lrlab: --data folder: names no folder: say which, as --data folder:DIR."),
+        (["--data", "folder:"], "lrlab: --data folder: the folder is missing. Name it, as in --data folder:DIR."),
         (["--schedule", "slope", "--set", "window=10"], "Did you mean 'schedule.window'?"),
         (["--epochs", "5", "--set", "steps=7"], "Give epochs or steps, not both: got --epochs and --set steps."),
         (["--set", "engine.compile=maybe"], "lrlab: engine.compile: must be 'auto', True or False, got 'maybe'."),
@@ -256,7 +259,10 @@ def test_preview_of_epochs_takes_a_number_of_updates(tmp_path: Path, capsys: pyt
     file = tmp_path / "epochs.toml"
     file.write_text('epochs = 3\nschedule.name = "linear"')
     code, _, err = said(capsys, "preview", "--config", str(file))
-    assert (code, err) == (2, "lrlab: 3 epochs are as many updates as the images make: say how many, by --steps N.\n")
+    assert (code, err) == (
+        2,
+        "lrlab: preview needs a number of updates, and for 3 epochs it depends on the data: add --steps N.\n",
+    )
     code, out, _ = said(capsys, "preview", "--config", str(file), "--steps", "2", "--json")
     assert (code, json.loads(out)["lr"]["stem"]) == (0, [0.001, 0.0])
 
@@ -311,7 +317,7 @@ def test_lr_find_says_what_each_seed_suggests_and_all_of_them(
         "digits: resnet18 of width 2, sgd; the rate from 0.0001 to 10000 in 60 updates of 32 images, 2 seeds"
     )
     number = r"\d\.\d\de[-+]\d\d"
-    pattern = rf"seed \d: ({number}), a tenth of the rate with the least loss \(\d\.\d{{3}}\); diverged at {number}"
+    pattern = rf"seed \d: ({number}), a tenth of the rate with the lowest loss \(\d\.\d{{3}}\); diverged at {number}"
     rates = sorted(float(match[1]) for seed in seeds if (match := re.fullmatch(pattern, seed)))
     assert len(rates) == 2
     match = re.fullmatch(rf"learning rate ({number}): median of 2 seeds, least ({number}), largest ({number})", found)
@@ -387,7 +393,7 @@ def test_replay_says_when_a_rule_would_have_decayed_and_why(
     assert (code, err) == (0, "")
     about, spacing, *moved, picture = out.splitlines()
     assert about.startswith("loss: 180 losses, updates 10 to 1,800; 36 looks, the rate moves ")
-    assert spacing == "one loss in 10 updates was recorded: what the rule counts in updates are losses here"
+    assert spacing == "one loss was recorded every 10 updates: lengths given in updates count losses here"
     update, word, before, arrow, after, *why = moved[0].split()
     assert 600 < int(update) <= 850  # the fall ends at 600
     assert (word, before, arrow, after) == ("decay", "0.001", "->", "0.0001")
@@ -524,7 +530,7 @@ def test_a_disk_that_is_full_where_the_output_goes_is_said_in_a_line() -> None:
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "lrlab", "data", "list"]
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (5, "lrlab: there is no space left where the output goes.\n")
+    assert (ended.returncode, ended.stderr) == (5, "lrlab: the output cannot be written: no space left on its disk.\n")
 
 
 def test_a_name_that_the_terminal_cannot_show_is_shown_otherwise(tmp_path: Path) -> None:
@@ -566,7 +572,7 @@ def test_a_configuration_may_come_through_a_pipe(capsys: pytest.CaptureFixture[s
 def test_a_study_is_told_from_the_configuration_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "plan.toml").write_text('name = "plan"\nseeds = [0]\n[arms]\na = {}\n')
     code, _, err = said(capsys, "train", "--config", str(tmp_path / "plan.toml"))
-    assert code == 2 and "plan.toml: a study, since it has arms. Run it by lrlab study" in err
+    assert code == 2 and "plan.toml: this is a study file, since it has arms. Run it with lrlab study" in err
 
 
 def test_a_text_for_the_schedule_beside_an_unknown_key_is_two_lines(
@@ -586,6 +592,6 @@ def test_a_folder_without_its_kind_is_told_how_it_is_named(
     (tmp_path / "digits").mkdir()  # a data set's name goes before that of a folder
     monkeypatch.chdir(tmp_path)
     code, _, err = said(capsys, "data", "check", "imgs")
-    assert (code, err) == (2, "lrlab: --data imgs: a folder of images is named as folder:imgs.\n")
+    assert (code, err) == (2, "lrlab: --data imgs: for a folder of images, write --data folder:imgs.\n")
     assert said(capsys, "data", "check", "digits")[0] == 0
     assert "nothing to download" in said(capsys, "data", "fetch", "digits")[2]

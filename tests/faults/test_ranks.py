@@ -123,4 +123,4 @@ def test_what_one_process_does_is_refused_under_torchrun(
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     assert main(["compare", "runs/demo"]) == 2
-    assert capsys.readouterr().err == "lrlab compare: it is for one process: start it without torchrun.\n"
+    assert capsys.readouterr().err == "lrlab compare: runs in a single process. Start it without torchrun.\n"

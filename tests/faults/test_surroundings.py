@@ -154,7 +154,7 @@ def test_a_run_stopped_by_a_signal_goes_on_as_if_it_had_not_been(do, tmp_path: P
         ended = do(lrlab=[*verb, "run"], signal_at={"within": within, "signal": signal.SIGINT})
         assert ended.code == 130
         assert ended.err == (
-            "lrlab: stopping once the update under way is saved; again to stop at once\n"
+            "lrlab: finishing the current update, then saving and stopping; repeat to stop at once\n"
             "lrlab: stopped; what was recorded so far is kept.\n"
         )
         verb = ["resume"]

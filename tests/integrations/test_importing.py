@@ -317,8 +317,8 @@ def test_rows_without_a_step_are_said_to_be_counted(tmp_path: Path, capsys: pyte
     (tmp_path / "log.csv").write_text("epoch,loss,acc\n1,1.5,0.3\n2,1.25,0.5\n")
     assert main(["import", str(tmp_path / "log.csv"), "--out", str(tmp_path / "out"), "--seed", "0"]) == 0
     out, _ = capsys.readouterr()
-    assert "no column says of which update a row is, so the rows are counted" in out
-    assert "there are also: acc, epoch. If one of them is meant, name it by --accuracy or --loss." in out
+    assert "no column named step or the like holds the update, so the rows are counted" in out
+    assert "other columns: acc, epoch. To use one of them, add --accuracy NAME or --loss NAME." in out
     assert read_run(tmp_path / "out").info["elsewhere"]["rows_counted"] is True
 
 

@@ -160,7 +160,7 @@ def test_a_signal_saves_every_run_under_way(tmp_path: Path) -> None:
     assert (process.returncode, err.splitlines()) == (
         143,
         [
-            "lrlab: stopping once the update under way is saved; again to stop at once",
+            "lrlab: finishing the current update, then saving and stopping; repeat to stop at once",
             "lrlab: stopped; what was recorded so far is kept.",
         ],
     )

@@ -88,7 +88,9 @@ def test_begun_here_it_outlives_its_workers_and_is_saved_when_it_is_stopped(file
 
         wait_until(lambda: len(list(runs.glob("tiny/*/seed*/checkpoints/latest"))) == 2)
         os.kill(next(workers()), signal.SIGKILL)  # at once: a run takes no longer than a look at all of /proc
-        wait_until(lambda: "its process ended by WorkerCrashedError; another one goes on with it" in said.read_text())
+        wait_until(
+            lambda: "its process ended by WorkerCrashedError; another process continues the run" in said.read_text()
+        )
         wait_until(lambda: any("resumed" in info for info in infos(runs)))
         study.send_signal(signal.SIGTERM)
         assert study.wait(PATIENCE) == 143, said.read_text()

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if num_ranks() == 1:
             return _main(given)
         if given and given[0] in app and given[0] not in SHARED_BY_RANKS:
-            _complain(f"lrlab {given[0]}: it is for one process: start it without torchrun.\n")
+            _complain(f"lrlab {given[0]}: runs in a single process. Start it without torchrun.\n")
             return USAGE
         code = _main(given)
     if sys.stdout is not None:  # None: it was closed at the start
@@ -65,13 +65,13 @@ def _main(arguments: list[str]) -> int:
                 raise
             return _closed_pipe()
         except MemoryError:  # outside of the updates, which say more
-            _complain("lrlab: out of memory: the machine has too little left for this. Free some, or take less data.\n")
+            _complain("lrlab: out of memory. Free some memory, or use less data.\n")
             return USAGE
         except Exception as error:
             code = getattr(error, "exit_code", None)
             if code is None and isinstance(error, OSError) and (error.errno, error.filename) == (errno.ENOSPC, None):
                 discard(sys.stdout)
-                _complain("lrlab: there is no space left where the output goes.\n")
+                _complain("lrlab: the output cannot be written: no space left on its disk.\n")
                 return DISK
             if code is None:
                 raise

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HOW = Group.create_ordered("How it is measured")
 
-RunOrStudy = Annotated[Path, Parameter(name="RUN", help="A run, or a study: all runs of it.")]
+RunOrStudy = Annotated[Path, Parameter(name="RUN", help="A run, or a study to measure all its runs.")]
 
 
 def sharpness(
@@ -31,11 +31,11 @@ def sharpness(
     examples: Annotated[
         int | None,
         Parameter(
-            metavar="N", group=HOW, help="Training images in a sample [the first multiple of the batch from 512 on]."
+            metavar="N", group=HOW, help="Training images per sample [smallest multiple of the batch size >= 512]."
         ),
     ] = None,
     samples: Annotated[
-        int, Parameter(metavar="N", group=HOW, help="Disjoint samples, whose spread is the error [2].")
+        int, Parameter(metavar="N", group=HOW, help="Disjoint samples; their spread is the error [2].")
     ] = 2,
     batchnorm: Annotated[
         Literal["training", "evaluation"],
@@ -51,7 +51,7 @@ def sharpness(
     whole: Annotated[
         bool,
         Parameter(
-            name="--whole", negative="", group=HOW, help="Leave out the layer groups, which take most of the time."
+            name="--whole", negative="", group=HOW, help="Whole network only: layer groups take most of the time."
         ),
     ] = False,
     json: Json = False,
@@ -72,7 +72,7 @@ def sharpness(
 
     code = _each(find_runs(path), measure, output)
     if not measured and not code:
-        output.say("all of it is measured already; lrlab report shows it")
+        output.say("everything is measured already; lrlab report shows it")
     output.document({"measured": measured})
     return code
 
@@ -82,14 +82,14 @@ def generalisation(
     /,
     *,
     images: Annotated[
-        int | None, Parameter(metavar="N", group=HOW, help="Images to measure on, and as many training images [all].")
+        int | None, Parameter(metavar="N", group=HOW, help="Held-out images to use, and as many training images [all].")
     ] = None,
     other: Annotated[
         str | None,
         Parameter(
             metavar="NAME",
             group=HOW,
-            help="Data set of the linear probe: cifar10, cifar100, digits, folder:DIR [digits, unless learnt].",
+            help="Data set of the linear probe: cifar10, cifar100, digits, folder:DIR [digits, unless trained on].",
         ),
     ] = None,
     other_dir: Annotated[
@@ -115,7 +115,7 @@ def generalisation(
     from lrlab.runs.afterwards import figures
 
     if (other_dir or settings) and not other:
-        raise ConfigError("--other-dir and --set are of the data set that --other names; give both.")
+        raise ConfigError("--other-dir and --set describe the data set of --other: name it with --other.")
     probed = read_config(None, data_flags(other, other_dir), settings).data if other else None
     output, measured = Output(json=json), list[dict[str, Any]]()
 

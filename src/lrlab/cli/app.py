@@ -40,7 +40,7 @@ SOME_FAILED = 7
 
 TRAIN = Group.create_ordered("Train and compare")
 BEFORE = Group.create_ordered("Before training")
-AFTER = Group.create_ordered("Once it is trained")
+AFTER = Group.create_ordered("After training")
 OTHERS = Group.create_ordered("To and from other programs")
 HERE = Group.create_ordered("This machine")
 OPTIONS = Group.create_ordered("Options")
@@ -74,7 +74,7 @@ def train(
     precision: Precision = None,
     config: ConfigFile = None,
     run: Annotated[
-        Path | None, Parameter(metavar="DIR", group=RECORDS, help="Run directory to make [runs/<what it is>].")
+        Path | None, Parameter(metavar="DIR", group=RECORDS, help="Run directory to create [runs/<from settings>].")
     ] = None,
     json: Json = False,
 ) -> int:
@@ -121,8 +121,8 @@ def study(
             metavar="N",
             validator=at_least_one,
             group=MACHINE,
-            help="Processes that train side by side, each with its share of the processor's threads "
-            "[none: one run after another in this one].",
+            help="Worker processes that train in parallel, each with an equal share of the CPU threads "
+            "[none: this process trains one run after another].",
         ),
     ] = None,
     ray: Annotated[
@@ -130,18 +130,19 @@ def study(
         Parameter(
             metavar="local|ADDRESS",
             group=CLUSTER,
-            help="Each run as a task of a Ray cluster: one begun here, or HOST:PORT of a head, or auto.",
+            help="Run each run as a Ray task; local starts a cluster, ADDRESS is HOST:PORT of a head node, or auto.",
         ),
     ] = None,
     cpus: Annotated[
-        int | None, Parameter(metavar="N", validator=at_least_one, group=CLUSTER, help="Processors of each run [1].")
+        int | None, Parameter(metavar="N", validator=at_least_one, group=CLUSTER, help="CPUs for each run [1].")
     ] = None,
     gpus: Annotated[
-        float | None, Parameter(metavar="X", group=CLUSTER, help="GPUs of each run, 0.25 for four that share one [0].")
+        float | None,
+        Parameter(metavar="X", group=CLUSTER, help="GPUs for each run; with 0.25 four runs share one [0]."),
     ] = None,
     json: Json = False,
 ) -> int:
-    """Run what is missing of a study, and report; safe to repeat."""
+    """Run the missing runs of a study, then report; safe to repeat."""
     from lrlab.cli.options import cluster_resources
     from lrlab.config import read_study
 
@@ -159,7 +160,7 @@ def study(
     )
     folder, outcomes = RUNS / plan.name, followed.outcomes
     if outcomes["locked"]:
-        screen.say(f"runs that another process has, not made here: {outcomes['locked']}. Repeat the command later")
+        screen.say(f"skipped, as another process is writing them: {outcomes['locked']} runs. Repeat the command later")
     if outcomes["complete"] or outcomes["diverged"]:
         from lrlab.cli.compare import show_verdict
         from lrlab.report import write_report
@@ -175,17 +176,17 @@ def study(
 def report(
     path: Annotated[Path, Parameter(name="PATH", help="A run, or a study.")],
     /,
-    *paths: Annotated[Path, Parameter(name="PATH...", help="Further ones, laid over it.")],
+    *paths: Annotated[Path, Parameter(name="PATH...", help="More of them, drawn over the first.")],
     out: Annotated[
         Path | None,
         Parameter(
             metavar="DIR",
             group=RECORDS,
-            help="Folder for page and figures [that of the run or study; several need one].",
+            help="Folder for the page and its figures [the run's or study's own; required for several paths].",
         ),
     ] = None,
 ) -> int:
-    """Draw the figures and write the page of a run, a study, or several."""
+    """Draw the figures and write the report page of a run, a study, or several."""
     from lrlab.cli.output import Output
     from lrlab.report import write_report
 
@@ -197,17 +198,17 @@ def report(
 def compare(
     path: Annotated[Path, Parameter(name="PATH", help="A study, or runs; several studies are several tasks.")],
     /,
-    *paths: Annotated[Path, Parameter(name="PATH...", help="Further ones.")],
+    *paths: Annotated[Path, Parameter(name="PATH...", help="More of them.")],
     control: Annotated[
-        str | None, Parameter(metavar="ARM", group=COMPARED, help="Compare all others with it alone [every pair].")
+        str | None, Parameter(metavar="ARM", group=COMPARED, help="Compare the other arms only with this [every pair].")
     ] = None,
     measure: Annotated[
         str | None,
         Parameter(
             metavar="NAME",
             group=COMPARED,
-            help="As in a run's result, a column of the rows (mean of its last tenth), or generalisation/ece "
-            "[test_accuracy].",
+            help="What to compare by: a value in a run's result, a recorded column (mean of its last tenth), or "
+            "generalisation/ece and the like [test_accuracy].",
         ),
     ] = None,
     target: Annotated[
@@ -215,7 +216,7 @@ def compare(
         Parameter(
             metavar="X",
             group=COMPARED,
-            help="Value to reach, of all studies, or of one as STUDY=X.",
+            help="Value to reach, for all studies, or for one as STUDY=X; repeatable.",
         ),
     ] = None,
     csv: Annotated[

@@ -52,7 +52,7 @@ def preview(
     checked = read_config(config, {"schedule.name": schedule, "steps": steps, "optimizer.lr": lr}, settings)
     if checked.steps is None:
         raise ConfigError(
-            f"{checked.epochs} epochs are as many updates as the images make: say how many, by --steps N."
+            f"preview needs a number of updates, and for {checked.epochs} epochs it depends on the data: add --steps N."
         )
 
     from lrlab.cli.display import Display, rate_charts
@@ -73,11 +73,9 @@ def lr_find(
     width: Width = None,
     batch_size: BatchSize = None,
     start: Annotated[float, Parameter(metavar="X", group=SWEEP, help="Rate of the first update [1e-6].")] = 1e-6,
-    end: Annotated[float, Parameter(metavar="X", group=SWEEP, help="Rate of the last one [10].")] = 10.0,
+    end: Annotated[float, Parameter(metavar="X", group=SWEEP, help="Rate of the last update [10].")] = 10.0,
     steps: Annotated[int, Parameter(metavar="N", group=SWEEP, help="Optimizer updates of each sweep [200].")] = 200,
-    seeds: Annotated[
-        int, Parameter(metavar="N", group=SWEEP, help="Sweeps, each with other weights and another order [5].")
-    ] = 5,
+    seeds: Annotated[int, Parameter(metavar="N", group=SWEEP, help="Sweeps, each with its own seed [5].")] = 5,
     settings: Settings = None,
     device: Device = None,
     precision: Precision = None,
@@ -87,7 +85,7 @@ def lr_find(
     ] = Path("lr-find.png"),
     json: Json = False,
 ) -> int:
-    """Find the rate to start with, by raising it from update to update."""
+    """Suggest a learning rate by a range test, which raises it from update to update."""
     from lrlab.cli.options import check_folder, data_flags, read_config
 
     flags = {
@@ -157,7 +155,7 @@ def replay(
 
 
 def refine(
-    path: Annotated[Path, Parameter(name="RUN", help="A run with its gradients on record.")],
+    path: Annotated[Path, Parameter(name="RUN", help="A run with recorded gradients.")],
     /,
     *,
     smoothing: Annotated[
@@ -168,7 +166,7 @@ def refine(
     ] = None,
     json: Json = False,
 ) -> int:
-    """Write the schedule that the gradients of a run call for; lrlab train --config uses it."""
+    """Compute a schedule from the gradients of a run, for lrlab train --config."""
     from lrlab.cli.display import Display, rate_chart
     from lrlab.experiments import refine_run
     from lrlab.runs import read_run
@@ -177,7 +175,7 @@ def refine(
     display = Display(json=json)
     multipliers = refine_run(read_run(path), target, smoothing=smoothing)
     display.say(rate_chart(multipliers, of=f"of {len(multipliers)}", what="times lr"))
-    display.say(f"the same run with it: lrlab train --config {shlex.quote(str(target))}")
+    display.say(f"to repeat the run with it: lrlab train --config {shlex.quote(str(target))}")
     display.document({"file": str(target), "multipliers": multipliers})
     return 0
 
@@ -187,16 +185,16 @@ def calibrate(
     schedule: RuleName = None,
     lr: Rate = None,
     settings: Settings = None,
-    traces: Annotated[int, Parameter(metavar="N", group=SIMULATED, help="Losses of each kind [1000].")] = 1000,
+    traces: Annotated[int, Parameter(metavar="N", group=SIMULATED, help="Simulated runs of each kind [1000].")] = 1000,
     noise: Annotated[
-        float, Parameter(metavar="X", group=SIMULATED, help="Standard deviation about a mean of 1 [0.3].")
+        float, Parameter(metavar="X", group=SIMULATED, help="Standard deviation of the noise [0.3].")
     ] = 0.3,
     correlation: Annotated[
-        float, Parameter(metavar="X", group=SIMULATED, help="Of the noise from one update to the next [0].")
+        float, Parameter(metavar="X", group=SIMULATED, help="Correlation of the noise between successive updates [0].")
     ] = 0.0,
     json: Json = False,
 ) -> int:
-    """Show how often a rule fires on a flat loss, and how soon on a plateau, by simulated losses."""
+    """Simulate how often a rule decays on a flat loss, and how soon on a plateau."""
     from lrlab.cli.options import read_config
 
     checked = read_config(None, {"schedule.name": schedule, "optimizer.lr": lr}, settings)
@@ -216,7 +214,7 @@ def calibrate(
 
 @data_app.command(name="list")
 def list_data() -> int:
-    """List the data sets that are known."""
+    """List the known data sets."""
     from lrlab.cli.output import Output
     from lrlab.experiments import list_data_sets
 
@@ -228,7 +226,7 @@ def list_data() -> int:
 
 @data_app.command
 def fetch(name: Annotated[str, Parameter(name="NAME", help="cifar10 or cifar100.")], /) -> int:
-    """Download a data set into the cache, and check its checksum."""
+    """Download a data set into the cache, and verify its checksum."""
     from lrlab.cli.output import Output
     from lrlab.experiments import fetch_data_set
 
@@ -238,7 +236,7 @@ def fetch(name: Annotated[str, Parameter(name="NAME", help="cifar10 or cifar100.
 
 @data_app.command
 def check(name: DataName, /, *, data_dir: DataDir = None, settings: Settings = None) -> int:
-    """Read a data set whole, and say what it holds or all that is wrong with it."""
+    """Read a whole data set, and describe it or list everything wrong with it."""
     from lrlab.cli.options import data_flags, read_config
 
     checked = read_config(None, data_flags(name, data_dir), settings)

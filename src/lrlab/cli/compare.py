@@ -48,7 +48,7 @@ def show_verdict(output: Output, folder: Path) -> None:
         told = [found for found in told if found.verdict == "different"]
     for found in told[: 2 * MOST_SENTENCES]:
         output.say_wrapped(sentence(found, comparison))
-    output.say(f"all figures of it: lrlab compare {shlex.quote(str(folder))}")
+    output.say(f"full comparison: lrlab compare {shlex.quote(str(folder))}")
 
 
 def _show(output: Output, listing: Listing | None) -> None:

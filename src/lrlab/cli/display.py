@@ -25,8 +25,8 @@ class Display(Output):
         """Write the report of a run that is over, however it ended, and say where to look."""
         if not (directory / INFO).exists():  # what is raised says what could not be written for that
             self.say(
-                f"{directory} was moved or deleted while it was trained. If it was moved: lrlab resume NEW-PLACE goes "
-                "on from its last checkpoint."
+                f"{directory} was moved or deleted during training. If it was moved, lrlab resume NEW-PATH continues "
+                "from its last checkpoint."
             )
             return
         ended = read_run(directory)
@@ -41,7 +41,7 @@ class Display(Output):
         self.say(f"{ended.status}: {found}{result['steps']:,} updates, {result['train_seconds']:.1f} s of training")
         self.say(f"figures and page: {write_report(directory)}")
         if ended.status in ("preempted", "failed"):
-            self.say(f"go on with: lrlab resume {shlex.quote(str(directory))}")
+            self.say(f"to continue: lrlab resume {shlex.quote(str(directory))}")
         self.document({"run": str(directory), "status": ended.status, "result": dict(result)})
 
     def follow(self, experiment: Experiment, directory: Path, *, resumes: bool) -> None:
@@ -93,8 +93,8 @@ class Display(Output):
 def _from_where(event: Event, num_steps: int) -> str:
     made = event.step - isinstance(event, Update)
     if not made:
-        return "begins anew: no checkpoint was written before it ended"
-    return f"goes on from update {made:,} of {num_steps:,}"
+        return "starts from the beginning: the run stopped before its first checkpoint"
+    return f"continues after update {made:,} of {num_steps:,}"
 
 
 class _Bar:
@@ -135,7 +135,7 @@ def describe_sweep(sweep: Sweep) -> str:
     if sweep.suggestion is None:
         text += f"no suggestion: {sweep.reason}"
     else:
-        text += f"{sweep.suggestion:.2e}, a tenth of the rate with the least loss ({min(sweep.smoothed):.3f})"
+        text += f"{sweep.suggestion:.2e}, a tenth of the rate with the lowest loss ({min(sweep.smoothed):.3f})"
     return text + (f"; diverged at {sweep.diverged_at:.2e}" if sweep.diverged_at is not None else "")
 
 

@@ -9,10 +9,10 @@ from cyclopts import Group, Parameter
 
 from lrlab.cli.parameters import RECORDS, Json
 
-WHERE = Group.create_ordered("Where to")
+WHERE = Group.create_ordered("Destination")
 
 
-READ = Group.create_ordered("What is what in it")
+READ = Group.create_ordered("How to read the file")
 
 
 def track(
@@ -21,18 +21,18 @@ def track(
     *,
     to: Annotated[
         Literal["trackio", "mlflow", "wandb"],
-        Parameter(metavar="trackio|mlflow|wandb", group=WHERE, help="Tracker, set up as its own documents say."),
+        Parameter(metavar="trackio|mlflow|wandb", group=WHERE, help="Tracker, set up as its own documentation says."),
     ],
     project: Annotated[
         str | None,
-        Parameter(metavar="NAME", group=WHERE, help="Project or experiment there [the study's name, lrlab]."),
+        Parameter(metavar="NAME", group=WHERE, help="Project or experiment there [the study's name, or lrlab]."),
     ] = None,
     follow: Annotated[
-        bool, Parameter(group=RECORDS, help="Go on with what is still being trained, until no run is under way.")
+        bool, Parameter(group=RECORDS, help="Keep sending while runs train, until none is in progress.")
     ] = False,
     json: Json = False,
 ) -> int:
-    """Send runs to an experiment tracker: what has come since the last time."""
+    """Send runs to an experiment tracker; repeating it sends only what is new."""
     from lrlab.cli.output import Output
     from lrlab.integrations.tracking import send_runs
 
@@ -50,7 +50,7 @@ def track(
 def import_runs(
     path: Annotated[
         Path,
-        Parameter(name="PATH", help="CSV or Parquet file, TensorBoard's events, database of MLflow's or trackio's."),
+        Parameter(name="PATH", help="CSV or Parquet file, TensorBoard events, or a database of MLflow or trackio."),
     ],
     /,
     *,
@@ -58,14 +58,14 @@ def import_runs(
         Path, Parameter(metavar="DIR", group=WHERE, help="Directory of the run, or with --arm folder of a study.")
     ],
     project: Annotated[
-        str | None, Parameter(metavar="NAME", group=READ, help="Experiment of MLflow's, where there are several.")
+        str | None, Parameter(metavar="NAME", group=READ, help="MLflow experiment, if there are several.")
     ] = None,
     arm: Annotated[
         str | None,
-        Parameter(metavar="KEY", group=READ, help="Setting that tells arms apart [one run, without an arm]."),
+        Parameter(metavar="KEY", group=READ, help="Setting that distinguishes the arms [none: a single run]."),
     ] = None,
     seed: Annotated[
-        str, Parameter(metavar="KEY|N", group=READ, help="Setting that says the seed, or the seed itself [seed].")
+        str, Parameter(metavar="KEY|N", group=READ, help="Setting that holds the seed, or the seed itself [seed].")
     ] = "seed",
     accuracy: Annotated[
         str | None, Parameter(metavar="NAME", group=READ, help="Quantity to compare runs by [the usual names].")
@@ -75,15 +75,15 @@ def import_runs(
     ] = None,
     split: Annotated[
         Literal["test", "validation"] | None,
-        Parameter(metavar="test|validation", group=READ, help="Images that the accuracy is of [as it is called]."),
+        Parameter(metavar="test|validation", group=READ, help="Split on which accuracy was measured [from its name]."),
     ] = None,
     percent: Annotated[bool, Parameter(group=READ, help="Accuracies are in per cent.")] = False,
     decisions: Annotated[
-        Path | None, Parameter(metavar="FILE", group=READ, help="What a rule decided in the one run, lines of JSON.")
+        Path | None, Parameter(metavar="FILE", group=READ, help="Decisions of a rule in a single run, as JSON lines.")
     ] = None,
     json: Json = False,
 ) -> int:
-    """Bring in runs that were made elsewhere, to replay and compare them."""
+    """Import runs that other programs recorded, to replay and compare them."""
     from lrlab.cli.output import Output
     from lrlab.integrations.importing import Reading, plan_import
     from lrlab.integrations.recorded import read_recordings
@@ -99,12 +99,10 @@ def import_runs(
         kinds += [f"{len(run.decisions):,} decisions"] if decisions is not None else []
         screen.say(f"{run.origin['run'] or path}: {run.directory}, {', '.join(kinds)}")
         if run.origin["rows_counted"]:
-            screen.say("  no column says of which update a row is, so the rows are counted: step would be one")
+            screen.say("  no column named step or the like holds the update, so the rows are counted instead")
         others = sorted(run.series.keys() - {"train/loss"})
         if others and (not run.accuracy or not run.origin["loss"]):
-            screen.say(
-                f"  there are also: {', '.join(others)}. If one of them is meant, name it by --accuracy or --loss."
-            )
+            screen.say(f"  other columns: {', '.join(others)}. To use one of them, add --accuracy NAME or --loss NAME.")
     screen.document(
         {"runs": [{"run": str(run.directory), "from": run.origin["run"], "seed": run.seed} for run in runs]}
     )

@@ -31,7 +31,7 @@ def describe_plan(study: StudyConfig) -> str:
     """Say how many runs a study is."""
     text = f"study {study.name}: {len(study.arms)} arms x {len(study.seeds)} seeds = {_num_runs(study)} runs"
     for alike in _same_arms(study):
-        text = f"arms {', '.join(map(repr, alike))} are one configuration, so they differ by nothing\n{text}"
+        text = f"arms {', '.join(map(repr, alike))} have the same configuration, so they cannot differ\n{text}"
     if study.tune is None:
         return text
     tune = study.tune
@@ -72,12 +72,12 @@ def follow_study(screen: Output, study: StudyConfig, happenings: Generator[Happe
                     number = f"[{'tuning ' * is_tuning}{num_ended[is_tuning]}/{totals[is_tuning]}]"
                     screen.say(f"{number} {describe_end(member, event)}")
                 elif isinstance(event, Died):
-                    screen.say(f"{member.name}: its process ended {event.how}; another one goes on with it")
+                    screen.say(f"{member.name}: its process ended {event.how}; another process continues the run")
         finally:
             live.stop()
         if stop.number is not None:
-            ended = f"{sum(num_ended.values())} of {sum(totals.values())} runs are over"
-            screen.say(f"{ended}; the same command goes on with the others")
+            ended = f"{sum(num_ended.values())} of {sum(totals.values())} runs have ended"
+            screen.say(f"{ended}; repeat the command to continue with the others")
     return followed
 
 

@@ -49,7 +49,7 @@ def check_place(run: Path | None) -> None:
 
     if run is None and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0:
         raise ConfigError(
-            "torchrun --max-restarts: what is started again goes on with the run that it finds, so say where that is: "
+            "torchrun --max-restarts: a restarted process must know which run to resume. Name its directory with "
             "--run DIR."
         )
 

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def runs(
-    path: Annotated[Path, Parameter(name="FOLDER", help="Where to look, in the folders within too [runs].")] = Path(
+    path: Annotated[Path, Parameter(name="FOLDER", help="Folder to search, subfolders included [runs].")] = Path(
         "runs"
     ),
     /,
     *,
     json: Json = False,
 ) -> int:
-    """List the runs in a folder: what they are, how they stand, and what came of them."""
+    """List the runs in a folder, with their settings, status and results."""
     from lrlab.cli.output import Output
     from lrlab.runs import list_runs
 
@@ -32,8 +32,8 @@ def runs(
     screen.table(header, [_row(run, path) for run in found])
     if any(run.is_abandoned for run in found):
         screen.say(
-            "abandoned: run.json says running, and no process writes it: its own was killed, or the folder is a copy. "
-            "lrlab resume RUN goes on from its last checkpoint."
+            "abandoned: run.json says running, but no process is writing the run: it was killed, or the folder is a "
+            "copy. lrlab resume RUN continues from the last checkpoint."
         )
     screen.document({"runs": [_plain(run) for run in found]})
     return 0
@@ -85,7 +85,7 @@ def _accuracy(run: Run) -> float | None:
 
 
 def doctor(*, json: Json = False) -> int:
-    """Say what this machine has for training, and what a run on it will use."""
+    """Show what this machine offers for training, and what a run on it will use."""
     from lrlab.cli.output import Output
     from lrlab.experiments import diagnose
 
@@ -101,7 +101,7 @@ def doctor(*, json: Json = False) -> int:
 def completion(
     shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="SHELL", help="bash, zsh or fish.")], /
 ) -> int:
-    """Print what makes a shell complete verbs and options: eval "$(lrlab completion bash)"."""
+    """Print a shell's completion script, to load with eval "$(lrlab completion bash)"."""
     from lrlab.cli.app import app
     from lrlab.cli.output import Output
 

@@ -22,7 +22,7 @@ def read_config(file: Path | None, flags: dict[str, Any], settings: list[str] | 
     """
     table = read_toml(file, may_be_pipe=True) if file else {}
     if file is not None and "arms" in table:
-        raise ConfigError(f"{file}: a study, since it has arms. Run it by lrlab study; a configuration is of one run.")
+        raise ConfigError(f"{file}: this is a study file, since it has arms. Run it with lrlab study.")
     for key, value in flags.items():
         if value is not None:
             table = merge(table, _nested(key, value))
@@ -41,15 +41,15 @@ def data_flags(data: str | None, data_dir: Path | None) -> dict[str, Any]:
     name, colon, directory = (data or "").partition(":")
     if colon and name == "folder":
         if not directory:
-            raise ConfigError("--data folder: names no folder: say which, as --data folder:DIR.")
+            raise ConfigError("--data folder: the folder is missing. Name it, as in --data folder:DIR.")
         if data_dir:
-            raise ConfigError("A folder of images is named once, as --data folder:DIR, without --data-dir.")
+            raise ConfigError("--data folder:DIR already names the folder: leave --data-dir out.")
         _check_text(directory)
         return {"data.name": "folder", "data.dir": directory}
     if data_dir is not None:
         _check_text(str(data_dir))
     if name and not colon and name not in get_args(DataConfig.model_fields["name"].annotation) and Path(name).is_dir():
-        raise ConfigError(f"--data {name}: a folder of images is named as folder:{name}.")
+        raise ConfigError(f"--data {name}: for a folder of images, write --data folder:{name}.")
     return {"data.name": data, "data.dir": str(data_dir) if data_dir else None}
 
 
@@ -59,7 +59,7 @@ def _check_text(directory: str) -> None:
     except UnicodeEncodeError as error:
         shown = os.fsencode(directory).decode(errors="replace")
         raise ConfigError(
-            f"{shown}: its name is not UTF-8, so no configuration can hold it. Rename it, or name a link to it."
+            f"{shown}: the path is not valid UTF-8, so config.toml cannot hold it. Rename it, or pass a link to it."
         ) from error
 
 
@@ -80,9 +80,7 @@ def cluster_resources(ray: str | None, *, workers: int | None, cpus: int | None,
     if ray is not None and workers is not None:
         raise ConfigError("Give --workers or --ray, not both: Ray starts as many workers as there is room for.")
     if ray is None and (cpus is not None or gpus is not None):
-        raise ConfigError(
-            "--cpus and --gpus say what a run is given of a Ray cluster: add --ray local or --ray ADDRESS."
-        )
+        raise ConfigError("--cpus and --gpus apply only to runs on a Ray cluster: add --ray local or --ray ADDRESS.")
     if gpus is not None and not (0 <= gpus < 1 or (gpus >= 1 and gpus.is_integer())):
         raise ConfigError(f"--gpus must be a fraction below 1, or a whole number, got {gpus:g}.")
     return Resources(num_cpus=cpus or 1, num_gpus=gpus or 0.0)

@@ -48,7 +48,7 @@ class Output:
             from lrlab.config import ConfigError
 
             raise ConfigError(
-                "--json: stdout is closed, so the document has nowhere to go. Leave --json out, or say where: >FILE."
+                "--json: stdout is closed, so the document cannot be written. Leave --json out, or redirect it: >FILE."
             )
         self.console = _Console(stderr=json, quiet=quiet)
         self._wants_document = json and not quiet

@@ -16,7 +16,7 @@ LENGTH = Group.create_ordered("How long (one of the two)", validator=at_most_one
 MACHINE = Group.create_ordered("Machine")
 CLUSTER = Group.create_ordered("On a cluster")
 COMPARED = Group.create_ordered("What to compare")
-RECORDS = Group.create_ordered("Records")
+RECORDS = Group.create_ordered("Files and output")
 
 Settings = Annotated[
     list[str] | None,
@@ -24,7 +24,7 @@ Settings = Annotated[
         name="--set",
         metavar="KEY=VALUE",
         group=RATE,
-        help="Set any key of the configuration, over all other options; repeatable.",
+        help="Set any configuration key; overrides all other options; repeatable.",
     ),
 ]
 ScheduleName = Annotated[
@@ -55,7 +55,7 @@ Json = Annotated[
 ]
 ConfigFile = Annotated[
     Path | None,
-    Parameter(metavar="FILE.toml", group=RECORDS, help="Configuration; the options given here go before it."),
+    Parameter(metavar="FILE.toml", group=RECORDS, help="Configuration file; the options given here override it."),
 ]
 Data = Annotated[
     str | None, Parameter(metavar="NAME", group=WHAT, help="cifar10, cifar100, digits or folder:DIR [digits].")
@@ -63,13 +63,13 @@ Data = Annotated[
 DataName = Annotated[str, Parameter(name="NAME", help="cifar10, cifar100, digits or folder:DIR.")]
 DataDir = Annotated[
     Path | None,
-    Parameter(metavar="DIR", group=WHAT, help="Folder with its archive or files [a cache, downloaded to once]."),
+    Parameter(metavar="DIR", group=WHAT, help="Folder with the archive or its files [a cache; downloaded once]."),
 ]
 Model = Annotated[
     Literal["resnet18", "resnet34"] | None,
     Parameter(metavar="resnet18|resnet34", group=WHAT, help="Network [resnet18]."),
 ]
-Width = Annotated[int | None, Parameter(metavar="N", group=WHAT, help="Planes of its first stage [64].")]
+Width = Annotated[int | None, Parameter(metavar="N", group=WHAT, help="Channels of its first stage [64].")]
 BatchSize = Annotated[int | None, Parameter(metavar="N", group=WHAT, help="Images in one update [128].")]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"] | None,

@@ -92,7 +92,7 @@ def explain(error: CycloptsError, app: App) -> str:
     error.command_chain = None  # the first words name the verb already
     match error:
         case UnknownCommandError(unused_tokens=[token, *_]) if token.startswith("-"):
-            text = f"Unknown option {token!r}. Options come after the verb, as in lrlab runs --json."
+            text = f"Unknown option {token!r}. Options come after the command, as in lrlab runs --json."
         case UnknownCommandError(unused_tokens=[token, *_]):
             known = [name for name in error.app or app if not name.startswith("-")]
             near = get_close_matches(token, known, n=1)
@@ -101,7 +101,7 @@ def explain(error: CycloptsError, app: App) -> str:
         case UnusedCliTokensError(unused_tokens=[token, *_]):
             text = f"Unexpected argument {token!r}."
             if token.endswith(".toml") and verb in ("lrlab train", "lrlab lr-find"):
-                text += f" A configuration is given by --config {token}."
+                text += f" Pass a configuration file as --config {token}."
         case ValidationError(exception_message=str(message)) if error.group:
             text = message
         case MissingArgumentError(argument=Argument(tokens=[], name=name, parameter=parameter), keyword=None):

@@ -13,15 +13,15 @@ DIFFERS = 5
 
 
 def resume(
-    path: Annotated[Path, Parameter(name="RUN", help="A run that was stopped, or is to have more updates.")],
+    path: Annotated[Path, Parameter(name="RUN", help="A stopped run, or a complete one to extend.")],
     /,
     *,
-    epochs: Annotated[int | None, Parameter(metavar="N", group=LENGTH, help="Passes over the images in all.")] = None,
-    steps: Annotated[int | None, Parameter(metavar="N", group=LENGTH, help="Optimizer updates in all.")] = None,
+    epochs: Annotated[int | None, Parameter(metavar="N", group=LENGTH, help="Total passes over the images.")] = None,
+    steps: Annotated[int | None, Parameter(metavar="N", group=LENGTH, help="Total optimizer updates.")] = None,
     settings: Settings = None,
     json: Json = False,
 ) -> int:
-    """Go on with a run, from its newest sound checkpoint, as if it had never stopped."""
+    """Continue a run from its newest intact checkpoint, as if it had never stopped."""
     from lrlab.cli.launch import make_run, rank
     from lrlab.cli.options import read_config
     from lrlab.runs import check_resumable, lock_run, read_run
@@ -37,12 +37,12 @@ def resume(
 
 
 def verify(
-    path: Annotated[Path, Parameter(name="RUN", help="A run with two checkpoints.")],
+    path: Annotated[Path, Parameter(name="RUN", help="A run with at least two checkpoints.")],
     /,
     *,
     json: Json = False,
 ) -> int:
-    """Repeat the stretch between a run's last two checkpoints, and compare every byte."""
+    """Repeat the updates between a run's last two checkpoints, and compare every byte."""
     from lrlab.cli.display import Display
     from lrlab.experiments import verify_run
 

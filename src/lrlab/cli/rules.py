@@ -34,7 +34,7 @@ def describe_replay(recorded: Recorded, decisions: Sequence[Mapping[str, Any]]) 
              f"{recorded.steps[-1]:,.0f}; {len(decisions):,} looks, the rate moves {len(moved)} times"]  # fmt: skip
     spacing = (recorded.steps[-1] - recorded.steps[0]) / max(1, len(recorded.steps) - 1)
     if spacing > 1.01:
-        lines.append(f"one loss in {spacing:.3g} updates was recorded: what the rule counts in updates are losses here")
+        lines.append(f"one loss was recorded every {spacing:.3g} updates: lengths given in updates count losses here")
     for decision in moved[:MOST_LINES]:
         at = f"{recorded.steps[decision['step'] - 1]:>12,.0f}"
         rates = f"{max(decision['lr_before']):.3g} -> {max(decision['lr_after']):.3g}"

@@ -13,7 +13,7 @@ from types import FrameType
 
 INTERRUPTED = 128 + signal.SIGINT
 
-STOPPING = b"lrlab: stopping once the update under way is saved; again to stop at once\n"
+STOPPING = b"lrlab: finishing the current update, then saving and stopping; repeat to stop at once\n"
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -15,24 +15,25 @@ SHOWN = Group.create_ordered("What to show")
 
 
 def predict(
-    path: Annotated[
-        Path, Parameter(name="RUN", help="A run with a checkpoint, or what lrlab export made of one as safetensors.")
-    ],
+    path: Annotated[Path, Parameter(name="RUN", help="A run with a checkpoint, or a network exported as safetensors.")],
     /,
-    *images: Annotated[Path, Parameter(name="IMAGE...", help="Files, or folders of files, with those within.")],
+    *images: Annotated[Path, Parameter(name="IMAGE...", help="Image files, or folders, subfolders included.")],
     top: Annotated[
-        int, Parameter(metavar="N", validator=at_least_one, group=SHOWN, help="Classes to name of each image [3].")
+        int,
+        Parameter(
+            metavar="N", validator=at_least_one, group=SHOWN, help="Most probable classes to show per image [3]."
+        ),
     ] = 3,
     device: Annotated[Device, Parameter(group=MACHINE)] = None,
     json: Json = False,
 ) -> int:
-    """Name the classes of images by a network that was trained."""
+    """Classify images with a trained network."""
     from lrlab.cli.output import Output
     from lrlab.config import ConfigError
     from lrlab.experiments import UnreadableError, load_trained
 
     if not images:
-        raise ConfigError(f"{path}: name a run, and then the images to predict: lrlab predict RUN IMAGE...")
+        raise ConfigError(f"{path}: no images given. Name them after the run: lrlab predict RUN IMAGE...")
     screen = Output(json=json)
     problem = None
     try:
@@ -77,19 +78,19 @@ def export(
         Parameter(
             metavar="DIR",
             group=MACHINE,
-            help="Folder with the images that a graph is checked on [where the run had them].",
+            help="Folder with the images to check an ONNX graph on [the run's own].",
         ),
     ] = None,
     device: Annotated[Device, Parameter(group=MACHINE)] = None,
     json: Json = False,
 ) -> int:
-    """Write the network that a run ended with as files for others, once they are checked."""
+    """Export a run's network, and check the exported files."""
     from lrlab.cli.output import Output
     from lrlab.config import ConfigError
     from lrlab.experiments import export_run
 
     if data_dir and file_format != "onnx":
-        raise ConfigError("--data-dir: images are for the check of --format onnx alone; leave it out.")
+        raise ConfigError("--data-dir: only the check of --format onnx needs images. Leave it out.")
     screen = Output(json=json)
     made = export_run(path, file_format, out=out, data_dir=data_dir, device=device or "auto")
     screen.say(f"{made.path}: {made.bytes:,} bytes, the network after update {made.step:,}")
