@@ -64,8 +64,8 @@ def test_what_is_wrong_is_said_in_a_line(study: Path, capsys: pytest.CaptureFixt
     run = str(study / "arm" / "seed0")
     for arguments, said in {
         ("sharpness", run, "--at", "7"): "no checkpoint at update 7; there are some at 2",
-        ("sharpness", run, "--examples", "10"): "Give 16.",
-        ("generalisation", run, "--other", "digits"): "which the run learnt",
+        ("sharpness", run, "--examples", "10"): "Use 16.",
+        ("generalisation", run, "--other", "digits"): "trained on digits: give",
         ("generalisation", run, "--other-dir", "x"): "name it with --other",
         ("generalisation", run, "--set", "data.test_fraction=0.2"): "name it with --other",
     }.items():

@@ -80,7 +80,7 @@ def test_what_another_network_left_in_the_folder_goes(run: Path, capsys: pytest.
     assert main(["resume", str(run), "--steps", "4"]) == 0
     (run / "export" / "README.md").write_text("edited")
     assert main(["export", str(run), "--format", "onnx"]) == 2
-    assert "README.md: it is in the way" in capsys.readouterr().err
+    assert "README.md: not replaced, since lrlab did not write it" in capsys.readouterr().err
     (run / "export" / "README.md").unlink()
     assert main(["export", str(run), "--format", "onnx"]) == 0
     assert "deleted, being of another network: model.safetensors\n" in capsys.readouterr().out

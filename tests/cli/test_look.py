@@ -170,9 +170,9 @@ def test_the_doctor_says_what_is_there_and_what_is_used(capsys: pytest.CaptureFi
     said = capsys.readouterr()
     found = json.loads(said.out)
     assert found["program"]["PyTorch"] == version("torch")
-    assert found["a run will use"]["threads"].startswith(f"{torch.get_num_threads()} for one operation")
+    assert found["a run will use"]["threads"].startswith(f"{torch.get_num_threads()} per operation")
     assert found["a run will use"]["device"].startswith("cuda" if torch.cuda.is_available() else "cpu")
-    assert torch.cuda.is_available() or found["machine"]["GPUs"] == "no CUDA GPU that PyTorch sees"
+    assert torch.cuda.is_available() or found["machine"]["GPUs"] == "PyTorch sees no CUDA GPU"
     assert "gloo" in found["more than one process"]["torchrun"]
     for section, lines in found.items():
         assert section in said.err

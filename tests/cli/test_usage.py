@@ -271,8 +271,8 @@ def test_preview_of_more_updates_than_it_can_keep_is_refused(capsys: pytest.Capt
     code, out, err = said(capsys, "preview", "--schedule", "cosine", "--steps", "10000001")
     assert (code, out) == (2, "")
     assert err == (
-        "lrlab: steps: a preview is of up to 10,000,000 updates, since it keeps the rate at each, got 10,000,001. A "
-        "schedule has the same shape over fewer.\n"
+        "lrlab: steps: a preview is limited to 10,000,000 updates, got 10,000,001. A schedule has the same shape over "
+        "fewer.\n"
     )
 
 
@@ -300,7 +300,7 @@ def test_preview_shows_the_rate_that_each_group_really_gets(capsys: pytest.Captu
 def test_preview_of_a_rule_that_listens_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = said(capsys, "preview", "--schedule", "article", "--steps", "5")
     assert code == 2
-    assert "no rate to know before it" in err
+    assert "its rate cannot be known before" in err
 
 
 FIND = ("lr-find", "--width", "2", "--batch-size", "32", "--set", "optimizer.name=sgd", "--seeds", "2", "--steps", "60")
@@ -449,7 +449,7 @@ def test_a_replay_of_too_few_losses_says_how_many_it_takes_and_draws_nothing(
     code, out, err = said(capsys, "replay", "losses.csv", *options)
     assert code == 0 and "; 3 looks, the rate moves 0 times" in out
     assert "warning: schedule 'slope' decides after 50 losses at the earliest, and there are 30 without warm-up" in err
-    assert "it cannot move the rate. Lower schedule.window or schedule.check_every, or" in err
+    assert "it cannot change the rate. Lower schedule.window or schedule.check_every, or" in err
     code, out, _ = said(capsys, "replay", "losses.csv", "--schedule", "slope", "--set", "schedule.window=40")
     assert code == 0 and "; 4 looks" in out
 
@@ -462,7 +462,7 @@ def test_a_replay_of_too_few_losses_says_how_many_it_takes_and_draws_nothing(
         (
             ("replay", "losses.csv", "--schedule", "cosine"),
             2,
-            "'cosine' does not listen, so there is nothing to replay",
+            "'cosine' does not use losses, so it cannot be replayed",
         ),
         (("replay", "losses.csv", "--schedule", "snr"), 2, "'snr' reads the optimizer, not the loss"),
         (("calibrate", "--schedule", "slope", "--noise", "-1"), 2, "Noise: std must be >= 0"),

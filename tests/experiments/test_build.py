@@ -113,5 +113,5 @@ def test_no_decay_is_no_average() -> None:
 
 def test_noise_needs_a_batch_of_two_parts() -> None:
     table = {"batch_size": 3, "model": {"width": 2}, "steps": 1, "telemetry": {"noise_every": 1}}
-    with pytest.raises(ConfigError, match=r"telemetry.noise_every: .* a batch of 3 has no two parts of two images"):
+    with pytest.raises(ConfigError, match=r"telemetry.noise_every: .* batch_size must be at least 4, got 3"):
         Experiment(parse_config(table), data=load_digits_data())

@@ -133,7 +133,7 @@ def test_an_export_is_replaced_and_nothing_else(run: Path, tmp_path: Path) -> No
     (folder / "notes.txt").write_text("mine")
     old = (folder / "README.md").read_text()
     (folder / "README.md").write_text("stale")
-    with pytest.raises(ExportError, match=r"README\.md: it is in the way, and lrlab did not write it as it is"):
+    with pytest.raises(ExportError, match=r"README\.md: not replaced, since lrlab did not write it"):
         export_run(run, "safetensors", out=folder)
     (folder / "README.md").write_text(old.replace("It is one run of one seed", "It is the best there is"))
     with pytest.raises(ExportError, match=r"README\.md"):
@@ -184,6 +184,6 @@ def test_what_is_read_back_otherwise_does_not_take_its_place(run: Path, monkeypa
         return save({**tensors, "linear.bias": -tensors["linear.bias"]}, **options)
 
     monkeypatch.setattr("lrlab.experiments.network_file.save", save_wrong)
-    with pytest.raises(CheckpointError, match="it is not what was written"):
+    with pytest.raises(CheckpointError, match="it is damaged: its SHA-256 differs"):
         export_run(run, "safetensors")
     assert list((run / "export").iterdir()) == []

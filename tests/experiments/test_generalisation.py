@@ -156,11 +156,11 @@ def test_a_test_split_may_be_larger_than_the_training_split(tmp_path: Path) -> N
 
 
 def test_what_cannot_be_measured_is_refused(run: Path) -> None:
-    with pytest.raises(ConfigError, match="at least, got 0"):
+    with pytest.raises(ConfigError, match="--images must be at least 1, got 0"):
         measure_generalisation(read_run(run), num_images=0)
-    with pytest.raises(ConfigError, match=r"There are 3\d\d images to measure on, got 5,000. Ask for fewer"):
+    with pytest.raises(ConfigError, match=r"--images must be at most 3\d\d, .* got 5,000"):
         measure_generalisation(read_run(run), num_images=5000)
-    with pytest.raises(ConfigError, match="another data set than digits, which the run learnt"):
+    with pytest.raises(ConfigError, match="trained on digits: give the linear probe another data set"):
         measure_generalisation(read_run(run), other=DataConfig(name="digits"))
     with lock_run(run), pytest.raises(LockedError):
         measure_generalisation(read_run(run))

@@ -40,7 +40,7 @@ def test_updates_on_a_gpu_never_wait_for_it_and_a_run_that_was_stopped_there_goe
     assert steps == list(range(2, 10))
     assert read_run(tmp_path / "run").status == "preempted"
 
-    with pytest.warns(UserWarning, match="do not repeat to the bit"):
+    with pytest.warns(UserWarning, match="convolutions on a GPU are not deterministic"):
         list(Experiment(parse_config(CONFIG), data=DIGITS).run(tmp_path / "run", resumes=True))
 
     run = read_run(tmp_path / "run")

@@ -123,10 +123,10 @@ NOT_OURS: dict[str, tuple[bytes, str]] = {
     "text": (b"no weights at all, but long enough for a length", "not a safetensors file, or damaged"),
     "empty": (b"", "not a safetensors file, or damaged"),
     "somebody else's": (save(weights()), "lrlab export did not write it"),
-    "no JSON": (save(weights(), metadata={"lrlab": "{"}), "is not what lrlab export writes"),
-    "a list": (save(weights(), metadata={"lrlab": "[1]"}), "is not what lrlab export writes"),
-    "deep": (save(weights(), metadata={"lrlab": "[" * 100_000}), "is not what lrlab export writes"),
-    "no network": (save(weights(), metadata={"lrlab": '{"sha256": "0"}'}), "is not what lrlab export writes"),
+    "no JSON": (save(weights(), metadata={"lrlab": "{"}), "not in the format of lrlab export"),
+    "a list": (save(weights(), metadata={"lrlab": "[1]"}), "not in the format of lrlab export"),
+    "deep": (save(weights(), metadata={"lrlab": "[" * 100_000}), "not in the format of lrlab export"),
+    "no network": (save(weights(), metadata={"lrlab": '{"sha256": "0"}'}), "not in the format of lrlab export"),
 }
 
 

@@ -167,7 +167,7 @@ def test_a_graph_that_fails_leaves_the_one_before(
     assert main(["export", str(run), "--format", "onnx"]) == 5
     error = capsys.readouterr().err
     assert re.match(
-        r"lrlab: The ONNX graph does not compute what the network does: 359 images: logits differ by .* accuracy "
+        r"lrlab: The ONNX graph does not compute the same as the network: 359 images: logits differ by .* accuracy "
         r"0\.\d+ in PyTorch, 0\.\d+ in onnxruntime\.\n$",
         error,
     )

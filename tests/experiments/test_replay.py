@@ -54,9 +54,9 @@ def test_a_long_replay_keeps_all_its_decisions() -> None:
     [
         (
             {"name": "cosine"},
-            "'cosine' does not listen, so there is nothing to replay.*Those that can be replayed: article, slope",
+            "'cosine' does not use losses, so it cannot be replayed.*Those that can be replayed: article, slope",
         ),
-        ({"name": "torch:StepLR", "step_size": 3}, "'torch:StepLR' does not listen"),
+        ({"name": "torch:StepLR", "step_size": 3}, "'torch:StepLR' does not use losses"),
         ({"name": "snr"}, "'snr' reads the optimizer, not the loss"),
         ({"name": "stationarity"}, "'stationarity' reads the optimizer, not the loss"),
     ],
@@ -71,7 +71,9 @@ def test_what_cannot_be_replayed_is_refused(schedule: dict[str, Any], message: s
 
 def test_phases_that_leave_nothing_to_hear_are_refused() -> None:
     config = parse_config({"schedule": {"name": "slope"}, "phases": {"warmup_steps": 10, "cooldown_steps": 1500}})
-    with pytest.raises(ConfigError, match="10 updates of warm-up and 1500 of cooldown leave nothing .* of 1000 losses"):
+    with pytest.raises(
+        ConfigError, match="10 updates of warm-up and 1500 of cooldown leave the rule none of the 1000 losses"
+    ):
         replay_rule(config, np.ones(1000))
 
 

@@ -282,7 +282,7 @@ def test_a_configuration_edited_in_the_directory_is_noticed(tmp_path: Path, digi
 def test_other_images_are_refused(tmp_path: Path, digits: ImageData) -> None:
     stop_at(tmp_path / "run", build(digits), 15)
     with pytest.raises(
-        DataError, match=r"not those that the run began with \(num_train: 1438 -> 719; num_validation: 0 -> 719"
+        DataError, match=r"differ from those the run began with \(num_train: 1438 -> 719; num_validation: 0 -> 719"
     ):
         next(build(set_aside(digits, 0.5)).run(tmp_path / "run", resumes=True))
 
@@ -297,7 +297,9 @@ def test_the_same_number_of_other_images_or_labels_is_refused(
     turned = replace(held, **{what: getattr(held, what).flip(0)})  # so that mean and deviation are the same
     others = replace(digits, **{split: turned})
     called = {"train": "training", "test": "test"}[split]
-    with pytest.raises(DataError, match=rf"began with \(pixels or labels of the {called} images\)\. Bring those back"):
+    with pytest.raises(
+        DataError, match=rf"began with \(pixels or labels of the {called} images\)\. Restore the old ones"
+    ):
         next(build(others).run(tmp_path / "run", resumes=True))
     next(build(digits).run(tmp_path / "run", resumes=True))
 
@@ -308,7 +310,7 @@ def test_a_run_made_longer_than_its_rate_was_planned_for_says_so_wherever_it_is_
     planned = {"schedule": {"name": "cosine"}, "steps": 20}
     for seed in (0, 1):
         list(build(digits, **planned, seed=seed).run(tmp_path / f"cosine-seed{seed}"))
-    with pytest.warns(UserWarning, match="steps 20 -> 40: the rate was planned for another length"):
+    with pytest.warns(UserWarning, match="steps 20 -> 40: the rate was planned for the old length"):
         list(build(digits, **planned | {"steps": 40}).run(tmp_path / "cosine-seed0", resumes=True))
     run, other = (read_run(tmp_path / f"cosine-seed{seed}") for seed in (0, 1))
     assert (run.lengthened, other.lengthened) == ("steps 20 -> 40 at update 20", "")
@@ -337,14 +339,14 @@ def test_a_run_made_longer_in_its_config_file_is_one_that_was_made_longer(
     (run / "config.toml").write_text(written.replace("steps = 20", "steps = 40"))
     config = parse_config(dict(read_run(run).config))
     for stop in (ended + 1, 41):
-        with pytest.warns(UserWarning, match="steps 20 -> 40: the rate was planned for another length"):
+        with pytest.warns(UserWarning, match="steps 20 -> 40: the rate was planned for the old length"):
             stop_at(run, Experiment(config, data=digits), stop, resumes=True)
         shutil.rmtree(run / "checkpoints" / f"step-{ended + 1:06d}", ignore_errors=True)  # as if it had been killed
     assert read_run(run).result["steps"] == 40
     assert read_run(run).lengthened == f"steps 20 -> 40 at update {ended}"
 
 
-@pytest.mark.filterwarnings("ignore:.* planned for another length", "ignore:schedule .* decides after")
+@pytest.mark.filterwarnings("ignore:.* planned for the old length", "ignore:schedule .* decides after")
 @pytest.mark.parametrize("schedule", ["constant", "slope"])
 def test_rates_of_layers_are_those_of_the_longer_plan_from_its_first_update_on(
     schedule: str, tmp_path: Path, digits: ImageData
@@ -371,7 +373,7 @@ def test_a_complete_run_that_cannot_go_on_stays_what_it_was(tmp_path: Path, digi
     list(build(digits).run(run))
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     longer = {"steps": 60}
-    with pytest.raises(DataError, match="not those that the run began with"):
+    with pytest.raises(DataError, match="differ from those the run began with"):
         next(build(set_aside(digits, 0.5), **longer).run(run, resumes=True))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
@@ -436,9 +438,9 @@ def test_on_a_gpu_going_on_is_not_called_exact(
     assert resumed_with_reasons(experiment, run.info, info, checkpoint, fell_to=None) == [{"step": 15, "inexact": []}]
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A")
     experiment.engine = replace(experiment.engine, device=torch.device("cuda"))
-    with pytest.warns(UserWarning, match=r"not bit-exact: .* a GPU's convolutions do not repeat to the bit\)"):
+    with pytest.warns(UserWarning, match=r"not bit-exact: .* convolutions on a GPU are not deterministic\)"):
         (last,) = resumed_with_reasons(experiment, run.info, info, checkpoint, fell_to=None)
-    assert last["inexact"] == ["device: cpu -> cuda (A)", "a GPU's convolutions do not repeat to the bit"]
+    assert last["inexact"] == ["device: cpu -> cuda (A)", "convolutions on a GPU are not deterministic"]
 
 
 def test_another_arithmetic_is_said_and_kept_on_record(
@@ -449,7 +451,7 @@ def test_another_arithmetic_is_said_and_kept_on_record(
     for question in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, question, lambda: False)
     assert read_run(tmp_path / "run").precision == "bf16"
-    with pytest.warns(UserWarning, match=r"otherwise than it would have \(precision: bf16 -> fp32\)"):
+    with pytest.warns(UserWarning, match=r"one that was never stopped \(precision: bf16 -> fp32\)"):
         list(build(digits, engine={"precision": "auto"}).run(tmp_path / "run", resumes=True))
     assert read_run(tmp_path / "run").precision == "bf16 then fp32"
 
@@ -539,5 +541,5 @@ def test_a_run_under_way_is_not_verified(tmp_path: Path, digits: ImageData) -> N
 
 def test_to_verify_takes_two_checkpoints(tmp_path: Path, digits: ImageData) -> None:
     list(build(digits, checkpoint={}).run(tmp_path / "run"))
-    with pytest.raises(RunError, match="takes two sound checkpoints, and it has 1"):
+    with pytest.raises(RunError, match="needs two intact checkpoints, and this run has 1"):
         verify_run(tmp_path / "run")

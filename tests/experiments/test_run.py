@@ -412,19 +412,19 @@ def test_a_batch_larger_than_the_data_set_is_refused_before_any_work(digits: Ima
 
 
 def test_a_batch_of_one_small_image_is_refused_and_one_of_two_is_not(digits: ImageData) -> None:
-    with pytest.raises(ConfigError, match="batch_size must be at least 2 for images of 8 pixels"):
+    with pytest.raises(ConfigError, match="batch_size must be at least 2, got 1: layer4 reduces images of 8 pixels"):
         Experiment(parse_config({**SMALL, "batch_size": 1}), data=digits)
     Experiment(parse_config({**SMALL, "batch_size": 2}), data=digits)
 
 
 def test_a_rule_that_never_gets_to_look_is_warned_of(digits: ImageData) -> None:
-    with pytest.warns(UserWarning, match="decides after 1000 updates at the earliest and in this run it hears 30"):
+    with pytest.warns(UserWarning, match="decides after 1000 updates at the earliest, but sees only 30 in this run"):
         Experiment(parse_config({**SMALL, "schedule": {"name": "article"}}), data=digits)
 
 
 def test_a_step_schedule_that_never_decays_is_warned_of(digits: ImageData) -> None:
     step = {"name": "step", "step_size": SMALL["steps"]}
-    with pytest.warns(UserWarning, match="schedule 'step' decays after 30 updates for the first time, of 30: the rate"):
+    with pytest.warns(UserWarning, match="schedule 'step' first decays after 30 updates, and the run has 30: the rate"):
         Experiment(parse_config({**SMALL, "schedule": step}), data=digits)
     Experiment(parse_config({**SMALL, "schedule": {**step, "step_size": SMALL["steps"] - 1}}), data=digits)
 

@@ -176,11 +176,13 @@ def test_what_is_there_is_not_measured_again_and_nothing_else_may_stand_beside_i
 
 
 def test_what_does_not_fit_is_refused_before_any_work(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"must fill the run's batches of 16, .* got 20. Give 32"):
+    with pytest.raises(ConfigError, match=r"must be a multiple of the batch size, 16, .* got 20. Use 32"):
         list(measure_sharpness(read_run(run), SharpnessPlan(num_examples=20)))
-    with pytest.raises(ConfigError, match=r"one sample at least, got 0"):
+    with pytest.raises(ConfigError, match=r"--samples must be at least 1, got 0"):
         list(measure_sharpness(read_run(run), SharpnessPlan(num_samples=0)))
-    with pytest.raises(ConfigError, match=r"200 samples of 16 images are more than the 1,\d+ that the run trains on"):
+    with pytest.raises(
+        ConfigError, match=r"200 samples of 16 images need more than the 1,\d+ training images of the run"
+    ):
         list(measure_sharpness(read_run(run), SharpnessPlan(num_samples=200, num_examples=16)))
     with pytest.raises(RunError, match=r"no checkpoint at update 3; there are some at 2, 4, 6"):
         list(measure_sharpness(read_run(run), QUICK, at=[3]))

@@ -96,7 +96,7 @@ def test_a_network_of_images_that_no_file_holds_takes_them_as_tensors(tmp_path: 
         pass
     trained = load_trained(tmp_path / "run")
     assert trained.probabilities(data.test.images).shape == (8, 2)
-    with pytest.raises(DataError, match="of images with 4 channels, which files do not hold"):
+    with pytest.raises(DataError, match="images with 4 channels, which image files do not have"):
         trained.predict_files(tmp_path)
 
 

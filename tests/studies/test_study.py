@@ -213,6 +213,6 @@ def test_a_study_does_not_go_on_with_other_images(tmp_path: Path, workers: int |
     for old, new in ((one, tmp_path / "aside"), (other, one), (tmp_path / "aside", other)):
         old.rename(new)
     path = write(tmp_path, plan)
-    with pytest.raises(DataError, match=r"seed0: the images are not .* \(pixels or labels of the test images\)"):
+    with pytest.raises(DataError, match=r"seed0: the images differ from .* \(pixels or labels of the test images\)"):
         list(run_study(read_study(path), path, root=tmp_path / "runs", workers=workers))
     assert {run.seed for run in find_runs(tmp_path / "runs" / "plan")} == {0}

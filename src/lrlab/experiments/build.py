@@ -105,15 +105,15 @@ def build_batches(config: RunConfig, data: ImageData, ranks: Ranks) -> Batches:
     size, remainder = divmod(config.batch_size, ranks.size)
     if remainder:
         raise ConfigError(
-            f"batch_size must be a multiple of the number of ranks, {ranks.size}, so that their parts are equal: got "
-            f"{config.batch_size}. Pass --batch-size {(size + 1) * ranks.size}, or start another number of them."
+            f"batch_size must be a multiple of the number of ranks, {ranks.size}, got {config.batch_size}. "
+            f"Pass --batch-size {(size + 1) * ranks.size}, or start another number of ranks."
         )
     num_sharing = ranks.size if config.model.batchnorm == "per_rank" else 1
     if config.batch_size < 2 * num_sharing and side <= SIDE_OF_ONE_PIXEL:
         on_each = f" on each of {ranks.size} ranks" if num_sharing > 1 else ""
         raise ConfigError(
-            f"batch_size must be at least {2 * num_sharing} for images of {side} pixels: layer4 sees one pixel of "
-            f"each, and batch normalisation needs two values{on_each}. Pass --batch-size {2 * num_sharing} or more."
+            f"batch_size must be at least {2 * num_sharing}, got {config.batch_size}: layer4 reduces images of {side} "
+            f"pixels to one, and batch normalisation needs two values{on_each}. Pass --batch-size {2 * num_sharing}."
         )
     augmentation = Augmentation(flip=config.data.flip, crop_padding=config.data.crop_padding, cutout=config.data.cutout)
     try:
@@ -157,8 +157,8 @@ def build_noise_probe(
     num_parts = min(MOST_NOISE_PARTS, config.batch_size // 2)
     if num_parts < 2:
         raise ConfigError(
-            f"telemetry.noise_every: the noise is how parts of a batch differ, and a batch of {config.batch_size} has "
-            "no two parts of two images. Raise batch_size to 4 at least, or leave the key out."
+            "telemetry.noise_every: the noise scale compares parts of a batch, of two images or more, so batch_size "
+            f"must be at least 4, got {config.batch_size}. Raise it, or leave the key out."
         )
 
     def batch(step: int) -> tuple[Tensor, Tensor]:

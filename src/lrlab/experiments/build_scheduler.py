@@ -104,13 +104,13 @@ def warn_if_the_rate_never_moves(config: RunConfig, scheduler: LRScheduler, *, n
     num_heard = num_steps - sum(config.phases.lengths(num_steps))
     schedule = config.schedule
     if isinstance(schedule, StepSchedule) and schedule.step_size >= num_heard:
-        first = f"schedule 'step' decays after {schedule.step_size} updates for the first time, of {num_heard}"
-        warnings.warn(f"{first}: the rate stays. Lower schedule.step_size, or train longer.", stacklevel=3)
+        first = f"schedule 'step' first decays after {schedule.step_size} updates, and the run has {num_heard}"
+        warnings.warn(f"{first}: the rate never changes. Lower schedule.step_size, or train longer.", stacklevel=3)
     if rule is not None and rule.first_decision > num_heard:
         keys = " or ".join(f"schedule.{name}" for name in rule.timed_by)
         warnings.warn(
-            f"schedule '{schedule.name}' decides after {rule.first_decision} updates at the earliest "
-            f"and in this run it hears {num_heard}: it will not move the rate. Lower {keys}, or train longer.",
+            f"schedule '{schedule.name}' decides after {rule.first_decision} updates at the earliest, but sees only "
+            f"{num_heard} in this run: it will not change the rate. Lower {keys}, or train longer.",
             stacklevel=3,
         )
 
@@ -170,7 +170,7 @@ def _body(config: RunConfig, *, num_steps: int) -> Schedule:
         case RefinedSchedule():
             return schedules.table(schedule.multipliers, total_steps=num_steps)
         case _:
-            raise ConfigError(f"schedule '{schedule.name}' listens to the training and is no function of the step.")
+            raise ConfigError(f"schedule '{schedule.name}' decides during training: it is not a function of the step.")
 
 
 def _multiplier(rate: LayerRate, *, num_steps: int) -> Multiplier:

@@ -52,22 +52,22 @@ def _devices() -> dict[str, str]:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found["memory"] = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB"
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    found["GPUs"] = ", ".join(names) if names else "no CUDA GPU that PyTorch sees"
+    found["GPUs"] = ", ".join(names) if names else "PyTorch sees no CUDA GPU"
     return found
 
 
 def _used() -> dict[str, str]:
     engine = choose_engine(precision="auto", keep_memory=True)
     if engine.device.type == "cuda":
-        telemetry = "not compiled, which is for processors"
+        telemetry = "not compiled: it is on CPUs only"
     elif has_compiler():
         telemetry = "compiled for networks of a million parameters and more"
     else:
-        telemetry = "not compiled, and costs a little more: there is no C++ compiler (g++ or clang++)"
+        telemetry = "not compiled, so it costs a little more: no C++ compiler (g++ or clang++)"
     return {
         "device": f"{engine.device_name} (--device auto)",
         "precision": f"fp32; with --precision auto {engine.precision}",
-        "threads": f"{torch.get_num_threads()} for one operation (engine.threads sets another number)",
+        "threads": f"{torch.get_num_threads()} per operation (engine.threads changes it)",
         "telemetry": telemetry,
         "memory": f"{engine.memory} between updates",
     }
@@ -75,7 +75,7 @@ def _used() -> dict[str, str]:
 
 def _processes() -> dict[str, str]:
     if not dist.is_available():
-        return {"torchrun": "not with this build of PyTorch"}
+        return {"torchrun": "not available in this build of PyTorch"}
     backends = [
         name for name, is_there in (("gloo", dist.is_gloo_available()), ("nccl", dist.is_nccl_available())) if is_there
     ]

@@ -121,7 +121,7 @@ def _write_safetensors(folder: Path, run: Run, trained: TrainedModel) -> tuple[d
     def check(written: Path) -> None:
         found, read = read_network(written)
         if found != description or not _same_bits(weights, read):
-            raise StorageError(f"{written}: read back, it is not what was written. Check the disk.")
+            raise StorageError(f"{written}: what was read back differs from what was written. Check the disk.")
 
     _write(folder / MODEL, network_bytes(description, weights), check)
     _write(folder / CARD, card.encode())
@@ -180,8 +180,8 @@ def _make_room(folder: Path, file_format: Format, trained: TrainedModel) -> list
     for path in (*goes, *stale):
         if not (_is_our_card(path) if path.name == CARD else _said(path)):
             raise ExportError(
-                f"{path}: it is in the way, and lrlab did not write it as it is. Move it, or choose another folder "
-                "with --out."
+                f"{path}: not replaced, since lrlab did not write it or it was changed. Move it, or choose another "
+                "folder with --out."
             )
     return stale
 

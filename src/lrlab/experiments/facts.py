@@ -45,9 +45,9 @@ def check_same_data(data: ImageData, info: Mapping[str, Any]) -> None:
     if others and not changed:
         changed = [f"pixels or labels of the {' and '.join(others)} images"]
     if changed:
-        hint = " (Another Pillow may decode JPEG and WebP otherwise.)" if others else ""
+        hint = " (Another version of Pillow may decode JPEG and WebP differently.)" if others else ""
         raise DataError(
-            f"the images are not those that the run began with ({'; '.join(changed)}). Bring those back.{hint}"
+            f"the images differ from those the run began with ({'; '.join(changed)}). Restore the old ones.{hint}"
         )
 
 
@@ -83,15 +83,15 @@ def resumed_with_reasons(
     if "longer" in last:
         ends = "" if fell_to is None else f" No update is made: the rate, {fell_to}, is below stop_below_lr even so."
         warnings.warn(
-            f"{last['longer']}: the rate was planned for another length, so this is no run that was planned for "
-            "this one: config.toml alone does not repeat it, and a study and a comparison do not take it for one."
+            f"{last['longer']}: the rate was planned for the old length. config.toml alone no longer repeats this run, "
+            "and studies and comparisons do not treat it as one that was planned for the new length."
             f"{ends}",
             stacklevel=3,
         )
     reasons = _reasons_against_exactness(experiment, before, info["environment"], checkpoint)
     if reasons:
         warnings.warn(
-            f"not bit-exact: the run may go on otherwise than it would have ({'; '.join(reasons)}).",
+            f"not bit-exact: the run may differ from one that was never stopped ({'; '.join(reasons)}).",
             stacklevel=3,
         )
     return [*earlier, {**last, "inexact": reasons}]
@@ -113,7 +113,7 @@ def _reasons_against_exactness(
     changes += [(name, packages.get(name), now["packages"][name]) for name in ("torch", "lrlab")]
     reasons = [f"{name}: {old} -> {new}" for name, old, new in changes if old != new]
     if experiment.engine.device.type != "cpu" and not torch.backends.cudnn.deterministic:
-        reasons.append("a GPU's convolutions do not repeat to the bit")
+        reasons.append("convolutions on a GPU are not deterministic")
     return reasons
 
 

@@ -58,7 +58,7 @@ def measure_generalisation(
         other = DataConfig(name="digits")
     is_learnt = other is not None and other.name == config.data.name
     if other is not None and is_learnt and (other.name != "folder" or other.dir == config.data.dir):
-        raise ConfigError(f"The linear probe asks about another data set than {other.name}, which the run learnt.")
+        raise ConfigError(f"The run was trained on {other.name}: give the linear probe another data set with --other.")
     with lock_run(run.directory):  # before the work, so that another process cannot make it vain
         checkpoint = last_network(run.directory)
         others = None if other is None else build_data(other)
@@ -76,7 +76,7 @@ class _Measured:
 
     def __init__(self, experiment: Experiment, num_images: int | None) -> None:
         if num_images is not None and num_images < 1:
-            raise ConfigError(f"Generalisation is measured on one image at least, got {num_images}.")
+            raise ConfigError(f"--images must be at least 1, got {num_images}.")
         self._experiment = experiment
         data = experiment.data
         self._name, split = data.evaluated
@@ -152,7 +152,7 @@ class _Measured:
 def _some(split: Split, number: int) -> Split:
     """The first images of a fixed random order; all in their own order where there are no more."""
     if number > len(split):
-        raise ConfigError(f"There are {len(split):,} images to measure on, got {number:,}. Ask for fewer.")
+        raise ConfigError(f"--images must be at most {len(split):,}, all there are of a split, got {number:,}.")
     if number == len(split):
         return split
     places = order(_SEED, 0, len(split))[:number].to(split.labels.device)

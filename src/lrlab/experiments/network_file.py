@@ -140,7 +140,7 @@ def read_network(path: Path) -> tuple[Description, dict[str, Tensor]]:
     try:
         table, expected = _parse(said)
         if digest(table, weights) != expected:
-            raise CheckpointError("it is not what was written. Export or download it again.")
+            raise CheckpointError("it is damaged: its SHA-256 differs. Export or download it again.")
         return describe_network(table), weights
     except (CheckpointError, RecursionError) as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -152,12 +152,12 @@ def _parse(said: str | None) -> tuple[dict[str, Any], str]:
     Raises: CheckpointError.
     """
     if said is None:
-        raise CheckpointError("it does not say which network it holds: lrlab export did not write it.")
+        raise CheckpointError("its metadata does not describe a network: lrlab export did not write it.")
     try:
         content = json.loads(said)
         table, expected = dict(content["network"]), str(content["sha256"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError("what it says of its network is not what lrlab export writes.") from error
+        raise CheckpointError("its description of the network is not in the format of lrlab export.") from error
     version = table.get("format_version")
     if version != FORMAT_VERSION:
         raise CheckpointError(

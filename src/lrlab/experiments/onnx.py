@@ -96,7 +96,9 @@ def to_onnx(trained: TrainedModel) -> bytes:
     weights = weights_of(trained.model)
     size = sum(tensor.nbytes for tensor in weights.values())
     if size > _LARGEST:
-        raise OnnxError(f"The weights take {size:,} bytes, and an ONNX file holds {_LARGEST:,}: use safetensors.")
+        raise OnnxError(
+            f"The weights take {size:,} bytes, and an ONNX file holds at most {_LARGEST:,}. Use safetensors."
+        )
     network = _OfBytes(trained).eval()
     two = torch.zeros(2, *trained.image_shape, dtype=torch.uint8, device=trained.engine.device)  # of one, N is fixed
     with _silence():
@@ -144,7 +146,7 @@ def check_onnx(content: bytes, trained: TrainedModel, split: Split) -> OnnxCheck
         onnx_accuracy=float((found.argmax(1) == labels).double().mean()),
     )
     if not check.holds:
-        raise OnnxDiffersError(f"The ONNX graph does not compute what the network does: {check.sentence}.")
+        raise OnnxDiffersError(f"The ONNX graph does not compute the same as the network: {check.sentence}.")
     return check
 
 

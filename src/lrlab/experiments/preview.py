@@ -27,16 +27,16 @@ def preview_rates(config: RunConfig, *, num_steps: int) -> dict[str, Rates]:
     """
     if num_steps > _MOST_STEPS:
         raise ConfigError(
-            f"steps: a preview is of up to {_MOST_STEPS:,} updates, since it keeps the rate at each, got "
-            f"{num_steps:,}. A schedule has the same shape over fewer."
+            f"steps: a preview is limited to {_MOST_STEPS:,} updates, got {num_steps:,}. A schedule has the same shape "
+            "over fewer."
         )
     if config.schedule.name in RULES:
         raise ConfigError(
-            f"schedule '{config.schedule.name}' decides from the run itself, so there is no rate to know before it. "
-            "Run it on something small: lrlab train --data digits."
+            f"schedule '{config.schedule.name}' decides during the run, so its rate cannot be known before. "
+            "Try it on a small run: lrlab train --data digits."
         )
     if measured := [name for name, rate in config.layer_rates.items() if isinstance(rate, MeasuredRate)]:
-        raise ConfigError(f"layer_rates.{measured[0]} is measured in the run, so there is no rate to know before it.")
+        raise ConfigError(f"layer_rates.{measured[0]} is measured in the run, so its rate cannot be known before.")
     model = build_model(ModelConfig(name=config.model.name, width=1), num_classes=2, in_channels=1, seed=0)
     groups = {name: [nn.Parameter(torch.zeros(1))] for name in layer_groups(model)}
     optimizer = build_optimizer(config.optimizer, groups)

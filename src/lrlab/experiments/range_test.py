@@ -69,7 +69,7 @@ def plan_range_test(config: RunConfig, *, start: float, end: float, num_steps: i
         raise ConfigError(str(error)) from error
     if not 1 <= num_seeds <= NUM_SEEDS - config.seed:
         raise ConfigError(f"A range test needs at least one seed, and none above {NUM_SEEDS - 1}, got {num_seeds} "
-                          f"from {config.seed} on.")  # fmt: skip
+                          f"starting at {config.seed}.")  # fmt: skip
     over = {
         "optimizer": config.optimizer.model_copy(update={"lr": start}),
         "schedule": TorchSchedule.model_validate({"name": "torch:ExponentialLR", "gamma": rates.factor}),
@@ -121,7 +121,7 @@ def _sweep(plan: RangeTestPlan, seed: int, data: ImageData) -> Iterator[Update |
 def _fixed(name: str, rate: LayerRate) -> float:
     if isinstance(rate, MeasuredRate):
         raise ConfigError(
-            f"layer_rates.{name} is measured in training, and a sweep needs rates in a fixed proportion. "
+            f"layer_rates.{name} is measured during training, but a sweep needs rates in fixed proportions. "
             f"Give it a number, as in --set layer_rates.{name}=1.0."
         )
     return rate.start if isinstance(rate, PlannedRate) else rate

@@ -40,9 +40,9 @@ def refine_run(run: Run, file: Path | str, *, smoothing: float = 0.1) -> list[fl
     wrong = int((~(np.isfinite(norms) & (norms > 0))).sum())
     if len(norms) < LEAST_NORMS or wrong:
         raise ConfigError(
-            f"{run.directory}: to refine a run takes the gradients of {LEAST_NORMS} updates or more, none of them zero "
-            f"or infinite; {len(norms)} are on record, and {wrong} of those are. Take a longer run, or one that "
-            "did not diverge."
+            f"{run.directory}: a refinement needs the gradients of {LEAST_NORMS} updates or more, none of them zero or "
+            f"infinite; this run recorded {len(norms)}, of which {wrong} are. Use a longer run, or one that did not "
+            "diverge."
         )
     try:
         multipliers = refined_multipliers(torch.from_numpy(norms), norm=norm, smoothing=smoothing)
@@ -60,7 +60,7 @@ def _norms(run: Run, norm: Norm) -> npt.NDArray[np.float64]:
     """Norm of the whole gradient at each update that was measured, (T,)."""
     groups = [column.removeprefix("grad_l2/") for column in run.columns if column.startswith("grad_l2/")]
     if not groups:
-        raise ConfigError(f"{run.directory}: no gradients are on record, so there is nothing to refine by.")
+        raise ConfigError(f"{run.directory}: it recorded no gradients, so it cannot be refined.")
     quantities = ("grad_l2",) if norm == "l2" else ("grad_l2", "grad_rms", "grad_mean")
     series = run.all_series([f"{quantity}/{group}" for quantity in quantities for group in groups])
     l2, *others = (np.stack([series[f"{quantity}/{group}"][1] for group in groups]) for quantity in quantities)

@@ -36,8 +36,8 @@ def replay_rule(config: RunConfig, losses: npt.NDArray[np.float64]) -> list[Deci
     rule = _rule(config)
     if warmup_steps + cooldown_steps >= len(losses) > 0:
         raise ConfigError(
-            f"phases: {warmup_steps} updates of warm-up and {cooldown_steps} of cooldown leave nothing for the rule to "
-            f"hear of {len(losses)} losses. Shorten them."
+            f"phases: {warmup_steps} updates of warm-up and {cooldown_steps} of cooldown leave the rule none of the "
+            f"{len(losses)} losses. Shorten them."
         )
     heard = torch.from_numpy(np.ascontiguousarray(losses[warmup_steps : len(losses) - cooldown_steps]))
     there = f"there are {len(heard):,}" + " without warm-up and cooldown" * (warmup_steps + cooldown_steps > 0)
@@ -50,7 +50,7 @@ def replay_rule(config: RunConfig, losses: npt.NDArray[np.float64]) -> list[Deci
         keys = " or ".join(f"schedule.{name}" for name in dict.fromkeys((*rule.timed_by, "check_every")))
         warnings.warn(
             f"schedule '{config.schedule.name}' decides after {rule.first_decision:,} losses at the earliest, and "
-            f"{there}: it cannot move the rate. Lower {keys}, or replay a longer run.",
+            f"{there}: it cannot change the rate. Lower {keys}, or replay a longer run.",
             stacklevel=2,
         )
     return [{**decision, "step": decision["step"] + warmup_steps} for decision in rule.replay(heard)]
@@ -76,7 +76,7 @@ def _rule(config: RunConfig) -> RuleLR:
     schedule = config.schedule
     if schedule.name not in RULES:
         raise ConfigError(
-            f"schedule '{schedule.name}' does not listen, so there is nothing to replay: lrlab preview shows its rate. "
+            f"schedule '{schedule.name}' does not use losses, so it cannot be replayed: lrlab preview shows its rate. "
             f"Those that can be replayed: {', '.join(FROM_THE_LOSS)}."
         )
     optimizer = build_optimizer(config.optimizer, {"all": [nn.Parameter(torch.zeros(1))]})

@@ -143,15 +143,15 @@ def measure_sharpness(run: Run, plan: SharpnessPlan, *, at: Sequence[int] | None
 
 def _num_examples(plan: SharpnessPlan, batch_size: int) -> int:
     if plan.num_samples < 1:
-        raise ConfigError(f"Sharpness is measured on one sample at least, got {plan.num_samples}.")
+        raise ConfigError(f"--samples must be at least 1, got {plan.num_samples}.")
     size = plan.num_examples if plan.num_examples is not None else -(-_FEWEST_EXAMPLES // batch_size) * batch_size
     if size < 1:
-        raise ConfigError(f"A sample holds one image at least, got {size}.")
+        raise ConfigError(f"--examples must be at least 1, got {size}.")
     if plan.batchnorm == "training" and size % batch_size:
         above = -(-size // batch_size) * batch_size
         raise ConfigError(
-            f"The examples of a sample must fill the run's batches of {batch_size}, by whose statistics batch "
-            f"normalisation works in training, got {size}. Give {above}."
+            f"--examples must be a multiple of the batch size, {batch_size}, since batch normalisation works by "
+            f"batches in training, got {size}. Use {above}."
         )
     return size
 
@@ -159,7 +159,7 @@ def _num_examples(plan: SharpnessPlan, batch_size: int) -> int:
 def _checkpoints(run: Run, at: Sequence[int] | None) -> list[Any]:
     paths = {checkpoint_step(path): path for path in reversed(checkpoint_paths(run.directory))}
     if not paths:
-        raise RunError(f"{run.directory}: it has no checkpoints, so there are no weights to measure at.")
+        raise RunError(f"{run.directory}: it has no checkpoints, so there are no weights to measure.")
     if missing := [step for step in at or () if step not in paths]:
         listed = ", ".join(f"{step:,}" for step in paths)
         raise RunError(
@@ -174,8 +174,8 @@ def _samples(experiment: Experiment, num_samples: int, size: int, *, batch_size:
     data = experiment.data
     if num_samples * size > len(data.train):
         raise ConfigError(
-            f"{num_samples} samples of {size:,} images are more than the {len(data.train):,} that the run trains on. "
-            "Ask for fewer."
+            f"{num_samples} samples of {size:,} images need more than the {len(data.train):,} training images of the "
+            "run. Lower --samples or --examples."
         )
     places = order(_SEED, 0, len(data.train))[: num_samples * size].to(data.train.labels.device)
 

@@ -48,7 +48,7 @@ def restore(experiment: Experiment, files: Mapping[str, bytes]) -> dict[str, Any
     Raises: CheckpointError if they are those of something else.
     """
     if missing := {MODEL, STATE} - files.keys():
-        raise CheckpointError(f"The checkpoint lacks {', '.join(sorted(missing))}: it is none to go on from.")
+        raise CheckpointError(f"The checkpoint lacks {', '.join(sorted(missing))}: a run cannot be resumed from it.")
     state, average = load_state(files[STATE]), experiment.average
     try:
         if average is None:

@@ -42,7 +42,7 @@ def torch_scheduler(config: TorchSchedule, optimizer: Optimizer, *, num_steps: i
     except Exception as error:  # torch raises what its arithmetic raises
         raise ConfigError(
             f"{config.name}: {type(error).__name__}: {str(error).rstrip('.')}. "
-            f"Its keys: {', '.join(allowed)}; those that count, count updates."
+            f"Its keys: {', '.join(allowed)}; counts are of updates, not epochs."
         ) from error
 
 
@@ -55,7 +55,7 @@ def _torch_class(name: str) -> tuple[Callable[..., LRScheduler], list[str]]:
     )
     if name == "ReduceLROnPlateau":
         raise ConfigError(
-            "torch:ReduceLROnPlateau needs a loss: say schedule.name = 'plateau', which tells it the loss."
+            "torch:ReduceLROnPlateau needs the loss, which only rules are given. Use schedule.name = 'plateau'."
         )
     if name in _NOT_FROM_A_FILE:
         raise ConfigError(f"torch:{name} takes functions or schedulers, which a configuration cannot hold.")

@@ -94,7 +94,7 @@ class TrainedModel:
         with without_tf32():
             logits = predict(self.model, self._batches(images), engine=self.engine).cpu()
         if not logits.isfinite().all():
-            raise CheckpointError("The network gives logits that are not finite, so no class can be named.")
+            raise CheckpointError("The network gives logits that are not finite, so no class can be predicted.")
         return logits
 
     def probabilities(self, images: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class TrainedModel:
         """
         if self.image_shape[0] not in (1, 3):
             raise DataError(
-                f"The network is of images with {self.image_shape[0]} channels, which files do not hold: give them to "
+                f"The network takes images with {self.image_shape[0]} channels, which image files do not have. Use "
                 "probabilities(images)."
             )
         if isinstance(paths, str | Path):  # a text would be taken letter by letter

@@ -51,7 +51,7 @@ class Verification:
         stretch = f"updates {self.first + 1:,} to {self.last:,}"
         if self.differences:
             more = f"; and {len(self.differences) - MOST_SHOWN} more" if len(self.differences) > MOST_SHOWN else ""
-            return f"{stretch} came out otherwise: {'; '.join(self.differences[:MOST_SHOWN])}{more}"
+            return f"{stretch} repeated with differences: {'; '.join(self.differences[:MOST_SHOWN])}{more}"
         return f"{stretch} repeated: weights, state, rows, evaluations and decisions are the same to the bit"
 
 
@@ -90,13 +90,13 @@ def _copied(directory: Path, copy: Path) -> tuple[Run, Checkpoint, Checkpoint]:
     checkpoints = sound_checkpoints(directory)
     if len(checkpoints) < 2:
         raise RunError(
-            f"{directory}: to verify a run takes two sound checkpoints, and it has {len(checkpoints)}. "
-            "It gets more with --set checkpoint.every=N."
+            f"{directory}: verify needs two intact checkpoints, and this run has {len(checkpoints)}. "
+            "Train with --set checkpoint.every=N to get more."
         )
     if made.num_ranks > 1:
         raise RunError(
-            f"{directory}: it was made by {made.num_ranks} ranks, and one process, in which it would be repeated, adds "
-            "up in another order: the last digits would differ. What can be verified is a run of one process."
+            f"{directory}: made by {made.num_ranks} ranks. verify repeats in one process, which sums in another order: "
+            "the last digits would differ. Only a run of one process can be verified."
         )
     last, first = checkpoints[:2]
     with storage_errors(directory):
