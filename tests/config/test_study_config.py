@@ -37,13 +37,13 @@ def test_arms_and_seeds_make_the_runs_seed_by_seed(tmp_path: Path) -> None:
         ("seeds = [0, 1]", "seeds = [0, 1]\nsteps = 3", "Unknown key 'steps'.* Did you mean 'base.steps'"),
         ("steps = 10", 'data = "cifar10"', "base: data: must be a table of keys, as in data.name, got"),
         ("seeds = [0, 1]", "seeds = []", "seeds: must have at least 1, got 0."),
-        ("seeds = [0, 1]", "seeds = [0, 0]", r"seeds: each must stand once, got \[0\]"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", r"seeds: must not repeat a value, got \[0\]"),
         ("seeds = [0, 1]", "seds = [0, 1]", "(?s)seeds: must be given.*'seds'.*Did you mean 'seeds'?"),
-        ("steps = 10", "seed = 10", "seed: write it into 'seeds'"),
+        ("steps = 10", "seed = 10", "seed: list it in 'seeds'"),
         ("steps = 10", "stps = 10", "base: Unknown key 'stps'"),
         ("multiplier = 0.5", "multiplier = -1", "arm 'a': schedule.multiplier: must be greater than 0"),
         ("[arms]", "[arms", "not valid TOML"),
-        ("b = {", "A = {", "arms 'a' and 'A' differ by case alone, and some file systems do not tell their folders"),
+        ("b = {", "A = {", "arms 'a' and 'A' differ only in case, and some file systems would give them one folder"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused_with_its_file_named(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -80,11 +80,11 @@ def test_every_arm_is_tuned_at_every_rate_with_every_seed_on_images_set_aside(tm
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("seeds = [1000, 1001]", "seeds = [1, 1000]", r"must be none of the study's seeds, got \[1\] in both"),
-        ("seeds = [1000, 1001]", "seeds = [7, 7]", r"tune.seeds: each must stand once, got \[7\]"),
+        ("seeds = [1000, 1001]", "seeds = [1, 1000]", r"must differ from the study's seeds, got \[1\] in both"),
+        ("seeds = [1000, 1001]", "seeds = [7, 7]", r"tune.seeds: must not repeat a value, got \[7\]"),
         ("seeds = [1000, 1001]", "", "tune.seeds: must be given"),
         ("rates = [1e-3, 1e-2]", "rates = [1e-3]", "tune.rates: must have at least 2, got 1."),
-        ("rates = [1e-3, 1e-2]", "rates = [1e-3, 0.001]", "tune.rates: each must stand once"),
+        ("rates = [1e-3, 1e-2]", "rates = [1e-3, 0.001]", "tune.rates: must not repeat a value"),
         ("rates = [1e-3, 1e-2]", "rates = [1e-3, -1]", "tune.rates.1: must be greater than 0"),
         ("rates = [1e-3, 1e-2]", "rates = [1e-3, 1e-7]", "arm 'a' at optimizer.lr 1e-07: schedule.min_lr must"),
         ("rates = [", "rats = [", "Unknown key 'tune.rats'. Known: tune.rates, .* Did you mean 'tune.rates'?"),
@@ -93,8 +93,8 @@ def test_every_arm_is_tuned_at_every_rate_with_every_seed_on_images_set_aside(tm
         ("steps = 10", "data.validation_fraction = 0.2", "base: data.validation_fraction: .*leave it out"),
         ("steps = 10", 'data = "cifar10"', "base: data: must be a table of keys, as in data.name, got"),
         ("steps = 10", 'optimizer = "sgd"', "base: optimizer: must be a table of keys, as in optimizer.name"),
-        ("a = {", "tuning = {", "arm 'tuning': that folder is for the runs of"),
-        ("a = {", "Tuning = {", "arm 'Tuning': that folder is for the runs of"),
+        ("a = {", "tuning = {", "arm 'tuning': this name is reserved for the runs of"),
+        ("a = {", "Tuning = {", "arm 'Tuning': this name is reserved for the runs of"),
     ],
 )  # fmt: skip
 def test_a_tuning_that_cannot_be_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -113,7 +113,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_the_configuration_of_a_run_is_told_from_a_study(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match="study.toml: the configuration of one run, without arms. Train it by lrlab tr"
+        ConfigError, match="study.toml: this is the configuration of one run, without arms. Use lrlab tr"
     ):
         read_study(write(tmp_path, to_toml(parse_config({}))))
 
@@ -121,7 +121,7 @@ def test_the_configuration_of_a_run_is_told_from_a_study(tmp_path: Path) -> None
 def test_another_format_is_told_from_toml(tmp_path: Path) -> None:
     plan = tmp_path / "study.yaml"
     plan.write_text("name: plan\n")
-    with pytest.raises(ConfigError, match=r"not valid TOML .* It looks like YAML, and what is read here is TOML"):
+    with pytest.raises(ConfigError, match=r"not valid TOML .* It looks like YAML; lrlab reads TOML"):
         read_study(plan)
 
 

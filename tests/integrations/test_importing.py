@@ -450,7 +450,7 @@ def test_what_needs_more_than_rows_says_that_it_was_made_elsewhere(
     (tmp_path / "log.csv").write_text("loss\n1\n")
     bring_in(tmp_path / "log.csv", tmp_path / "run", seed="0")
     assert main([verb, str(tmp_path / "run"), *more]) == 2
-    assert "The run was made elsewhere and brought in" in capsys.readouterr().err
+    assert "The run was imported, so how it was trained is not known" in capsys.readouterr().err
 
 
 def test_what_is_no_database_is_told_so(tmp_path: Path) -> None:

@@ -55,5 +55,5 @@ def read_toml(path: Path, *, may_be_pipe: bool = False) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits, or so many brackets, are errors too
         other = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON"}.get(path.suffix.lower())
-        hint = f" It looks like {other}, and what is read here is TOML: key = value." if other else ""
+        hint = f" It looks like {other}; lrlab reads TOML, as in key = value." if other else ""
         raise ConfigError(f"{path}: not valid TOML ({error}).{hint}") from error

@@ -53,7 +53,7 @@ def read_setting(text: str) -> Table:
     except tomllib.TOMLDecodeError:
         parsed = {"value": value}
     if len(parsed) > 1:
-        raise ConfigError(f"--set {text!r}: must be one KEY=VALUE; say --set again for another.")
+        raise ConfigError(f"--set {text!r}: must be one KEY=VALUE; repeat --set for the next.")
     setting = parsed["value"]
     for name in reversed(names):
         setting = {name: setting}
@@ -105,8 +105,8 @@ def parse_config(table: Table) -> RunConfig:
     """
     if ELSEWHERE in table:
         raise ConfigError(
-            "The run was made elsewhere and brought in: what made it is not known here, so it can be replayed, "
-            "compared and shown in a report, and nothing else."
+            "The run was imported, so how it was trained is not known: it can only be replayed, compared and shown in "
+            "a report."
         )
     return check(RunConfig, table)
 
@@ -156,7 +156,7 @@ def changes_that_matter(made: Table, config: RunConfig) -> list[str]:
     if stop is not None and lower < stop:
         for table in (before, after):
             table.pop("stop_below_lr", None)
-    shorter = f"{name}: {earlier} -> {later}, and a run may only become longer"
+    shorter = f"{name}: {earlier} -> {later}, but a run can only be made longer"
     apart = [] if is_longer else [shorter if name == other else f"{name}: {earlier} -> {other}: {later}"]
     return [*differences(before, after), *apart]
 

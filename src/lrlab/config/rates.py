@@ -88,7 +88,7 @@ def _is_pattern(name: str) -> str:
     try:
         re.compile(name)
     except (re.error, OverflowError) as error:
-        raise ValueError(f"layer_rates: {name!r} is no regular expression ({error}).") from error
+        raise ValueError(f"layer_rates: {name!r} is not a valid regular expression ({error}).") from error
     return name
 
 

@@ -16,8 +16,8 @@ _MOST_KEPT = 10_000_000
 def _can_be_kept(number: int, info: ValidationInfo) -> int:
     if number > _MOST_KEPT:
         raise ValueError(
-            f"schedule.{info.field_name}: must be at most {_MOST_KEPT:,}, got {number}: what so many updates show is "
-            "kept in memory and in each checkpoint. For a rate that stays: schedule.name = 'constant'."
+            f"schedule.{info.field_name}: must be at most {_MOST_KEPT:,}, got {number}: so many values are kept in "
+            "memory and in checkpoints. For a constant rate, use schedule.name = 'constant'."
         )
     return number
 

@@ -77,9 +77,9 @@ class OptimizerConfig(Part):
     @model_validator(mode="after")
     def _momentum_is_for_sgd(self) -> Self:
         if self.name != "sgd" and self.momentum is not None:
-            raise ValueError(f"optimizer.momentum: {self.name} has none to set; leave the key out.")
+            raise ValueError(f"optimizer.momentum: only sgd has it, got {self.name}; leave the key out.")
         if self.name != "sgd" and self.nesterov:
-            raise ValueError(f"optimizer.nesterov: {self.name} has no such form of momentum; leave the key out.")
+            raise ValueError(f"optimizer.nesterov: only sgd has it, got {self.name}; leave the key out.")
         if self.nesterov and self.momentum == 0:
             raise ValueError(
                 "optimizer.nesterov needs a momentum above 0, got optimizer.momentum = 0. "
@@ -106,8 +106,8 @@ class AveragingConfig(Part):
     def _has_an_average(self) -> Self:
         if self.decay is None and self.every != 1:
             raise ValueError(
-                f"averaging.every: nothing is averaged without averaging.decay, got every = {self.every} alone. "
-                "Give the decay too, as in averaging.decay = 0.99, or leave the key out."
+                f"averaging.every = {self.every} has no effect without averaging.decay. "
+                "Set the decay too, as in averaging.decay = 0.99, or leave the key out."
             )
         return self
 
@@ -235,8 +235,8 @@ class RunConfig(Part):
         if self.phases == PhasesConfig():
             return self
         if isinstance(self.schedule, WsdSchedule | OneCycleSchedule | TorchSchedule):
-            instead = " Use schedule.name = 'constant' with them." if isinstance(self.schedule, WsdSchedule) else ""
-            raise ValueError(f"phases: {self.schedule.name} has its own; leave them out.{instead}")
+            instead = ", or use schedule.name = 'constant'" if isinstance(self.schedule, WsdSchedule) else ""
+            raise ValueError(f"phases: cannot be combined with schedule {self.schedule.name}; leave them out{instead}.")
         if self.steps is not None and sum(self.phases.lengths(self.steps)) > self.steps:
             warmup, cooldown = self.phases.lengths(self.steps)
             raise ValueError(

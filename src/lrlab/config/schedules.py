@@ -117,7 +117,7 @@ class RefinedSchedule(Part):
     def _has_a_table(self) -> Self:
         if len(self.multipliers) < 2:
             raise ValueError(
-                f"schedule.multipliers: there must be at least two, got {len(self.multipliers)}. "
+                f"schedule.multipliers: needs at least two values, got {len(self.multipliers)}. "
                 "lrlab refine RUN writes them: lrlab train --config RUN/refined.toml."
             )
         return self

@@ -19,7 +19,7 @@ from lrlab.config.run import RunConfig
 def _is_folder_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
         raise ValueError(
-            f"{name!r} cannot name a folder: use up to 80 letters, digits, '.', '_', '-', the first no sign."
+            f"{name!r} cannot name a folder: use up to 80 letters, digits, '.', '_', '-', a letter or digit first."
         )
     return name
 
@@ -29,8 +29,8 @@ def _differ_by_more_than_case(arms: dict[str, Any]) -> dict[str, Any]:
     for arm in arms:
         if known.setdefault(arm.casefold(), arm) != arm:
             raise ValueError(
-                f"arms '{known[arm.casefold()]}' and '{arm}' differ by case alone, and some file systems do not tell "
-                "their folders apart; give one another name."
+                f"arms '{known[arm.casefold()]}' and '{arm}' differ only in case, and some file systems would "
+                "give them one folder; rename one."
             )
     return arms
 
@@ -139,7 +139,7 @@ def read_study(path: Path | str) -> StudyConfig:
     """
     table = read_toml(Path(path))
     if "arms" not in table and {"model", "optimizer", "schedule"} <= table.keys():
-        raise ConfigError(f"{path}: the configuration of one run, without arms. Train it by lrlab train --config.")
+        raise ConfigError(f"{path}: this is the configuration of one run, without arms. Use lrlab train --config.")
     try:
         study = check(StudyConfig, table)
         _check_seeds(study)
@@ -155,7 +155,7 @@ def read_study(path: Path | str) -> StudyConfig:
 def _check_seeds(study: StudyConfig) -> None:
     _check_once("seeds", study.seeds)
     if "seed" in study.base or any("seed" in table for table in study.arms.values()):
-        raise ConfigError("seed: write it into 'seeds', not into the base or an arm, so that the arms stay paired.")
+        raise ConfigError("seed: list it in 'seeds', not in the base or an arm, so that the arms stay paired.")
 
 
 def _check_tune(study: StudyConfig, tune: TuneConfig) -> None:
@@ -163,17 +163,17 @@ def _check_tune(study: StudyConfig, tune: TuneConfig) -> None:
     _check_once("tune.seeds", tune.seeds)
     if shared := sorted({*study.seeds} & {*tune.seeds}):
         raise ConfigError(
-            f"tune.seeds: must be none of the study's seeds, got {shared} in both. A rate that was chosen by a seed "
-            "suits that seed; take others, as in tune.seeds = [1000]."
+            f"tune.seeds: must differ from the study's seeds, got {shared} in both. A rate tuned on a seed suits that "
+            "seed; use others, as in tune.seeds = [1000]."
         )
     for arm in study.arms:
         if arm.casefold() == TUNING:  # some file systems do not tell their folders apart by case
-            raise ConfigError(f"arm '{arm}': that folder is for the runs of [tune]; give the arm another name.")
+            raise ConfigError(f"arm '{arm}': this name is reserved for the runs of [tune]; rename the arm.")
     tables = {"base": study.base, **{f"arm '{arm}'": table for arm, table in study.arms.items()}}
     for name, table in tables.items():
         for part, key, what in (
             ("optimizer", "lr", "[tune] chooses the rate of every arm"),
-            ("data", "validation_fraction", "[tune] sets images aside, and the study itself trains on all of them"),
+            ("data", "validation_fraction", "[tune] sets images aside itself, and the study trains on all of them"),
         ):
             if isinstance(table.get(part), dict) and key in table[part]:
                 raise ConfigError(f"{name}: {part}.{key}: {what}; leave it out.")
@@ -182,4 +182,4 @@ def _check_tune(study: StudyConfig, tune: TuneConfig) -> None:
 def _check_once(name: str, values: Sequence[float]) -> None:
     doubled = sorted({value for value in values if values.count(value) > 1})
     if doubled:
-        raise ConfigError(f"{name}: each must stand once, got {doubled} more than once.")
+        raise ConfigError(f"{name}: must not repeat a value, got {doubled} more than once.")
