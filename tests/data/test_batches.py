@@ -120,7 +120,7 @@ def test_the_parts_of_a_batch_in_their_order_are_the_batch(num_parts: int) -> No
 
 @pytest.mark.parametrize(("part", "num_parts"), [(0, 3), (2, 2), (-1, 2)])
 def test_a_part_that_a_batch_does_not_have_is_refused(part: int, num_parts: int) -> None:
-    with pytest.raises(ValueError, match=f"8 images have no part {part} of {num_parts}"):
+    with pytest.raises(ValueError, match=f"8 images has no part {part} of {num_parts} equal"):
         Batches(toy(), batch_size=8, seed=0).batch(1, part=part, num_parts=num_parts)
 
 

@@ -129,7 +129,7 @@ def test_sixteen_bits_are_refused_rather_than_halved_in_silence(
     path: Path, colour_type: int, num_channels: int
 ) -> None:
     content = png_by_hand(3, 16, colour_type, [bytes(range(3 * num_channels * 2))] * 2)
-    refused(path, content, "16 bits a channel; save it with 8")
+    refused(path, content, "16 bits per channel; save it with 8")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])

@@ -194,9 +194,7 @@ def test_of_two_classes_the_empty_one_is_named(tmp_path: Path) -> None:
 
 def test_a_class_of_one_image_cannot_be_split(one_level: Path) -> None:
     write(one_level / "fox" / "0.png")
-    message = (
-        "data.test_fraction takes a share of every class, which needs two images or more, and there is one each of"
-    )
+    message = "data.test_fraction splits every class, which takes at least two images; these have only one:"
     fails(one_level, f"{message} 'fox'. Add some, or leave the class out", test_fraction=0.2)
 
 
@@ -221,11 +219,11 @@ def test_everything_that_is_wrong_is_listed_in_one_go(two_parts: Path) -> None:
     (train / "eel" / "cut.png").write_bytes((train / "eel" / "0.png").read_bytes()[:50])
     (two_parts / "test" / "eel" / "gone.png").symlink_to(two_parts / "nothing.png")
     write(train / "stray.png")
-    text = fails(two_parts, "7 of its entries cannot be used:")
+    text = fails(two_parts, "7 files or folders in it cannot be used:")
     assert sorted(text.splitlines()[1:]) == [
         "  test/eel/gone.png: a broken link, or not a regular file",
         "  train/cat/empty.png: not a PNG, JPEG, WebP or BMP image",
-        "  train/cat/notes.txt: not a PNG, JPEG, WebP or BMP file by its name; convert it or move it away",
+        "  train/cat/notes.txt: not named like a PNG, JPEG, WebP or BMP file; convert or remove it",
         "  train/dog/fake.jpg: not a PNG, JPEG, WebP or BMP image",
         "  train/dog/nested: a folder inside a class; images must lie directly in the folder of their class",
         next(line for line in text.splitlines() if line.startswith("  train/eel/cut.png: cannot be read: ")),
@@ -236,7 +234,7 @@ def test_everything_that_is_wrong_is_listed_in_one_go(two_parts: Path) -> None:
 def test_of_many_wrong_files_twenty_are_listed_and_the_rest_counted(one_level: Path) -> None:
     for index in range(27):
         (one_level / "cat" / f"wrong{index:02}.png").write_bytes(b"?")
-    lines = fails(one_level, "27 of its entries cannot be used:", test_fraction=0.2).splitlines()
+    lines = fails(one_level, "27 files or folders in it cannot be used:", test_fraction=0.2).splitlines()
     assert len(lines) == 1 + 20 + 1
     assert lines[-1] == "  ... and 7 more"
 
@@ -244,7 +242,7 @@ def test_of_many_wrong_files_twenty_are_listed_and_the_rest_counted(one_level: P
 def test_different_sizes_are_listed_with_an_example_of_each(two_parts: Path) -> None:
     write(two_parts / "train" / "dog" / "0.png", size=(3, 4))
     write(two_parts / "test" / "eel" / "0.png", size=(8, 8))
-    text = fails(two_parts, "all images must have one size, resize them. Found:")
+    text = fails(two_parts, "all images must have the same size; resize them. Found:")
     assert text.splitlines()[1:] == [
         "  4x3 (width x height): 13, such as train/cat/0.png",
         "  3x4 (width x height): 1, such as train/dog/0.png",

@@ -46,7 +46,7 @@ def test_validation_images_are_training_images_set_aside_of_every_class() -> Non
 
 def test_a_class_with_a_single_training_image_is_named_with_the_key_that_sets_images_aside() -> None:
     data = image_data("toy", classes=["cat", "dog", "fox"], train=split([0, 0, 1, 2, 2]), test=split([0]))
-    message = "^toy: data.validation_fraction takes a share of every class, .* there is one each of 'dog'. Add some"
+    message = "^toy: data.validation_fraction splits every class, .* these have only one: 'dog'. Add some"
     with pytest.raises(DataError, match=message):
         set_aside(data, 0.2)
 
@@ -60,11 +60,11 @@ def test_a_class_with_a_single_training_image_is_named_with_the_key_that_sets_im
         (["cat", "d\nog"], split([0, 1]), split([0]), r"printable text, rename 'd\\nog'"),
         (["cat", ""], split([0, 1]), split([0]), "printable text, rename ''"),
         (["cat", "\udcff"], split([0, 1]), split([0]), r"printable text, rename '\\udcff'"),
-        (["a", "b", "c"], split([1, 1]), split([0]), "there are none of 'a', 'c'"),
+        (["a", "b", "c"], split([1, 1]), split([0]), "but 'a', 'c' has none"),
         (["a", "b"], split([0, 1, 2, 7]), split([0]), r"toy train: labels must be 0 to 1, got 2 at image 2 .*2 such"),
         (["a", "b"], split([0, 1]), split([0, -1]), "toy test: labels must be 0 to 1, got -1 at image 1"),
         (["a", "b"], split([0, 1]), split([]), "toy test: there are no images"),
-        (["a", "b"], split([0, 1]), split([0], shape=(1, 2, 2)), "one shape, got 3x2x2 and 1x2x2"),
+        (["a", "b"], split([0, 1]), split([0], shape=(1, 2, 2)), "the same shape, got 3x2x2 and 1x2x2"),
     ],
 )
 def test_wrong_data_is_named(classes: list[str], train: Split, test: Split, message: str) -> None:
@@ -90,7 +90,7 @@ def test_wrong_tensors_are_named(images: Tensor, labels: Tensor, message: str) -
 def test_a_channel_of_one_value_is_refused_rather_than_divided_by_zero() -> None:
     train = split([0, 1])
     train.images[:, 1] = 7
-    with pytest.raises(DataError, match="channel 1 is 7 in every training image"):
+    with pytest.raises(DataError, match="channel 1 is 7 everywhere in all training images"):
         image_data("toy", classes=["a", "b"], train=train, test=split([0]))
 
 

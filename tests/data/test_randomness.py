@@ -122,5 +122,5 @@ def test_a_fraction_that_is_none_is_refused(fraction: float) -> None:
 
 
 def test_a_class_of_one_cannot_be_split() -> None:
-    with pytest.raises(ValueError, match="label 1 has a single example"):
+    with pytest.raises(ValueError, match="label 1 has only one example"):
         stratified_split(torch.tensor([0, 0, 1]), test_fraction=0.5)

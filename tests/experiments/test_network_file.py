@@ -71,7 +71,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "width as text": ({"model": {"name": "resnet18", "width": "2"}}, "model.width: "),
     "width that nobody has memory for": ({"model": {"name": "resnet18", "width": 10**5}}, "must be 100000"),
     "one class": ({"classes": ["cat"]}, "at least two classes"),
-    "classes twice": ({"classes": ["cat", "cat", "eel"]}, "these occur twice: 'cat'"),
+    "classes twice": ({"classes": ["cat", "cat", "eel"]}, "these are repeated: 'cat'"),
     "class that is no text": ({"classes": ["cat", "dog", 3]}, "classes.2: "),
     "class that cannot be printed": ({"classes": ["cat", "dog", "\x1b[2J"]}, "rename '\\x1b[2J'"),
     "more classes": ({"classes": ["cat", "dog", "eel", "fox"]}, "the first size of linear.bias must be 4"),

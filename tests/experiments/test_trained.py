@@ -131,7 +131,7 @@ def test_files_that_cannot_be_read_are_all_named(run: Path, tmp_path: Path) -> N
         load_trained(run).predict_files([tmp_path / "text.png", tmp_path / "gone.png"])
     (tmp_path / "empty" / ".hidden").mkdir(parents=True)
     Image.new("L", (8, 8)).save(tmp_path / "empty" / ".hidden" / "0.png")
-    with pytest.raises(DataError, match="no PNG, JPEG, WebP or BMP files lie in it"):
+    with pytest.raises(DataError, match="contains no PNG, JPEG, WebP or BMP files"):
         load_trained(run).predict_files([tmp_path / "empty"])
     with pytest.raises(ValueError, match=r"uint8 of shape \(N, 1, 8, 8\), got torch.float32 \(2, 1, 8, 8\)"):
         load_trained(run).probabilities(torch.zeros(2, 1, 8, 8))

@@ -46,13 +46,13 @@ def read_members(file: BufferedReader, *, exact: Mapping[str, int], at_most: Map
                 if len(contents) == len(wanted):
                     return contents
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise DataError(f"{where}: not a whole .tar.gz archive: {error}.") from error
+        raise DataError(f"{where}: not a complete .tar.gz archive: {error}.") from error
     raise DataError(f"{where}: the archive lacks {', '.join(sorted(wanted.keys() - contents.keys()))}.")
 
 
 def _check_member(where: str, member: tarfile.TarInfo, *, size: int, may_be_less: bool) -> None:
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):  # isreg() also lets sparse files through
-        raise DataError(f"{where}: {member.name} must be a regular file, but is a link, a device or the like.")
+        raise DataError(f"{where}: {member.name} must be a regular file, not a link, a device or the like.")
     if member.size > size or (member.size < size and not may_be_less):
         limit = "at most " if may_be_less else ""
         raise DataError(f"{where}: {member.name} must be {limit}{size:,} bytes, got {member.size:,}.")

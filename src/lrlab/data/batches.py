@@ -52,8 +52,8 @@ class Batches:
         _check_batch_size(batch_size)
         if batch_size > len(images):
             raise ValueError(
-                f"batch_size must be at most the number of training images, got {batch_size} for the "
-                f"{len(images)} of {data.name}. Pass --batch-size {len(images)} or less."
+                f"batch_size must be at most the number of training images, got {batch_size}, and {data.name} has "
+                f"{len(images)}. Pass --batch-size {len(images)} or less."
             )
         side = min(images.shape[2:])
         if augmentation.crop_padding >= side:
@@ -92,7 +92,7 @@ class Batches:
         size, remainder = divmod(self.batch_size, num_parts)
         if remainder or not 0 <= part < num_parts:
             raise ValueError(
-                f"{self.batch_size} images have no part {part} of {num_parts} that are equally large, from 0."
+                f"A batch of {self.batch_size} images has no part {part} of {num_parts} equal ones, counted from 0."
             )
         start = position * self.batch_size + part * size
         indices = self._order[start : start + size]

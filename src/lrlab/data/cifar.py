@@ -131,7 +131,7 @@ def check_cifar(archive: CifarArchive, directory: Path | None) -> str:
     Raises: DataError, as `load_cifar` does, and when nothing is there.
     """
     source = _load(archive, cache_directory() if directory is None else directory)[1]
-    how = "SHA-256" if source.is_file() else "sizes and labels; only the archive has a checksum to compare"
+    how = "SHA-256" if source.is_file() else "sizes and labels; a checksum is known for the archive only"
     return f"read from {source} (checked: {how})"
 
 

@@ -55,7 +55,7 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
     # Pillow reads 16-bit PNG in colour as 8 bits without a word; only the decoder's raw mode tells.
     raw = str(getattr(image, "tile", ""))
     if "16B" in raw or image.mode.startswith("I"):
-        raise DataError("16 bits a channel; save it with 8")
+        raise DataError("16 bits per channel; save it with 8")
     # It widens grey of 2 and 4 bits to 8, but not the grey that is declared transparent.
     factor = 85 if "'L;2'" in raw else 17 if "'L;4'" in raw else 1
     if factor > 1 and isinstance(image.info.get("transparency"), int):
@@ -69,7 +69,7 @@ def _plain(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         least_opaque = image.getchannel("A").getextrema()[0]
         if least_opaque != 255:
-            raise DataError("has transparent pixels; save it on the background that it should have")
+            raise DataError("has transparent pixels; save it on a background")
     elif image.mode not in ("1", "L", "P", "RGB"):
         raise DataError(f"colour mode {image.mode}; save it as RGB or grey")
     return image.convert("L" if is_grey else "RGB")

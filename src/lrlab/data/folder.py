@@ -59,7 +59,7 @@ def load_folder(directory: Path | str, test_fraction: float | None) -> ImageData
     with reading(name):
         if not directory.is_dir():
             what = "it is a file, not a folder" if directory.exists() else "there is no such folder"
-            raise DataError(f"{name}: {what}. Each class is a folder in it.")
+            raise DataError(f"{name}: {what}. It must have a folder for each class.")
         if _is_split(name, directory):
             if test_fraction is not None:
                 raise ValueError(
@@ -122,7 +122,7 @@ def images_in(folder: Path) -> list[Path]:
     with reading(str(folder)):
         found = sorted(path for path in _files_within(folder) if path.suffix.lower() in SUFFIXES)
     if not found:
-        raise DataError(f"{folder}: no PNG, JPEG, WebP or BMP files lie in it.")
+        raise DataError(f"{folder}: it contains no PNG, JPEG, WebP or BMP files.")
     return found
 
 
@@ -177,7 +177,7 @@ def _unfit(path: Path) -> str | None:
     if path.is_dir():
         return "a folder inside a class; images must lie directly in the folder of their class"
     if path.suffix.lower() not in SUFFIXES:
-        return "not a PNG, JPEG, WebP or BMP file by its name; convert it or move it away"
+        return "not named like a PNG, JPEG, WebP or BMP file; convert or remove it"
     if not path.is_file():  # opening a pipe would wait for ever
         return "a broken link, or not a regular file"
     return None
@@ -196,14 +196,14 @@ def _read(name: str, directory: Path, *parts: _Files) -> Split:
         else:
             by_size[arrays[-1].shape[:2]].append(path)
     if problems:
-        raise DataError(f"{name}: {len(problems)} of its entries cannot be used:\n{_listed(problems)}")
+        raise DataError(f"{name}: {len(problems)} files or folders in it cannot be used:\n{_listed(problems)}")
     if len(by_size) > 1:
         commonest_first = sorted(by_size.items(), key=lambda item: -len(item[1]))
         sizes = [
             f"{width}x{height} (width x height): {len(found)}, such as {_shown(found[0], directory)}"
             for (height, width), found in commonest_first
         ]
-        raise DataError(f"{name}: all images must have one size, resize them. Found:\n{_listed(sizes)}")
+        raise DataError(f"{name}: all images must have the same size; resize them. Found:\n{_listed(sizes)}")
     label_of = {one: label for label, one in enumerate(parts[0].classes)}
     return Split(_stacked(arrays), torch.tensor([label_of[one] for files in parts for one in files.labels]))
 

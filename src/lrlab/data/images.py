@@ -113,12 +113,12 @@ def image_data(name: str, *, classes: Sequence[str], train: Split, test: Split) 
         _check_split(f"{name} {label}", split, num_classes=len(classes))
     if train.images.shape[1:] != test.images.shape[1:]:
         shapes = " and ".join(_shape(split) for split in (train, test))
-        raise DataError(f"{name}: training and test images must have one shape, got {shapes}.")
+        raise DataError(f"{name}: training and test images must have the same shape, got {shapes}.")
     counts = class_counts(train, num_classes=len(classes))
     if empty := [repr(one) for one, count in zip(classes, counts, strict=True) if count == 0]:
         raise DataError(
-            f"{name}: every class needs training images, there are none of {', '.join(empty)}. "
-            "Add some or leave the class out."
+            f"{name}: every class needs training images, but {', '.join(empty)} has none. "
+            "Add some, or leave the class out."
         )
     mean, std = channel_statistics(name, train.images)
     return ImageData(name, tuple(classes), train, test, mean, std)
@@ -151,9 +151,9 @@ def check_classes(name: str, classes: Sequence[str]) -> None:
         found = f"only {classes[0]!r}" if classes else "none"
         raise DataError(f"{name}: a classifier needs at least two classes, got {found}.")
     if repeated := sorted(repr(one) for one, count in Counter(classes).items() if count > 1):
-        raise DataError(f"{name}: class names must differ, these occur twice: {', '.join(repeated)}.")
+        raise DataError(f"{name}: class names must be unique; these are repeated: {', '.join(repeated)}.")
     if odd := [ascii(one) for one in classes if not one or not one.isprintable()]:
-        raise DataError(f"{name}: class names must be printable text, rename {', '.join(odd)}.")
+        raise DataError(f"{name}: class names must be printable text; rename {', '.join(odd)}.")
 
 
 def check_can_be_split(name: str, labels: Tensor, *, classes: Sequence[str], key: str) -> None:
@@ -161,7 +161,7 @@ def check_can_be_split(name: str, labels: Tensor, *, classes: Sequence[str], key
     counts = torch.bincount(labels.cpu(), minlength=len(classes)).tolist()
     if single := [repr(one) for one, count in zip(classes, counts, strict=True) if count == 1]:
         raise DataError(
-            f"{name}: {key} takes a share of every class, which needs two images or more, and there is one each of "
+            f"{name}: {key} splits every class, which takes at least two images; these have only one: "
             f"{', '.join(single)}. Add some, or leave the class out."
         )
 
@@ -216,8 +216,8 @@ def channel_statistics(name: str, images: Tensor) -> tuple[tuple[float, ...], tu
         variance = number * total_of_squares - total * total  # times number squared
         if variance == 0:
             raise DataError(
-                f"{name}: channel {channel} is {total // number} in every training image, so it cannot be "
-                "normalised and says nothing. Leave it out, for example by saving the images as grey."
+                f"{name}: channel {channel} is {total // number} everywhere in all training images, so it "
+                "cannot be normalised. Leave it out, for example by saving the images as grey."
             )
         means.append(total / (number * _FULL_SCALE))
         stds.append(math.sqrt(variance) / (number * _FULL_SCALE))

@@ -63,7 +63,7 @@ def stratified_split(labels: Tensor, *, test_fraction: float) -> tuple[Tensor, T
     for label in torch.unique(labels).tolist():
         members = torch.nonzero(labels == label).flatten()
         if len(members) < 2:
-            raise ValueError(f"label {label} has a single example, which cannot be in both splits.")
+            raise ValueError(f"label {label} has only one example, which cannot be in both splits.")
         num_test = min(max(round(test_fraction * len(members)), 1), len(members) - 1)
         # One stream a class, so that a new image in one class leaves the test images of the others alone.
         words = random_words(len(members), seed=_SPLIT_SEED, epoch=label, purpose=Purpose.SPLIT)
