@@ -88,7 +88,7 @@ def test_a_csv_that_cannot_be_written_is_exit_code_5(capsys: pytest.CaptureFixtu
         (["nothing"], "lrlab: nothing: there is no such folder."),
         (
             ["trials/cosine"],
-            "lrlab: trials/cosine: an arm, and no run or study. Name the study, trials, or single runs",
+            "lrlab: trials/cosine: an arm, not a run or study. Name the study, trials, or single runs",
         ),
         (["trials", "--control", "cosin"], "lrlab: Unknown arm 'cosin'. Known: constant, cosine, linear"),
         (["trials", "--measure", "test_los"], "Did you mean 'test_loss'?"),

@@ -225,7 +225,7 @@ def test_a_run_that_was_stopped_goes_on_and_can_be_verified(tmp_path: Path) -> N
     assert verified.stdout.startswith("updates 251 to 300 repeated: weights, state, rows")
     again = lrlab(tmp_path, "resume", "run")
     assert (again.returncode, again.stderr) == (
-        2, "lrlab: run: the run is complete. Give it more --epochs or --steps to go on.\n"
+        2, "lrlab: run: the run is complete. To continue it, give more --epochs or --steps.\n"
     )  # fmt: skip
 
 

@@ -168,7 +168,7 @@ def test_a_complete_run_goes_on_with_more_updates_as_one_that_was_planned_so(tmp
 
 def test_a_complete_run_is_left_as_it_is(tmp_path: Path, digits: ImageData) -> None:
     list(build(digits).run(tmp_path / "run"))
-    with pytest.raises(RunError, match="the run is complete. Give it more --epochs or --steps to go on."):
+    with pytest.raises(RunError, match="the run is complete. To continue it, give more --epochs or --steps."):
         next(build(digits).run(tmp_path / "run", resumes=True))
     with pytest.raises(RunError, match="of another configuration .steps: 40 -> 30, but a run can only be made longer"):
         next(build(digits, steps=30).run(tmp_path / "run", resumes=True))
@@ -188,9 +188,7 @@ def test_a_run_that_its_rate_ended_says_so_and_is_left_as_it_is(
     run = tmp_path / "run"
     list(build(digits, **FALLS, stop_below_lr=5e-4).run(run))
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    message = (
-        r"ended at update 10, since its highest rate, 0.0001, had fallen below .* To go on, --set stop_below_lr=0.0001"
-    )
+    message = r"ended at update 10, since its highest rate, 0.0001, .* To continue, --set stop_below_lr=0.0001"
     with pytest.raises(RunError, match=message):
         next(build(digits, **FALLS, **{"stop_below_lr": 5e-4, **more}).run(run, resumes=True))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
@@ -211,7 +209,7 @@ def test_where_the_rate_fell_at_the_last_update_a_lower_threshold_gives_it_nothi
     tmp_path: Path, digits: ImageData
 ) -> None:
     list(build(digits, **FALLS, steps=10, stop_below_lr=5e-4).run(tmp_path / "run"))
-    with pytest.raises(RunError, match="the run is complete. Give it more --epochs or --steps"):
+    with pytest.raises(RunError, match="the run is complete. To continue it, give more --epochs or --steps"):
         next(build(digits, **FALLS, steps=10, stop_below_lr=5e-5).run(tmp_path / "run", resumes=True))
     list(build(digits, **FALLS, steps=15, stop_below_lr=5e-5).run(tmp_path / "run", resumes=True))
     assert read_run(tmp_path / "run").result["steps"] == 15
@@ -395,7 +393,7 @@ def test_a_run_that_was_stopped_and_whose_checkpoints_are_gone_is_not_begun_anew
     stop_at(tmp_path / "run", build(digits), 15)
     for path in (tmp_path / "run" / "checkpoints").glob("step-*"):
         shutil.rmtree(path)
-    with pytest.raises(RunError, match="the run is preempted and its checkpoints are gone. Copy one back"):
+    with pytest.raises(RunError, match="the run is preempted and its checkpoints are gone. Restore one"):
         next(build(digits).run(tmp_path / "run", resumes=True))
     assert read_run(tmp_path / "run").last_step == 15
 
@@ -466,7 +464,7 @@ def test_a_run_that_diverged_does_not_go_on(tmp_path: Path, digits: ImageData) -
     huge = {"optimizer": {"name": "sgd", "lr": 1e30}, "schedule": {"name": "constant"}}
     with pytest.raises(RuntimeError, match="diverged"):
         list(build(digits, **huge).run(tmp_path / "run"))
-    with pytest.raises(RunError, match="the run diverged, and would again"):
+    with pytest.raises(RunError, match="the run diverged, and would diverge again"):
         next(build(digits, **huge).run(tmp_path / "run", resumes=True))
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint of which anything is not what was written is noticed, and the newest sound one is used."""
+"""A checkpoint of which anything differs from what was written is noticed, and the newest sound one is used."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def newest(run: Path) -> Path:
 
 def passed_over(run: Path) -> str:
     """Go on from the newest sound checkpoint, which is the older of the two; return what is said of the other."""
-    with pytest.warns(UserWarning, match="It is passed over") as said:
+    with pytest.warns(UserWarning, match="It is skipped") as said:
         checkpoint = newest_sound(run)
     assert checkpoint is not None and checkpoint.step == 5
     return str(said[0].message)
@@ -146,7 +146,7 @@ def test_a_checkpoint_that_somebody_changed_is_passed_over(run: Path, newest: Pa
 
 
 def test_a_checkpoint_under_the_name_of_another_step_is_noticed(newest: Path) -> None:
-    with pytest.raises(DamagedError, match=r"its manifest.json is not what was written"):
+    with pytest.raises(DamagedError, match=r"its manifest.json differs from what was written"):
         read_checkpoint(newest.rename(newest.with_name("step-000012")))
 
 
@@ -168,8 +168,8 @@ def test_with_no_sound_checkpoint_nothing_is_begun_anew_in_silence(run: Path) ->
     for path in (run / "checkpoints").glob("step-*"):
         (path / "state.pt").unlink()
     with (
-        pytest.warns(UserWarning, match="It is passed over"),
-        pytest.raises(DamagedError, match="no checkpoint of it is sound. Copy one back, or train anew in another"),
+        pytest.warns(UserWarning, match="It is skipped"),
+        pytest.raises(DamagedError, match="none of its checkpoints is intact. Restore one, or train a new run"),
     ):
         newest_sound(run)
 
@@ -180,5 +180,5 @@ def test_a_run_goes_on_from_the_older_checkpoint_and_ends_the_same(do, tmp_path:
     config.write_text(config.read_text().replace("batch_size = 16", "batch_size = 17"))  # one bit
     ended = do(lrlab=["resume", "run"])
     assert (ended.code, ended.err.count("\n")) == (0, 1), ended.err
-    assert "step-000030: config.toml is not what was written. It is passed over." in ended.err
+    assert "step-000030: config.toml differs from what was written. It is skipped." in ended.err
     assert compare(whole, tmp_path / "run") == []

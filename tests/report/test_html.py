@@ -221,7 +221,7 @@ def test_a_study_none_of_whose_runs_is_over_has_a_page(make_study, row, tmp_path
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no run and no study here"):
+    with pytest.raises(RunError, match="not a run or study. Name"):
         write_report(tmp_path)
 
 

@@ -61,8 +61,8 @@ def test_from_weights_alone_it_does_not_go_on_and_stays_as_it_is(tmp_path: Path)
     old = Path(shutil.copytree(FORMAT1 / "weights_alone", tmp_path / "old"))
     config = parse_config(merge(dict(read_run(old).config), {"steps": 9}))
     with (
-        pytest.warns(UserWarning, match="an older lrlab wrote it, and the weights alone"),
-        pytest.raises(DamagedError, match="no checkpoint of it is sound. Copy one back, or train anew"),
+        pytest.warns(UserWarning, match="written by an older lrlab, with weights only"),
+        pytest.raises(DamagedError, match="none of its checkpoints is intact. Restore one, or train a new run"),
     ):
         list(Experiment(config).run(old, resumes=True))
     assert {**files(old), Path(".lock"): b""} == {**files(FORMAT1 / "weights_alone"), Path(".lock"): b""}

@@ -115,7 +115,7 @@ def test_a_complete_run_whose_checkpoints_were_deleted_is_left_as_it_is(tmp_path
         writer.write_checkpoint(4, STATE, keep=2)
         writer.finish("complete", {})
     shutil.rmtree(tmp_path / "run" / "checkpoints")
-    with pytest.raises(RunError, match="the run is complete and its checkpoints are gone. Copy one back"):
+    with pytest.raises(RunError, match="the run is complete and its checkpoints are gone. Restore one"):
         RunWriter(tmp_path / "run", LONGER, resumes=True)
     assert list(read_run(tmp_path / "run").series("train/loss")[0]) == [1, 2, 3, 4]
 

@@ -138,7 +138,7 @@ def test_a_run_that_was_cut_short_before_a_checkpoint_begins_anew_and_one_that_i
     with RunWriter(tmp_path / "run", CONFIG, resumes=True) as writer:
         assert read_run(tmp_path / "run").columns == ()
         writer.finish("complete", {})
-    with pytest.raises(RunError, match="the run is complete. Give it more --epochs or --steps to go on"):
+    with pytest.raises(RunError, match="the run is complete. To continue it, give more --epochs or --steps"):
         RunWriter(tmp_path / "run", CONFIG, resumes=True)
 
 
@@ -182,7 +182,7 @@ def test_a_file_system_without_locks_is_said_with_where_else_to_go(
 
     monkeypatch.setattr(fcntl, "flock", refuse)  # such a file system takes a mount, which tests may not make
     with pytest.raises(
-        StorageError, match="its file system has no locks.* Choose a folder on one that has: another --run"
+        StorageError, match="its file system does not support locks.* Use another file system: by --run"
     ):
         RunWriter(tmp_path / "run", CONFIG)
 
@@ -295,7 +295,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
 def test_no_run_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no run"):
         read_run(tmp_path)
-    with pytest.raises(RunError, match="no run and no study here"):
+    with pytest.raises(RunError, match="not a run or study. Name"):
         find_runs(tmp_path)
 
 
@@ -309,7 +309,9 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path)
 def test_a_run_within_another_is_refused(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run", CONFIG):
         pass
-    with pytest.raises(RunError, match=r"run/of/mine is within a run, .*/run\. Choose another directory with --run"):
+    with pytest.raises(
+        RunError, match=r"run/of/mine is inside another run, .*/run\. Choose another directory with --run"
+    ):
         RunWriter(tmp_path / "run" / "of" / "mine", CONFIG)
     assert not (tmp_path / "run" / "of").exists()
 
@@ -328,7 +330,7 @@ def test_a_study_is_what_its_file_has_in_that_order(tmp_path: Path) -> None:
         with RunWriter(tmp_path / arm / f"seed{seed}", parse_config({"seed": seed})):
             pass
     (tmp_path / "study.toml").write_text('seeds = [0, 1]\n[arms]\nc = {}\nmissing = {}\n"a" = { epochs = 2 }\n')
-    with pytest.warns(UserWarning, match=r"left out, since study.toml has them no more: b seeds 0, 2; d seed 0\."):
+    with pytest.warns(UserWarning, match=r"left out, since study.toml no longer has them: b seeds 0, 2; d seed 0\."):
         assert [(run.arm, run.seed) for run in find_runs(tmp_path)] == [("c", 0), ("c", 1), ("a", 0)]
     (tmp_path / "study.toml").write_text("seeds = [0]\n[arms]\na = {}\nb = {}\nc = {}\nd = {}\n")
     with pytest.warns(UserWarning, match="no more: b seed 2; c seed 1"):
@@ -338,7 +340,7 @@ def test_a_study_is_what_its_file_has_in_that_order(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text("seeds = [0]\n[arms]\nnew = {}\n")  # nothing of it was run yet
     assert [run.arm for run in find_runs(tmp_path)] == ["a", "b", "c", "d"]
     (tmp_path / "study.toml").write_text("[arms")
-    with pytest.warns(UserWarning, match=r"study\.toml.* Its arms come by the alphabet"):
+    with pytest.warns(UserWarning, match=r"study\.toml.* Arms are listed alphabetically"):
         assert [run.arm for run in find_runs(tmp_path)] == ["a", "b", "c", "d"]
     (tmp_path / "study.toml").write_text("arms = 3\n")
     assert [run.arm for run in find_runs(tmp_path)] == ["a", "b", "c", "d"]

@@ -47,9 +47,9 @@ def later_rows(run: Path, name: str, *, how: Mapping[str, Any]) -> Iterator[tupl
         if rows is not None and info.get(name) != how:
             changed = {key: value for key, value in info.get(name, {}).items() if how.get(key) != value}
             raise storage.RunError(
-                f"{run}: its {name} was measured with {_listed(changed)}, and this time it would be with "
-                f"{_listed({key: how.get(key) for key in changed})}; such rows cannot stand side by side. "
-                f"Measure as before, or delete {file}."
+                f"{run}: its {name} was measured with {_listed(changed)}, and now it would be with "
+                f"{_listed({key: how.get(key) for key in changed})}, which cannot be compared. "
+                f"Use the earlier settings, or delete {file}."
             )
         storage.write_json(run / storage.INFO, {**info, name: dict(how)})
         with ExitStack() as stack:

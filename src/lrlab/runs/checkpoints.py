@@ -96,23 +96,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
     contents = _contents(path)
     manifest = contents.pop(MANIFEST, None)
     if manifest is None:
-        raise DamagedError(f"{path}: has no {MANIFEST}.")
+        raise DamagedError(f"{path}: it has no {MANIFEST}.")
     version = _version(manifest)
     if version == 1:
-        raise DamagedError(f"{path}: an older lrlab wrote it, and the weights alone. No training goes on from those.")
+        raise DamagedError(f"{path}: written by an older lrlab, with weights only: no run can be resumed from it.")
     if version is not None and version != CHECKPOINT_VERSION:
         raise DamagedError(
-            f"{path}: its format_version is {version!r:.20}, this lrlab goes on from {CHECKPOINT_VERSION}. "
+            f"{path}: its format_version is {version!r:.20}, this lrlab reads {CHECKPOINT_VERSION}. "
             "Use the lrlab that wrote it."
         )
     found = {name: _facts(content) for name, content in contents.items()}
     wrong = [name for name, facts in _listed(manifest).items() if found.get(name) != facts]
     if wrong:
         names = ", ".join(sorted(name if name.isprintable() else ascii(name) for name in wrong))
-        raise DamagedError(f"{path}: {names:.200} is not what was written.")
+        raise DamagedError(f"{path}: {names:.200} differs from what was written.")
     # to the byte, so that nothing in it can be changed unnoticed
     if manifest != _manifest(checkpoint_step(path), found):
-        raise DamagedError(f"{path}: its {MANIFEST} is not what was written.")
+        raise DamagedError(f"{path}: its {MANIFEST} differs from what was written.")
     return Checkpoint(path, checkpoint_step(path), contents)
 
 
@@ -127,9 +127,11 @@ def newest_sound(run: Path) -> Checkpoint | None:
             return read_checkpoint(path)
         except DamagedError as error:
             problem = error
-            warnings.warn(f"{error} It is passed over.", stacklevel=2)
+            warnings.warn(f"{error} It is skipped.", stacklevel=2)
     if problem is not None:
-        raise DamagedError(f"{run}: no checkpoint of it is sound. Copy one back, or train anew in another directory.")
+        raise DamagedError(
+            f"{run}: none of its checkpoints is intact. Restore one, or train a new run in another directory."
+        )
     return None
 
 
@@ -155,11 +157,11 @@ def sound_checkpoints(run: Path) -> list[Checkpoint]:
 
 def _contents(path: Path) -> dict[str, bytes]:
     if path.is_symlink() or not path.is_dir():
-        raise DamagedError(f"{path}: is not a plain folder.")
+        raise DamagedError(f"{path}: it is a link, or not a folder.")
     with storage.storage_errors(path):
         files = list(path.iterdir())
         if any(file.is_symlink() or not file.is_file() for file in files):
-            raise DamagedError(f"{path}: holds something that is not a plain file.")
+            raise DamagedError(f"{path}: it holds something that is not a regular file.")
         return {file.name: _content(file) for file in files}
 
 

@@ -23,11 +23,11 @@ def check_vacant(directory: Path) -> None:
     with storage.storage_errors(directory):
         around = next((one for one in directory.absolute().parents if (one / storage.INFO).exists()), None)
     if around is not None:
-        raise storage.RunError(f"{directory} is within a run, {around}. Choose another directory with --run.")
+        raise storage.RunError(f"{directory} is inside another run, {around}. Choose another directory with --run.")
     names = _names(directory)
     if storage.INFO in names:
         raise storage.RunError(
-            f"{directory} already holds a run. Choose another directory with --run, or go on with it: "
+            f"{directory} already holds a run. Choose another directory with --run, or continue it: "
             f"lrlab resume {directory}."
         )
     if names:
@@ -50,7 +50,7 @@ def check_resumable(directory: Path, config: RunConfig) -> None:
     status = info["status"]
     if status == "diverged":
         raise storage.RunError(
-            f"{directory}: the run diverged, and would again. Train anew with another configuration."
+            f"{directory}: the run diverged, and would diverge again. Train a new run with another configuration."
         )
     # as it was made, whatever was edited since
     made = _beside_the_weights(directory) or read_toml(directory / storage.CONFIG)
@@ -61,13 +61,13 @@ def check_resumable(directory: Path, config: RunConfig) -> None:
     # it would begin anew, and what is there be lost
     if (status == "complete" or was_saved) and not checkpoint_paths(directory):
         raise storage.RunError(
-            f"{directory}: the run is {status} and its checkpoints are gone. Copy one back, or train anew in another "
-            "directory."
+            f"{directory}: the run is {status} and its checkpoints are gone. Restore one, or train a new run in "
+            "another directory."
         )
     if changed := changes_that_matter(made, config):
         raise storage.RunError(
-            f"{directory}: the run is of another configuration ({'; '.join(changed)}). "
-            "Undo that, or train anew in another directory."
+            f"{directory}: the run has another configuration ({'; '.join(changed)}). "
+            "Undo the change, or train a new run in another directory."
         )
 
 
@@ -82,15 +82,15 @@ def _check_it_has_more_to_do(
     if rate is not None and threshold is not None and rate < threshold and not falls_later:
         why, more = "; more updates would change nothing", ""
         if config.rate_spans_run:
-            why, more = "", " Or give it more --epochs or --steps: what is planned of its rate comes later then."
+            why, more = "", " Or give more --epochs or --steps: in a longer run the planned rate falls later."
         raise storage.RunError(
             f"{directory}: the run ended at update {result['steps']}, since its highest rate, {rate}, had fallen below "
-            f"stop_below_lr = {threshold:g}{why}. To go on, --set stop_below_lr={rate} or less, or take the key out of "
+            f"stop_below_lr = {threshold:g}{why}. To continue, --set stop_below_lr={rate} or less, or delete the key from "
             f"{directory / storage.CONFIG}.{more}"
         )
     ended_early = rate is not None and result["steps"] < info["engine"]["num_steps"]
     if not ended_early and is_as_long:
-        raise storage.RunError(f"{directory}: the run is complete. Give it more --epochs or --steps to go on.")
+        raise storage.RunError(f"{directory}: the run is complete. To continue it, give more --epochs or --steps.")
 
 
 def lengthening(checkpoint: Checkpoint, config: RunConfig) -> dict[str, str]:

@@ -59,13 +59,13 @@ def find_runs(path: Path | str) -> list[Run]:
     try:
         plan = read_plan(path / storage.STUDY)
     except storage.RunError as error:
-        warnings.warn(f"{error} Its arms come by the alphabet.", stacklevel=2)
+        warnings.warn(f"{error} Arms are listed alphabetically.", stacklevel=2)
         plan = {}
     kept = [run for run in runs if _has(plan, run.arm, run.seed)]
     if not kept:  # a rate of [tune], which lies beside a copy of the study's plan, or a plan of which nothing was run
         return sorted(runs, key=lambda run: (run.arm, run.seed))
     if others := sorted({(run.arm, run.seed) for run in runs} - {(run.arm, run.seed) for run in kept}):
-        warnings.warn(f"{path}: left out, since {storage.STUDY} has them no more: {by_arm(others)}.", stacklevel=2)
+        warnings.warn(f"{path}: left out, since {storage.STUDY} no longer has them: {by_arm(others)}.", stacklevel=2)
     order = {arm: place for place, arm in enumerate(plan["arms"])}
     return sorted(kept, key=lambda run: (order[run.arm], run.seed))
 
@@ -135,9 +135,9 @@ def _what_it_is(path: Path) -> str:
     if not path.exists():
         return "there is no such folder. Name a directory that lrlab train or study made; lrlab runs lists them."
     if path.is_file():
-        return "a file, and no run or study. What another program recorded comes in by lrlab import."
+        return "a file, not a run or study. To use what another program recorded, lrlab import it."
     if any(path.glob(f"seed*/{storage.INFO}")):
-        return f"an arm, and no run or study. Name the study, {path.parent}, or single runs of it."
+        return f"an arm, not a run or study. Name the study, {path.parent}, or single runs."
     if any(path.glob(f"*/{storage.INFO}")) or any(path.glob(f"*/*/seed*/{storage.INFO}")):
-        return "no run and no study, but some lie within: name them one by one; lrlab runs lists them."
-    return "no run and no study here. Name a directory that lrlab train or study made; lrlab runs lists them."
+        return "not a run or study, but it contains some: name them one by one; lrlab runs lists them."
+    return "not a run or study. Name a directory that lrlab train or study made; lrlab runs lists them."

@@ -59,8 +59,8 @@ def lock_file(path: Path, complaint: Callable[[], str], *, timeout: float = 0.0)
             if isinstance(error, OSError) and error.errno not in _WITHOUT_LOCKS:
                 raise
             raise StorageError(
-                f"{path.parent}: its file system has no locks, by which one process at a time writes a run. Choose "
-                "a folder on one that has: another --run, or for a study another directory to start it from."
+                f"{path.parent}: its file system does not support locks, without which two processes could write one "
+                "run. Use another file system: by --run, or for a study by starting it in another directory."
             ) from error
     try:
         yield

@@ -161,8 +161,8 @@ class Run:
         accuracy = self.result.get(f"{self.evaluated_split}_accuracy")
         if self.status == "complete" and accuracy is not None and not any(map(self._is_result, records)):
             raise storage.StorageError(
-                f"{path}: incomplete, it lacks the evaluation that the result is of, {accuracy:.2%} on the "
-                f"{self.evaluated_split} images. Copy it anew from where the run was made."
+                f"{path}: incomplete, it lacks the evaluation behind the result, {accuracy:.2%} on the "
+                f"{self.evaluated_split} images. Copy it again from the original run."
             )
         return records
 
@@ -213,10 +213,10 @@ def read_info(directory: Path) -> Mapping[str, Any]:
             content = storage.read_file(directory / storage.INFO)
         except (FileNotFoundError, NotADirectoryError):
             if (directory / storage.INFO).is_symlink():
-                raise storage.RunError(f"{directory / storage.INFO}: damaged, a link that leads nowhere.") from None
+                raise storage.RunError(f"{directory / storage.INFO}: damaged, a broken link.") from None
             what = f"holds no run: there is no {storage.INFO} in it" if directory.exists() else "does not exist"
             if (directory / storage.STUDY).exists():
-                what = "is a study, not a run; lrlab study goes on with it, and its runs lie within"
+                what = "is a study, not a run: name one of its runs, or continue it with lrlab study"
             raise storage.RunError(f"{directory} {what}. lrlab runs lists what there is.") from None
     try:
         info = json.loads(content)

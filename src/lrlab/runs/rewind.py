@@ -56,7 +56,7 @@ def rewind(run: Path, step: int, *, sizes: Mapping[str, int]) -> None:
 def _check_length(path: Path, size: int) -> None:
     found = path.stat().st_size if path.exists() else 0
     if found < size:
-        raise storage.StorageError(f"{path}: damaged, it has {found} bytes and had {size} at the checkpoint.")
+        raise storage.StorageError(f"{path}: damaged, it has {found} bytes, fewer than the {size} at the checkpoint.")
 
 
 def _cut_file(path: Path, size: int) -> None:

@@ -147,7 +147,7 @@ def _check_foot(source: pa.NativeFile) -> None:
     foot = len(content) - _foot_size(content)
     mark, digest = content[: len(_MARK)], content[len(_MARK) : foot]
     if mark == _MARK and digest != _digest(content[foot:]):
-        raise ValueError("its foot is not what was written")
+        raise ValueError("its footer differs from what was written")
 
 
 def _foot_size(content: bytes) -> int:

@@ -133,7 +133,7 @@ def check_no_links(run: Path, *names: str) -> None:
         links = [path for path in run.iterdir() if path.is_symlink()]
     for link in links:
         if any(fnmatch(link.name, name) for name in names):
-            raise StorageError(f"{link}: must be of the run itself, and is a link. Put what it leads to in its place.")
+            raise StorageError(f"{link}: must not be a link. Replace it by what it points to.")
 
 
 def delete(path: Path) -> None:
@@ -216,7 +216,7 @@ def read_json_lines(path: Path, fault: Callable[[Any], str | None], *, is_over: 
     """
     *lines, last = (_content(path) or b"").split(b"\n")
     if last and is_over:
-        raise StorageError(f"{path}: incomplete, its last line has no end.")
+        raise StorageError(f"{path}: incomplete, its last line is cut off.")
     records = []
     for number, line in enumerate(lines, 1):
         record = _parsed(line, f"{path}, line {number}")
