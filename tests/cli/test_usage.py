@@ -343,7 +343,7 @@ def test_lr_find_that_finds_nothing_says_so(
     monkeypatch.chdir(tmp_path)
     code, out, _ = said(capsys, *FIND, "--start", "1e-9", "--end", "1e-8")
     assert code == 0
-    assert "seed 1: no suggestion: the loss never fell by more than its noise: try more updates, other rates" in out
+    assert "seed 1: no suggestion: the loss never fell by more than its noise: try more updates, or other rates" in out
     assert "no rate to suggest: none of the sweeps shows one" in out
     code, out, _ = said(capsys, *FIND, "--start", "1e-9", "--end", "1e-8", "--json")
     assert json.loads(out)["suggestion"] is None

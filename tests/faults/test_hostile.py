@@ -54,7 +54,7 @@ def saved_list() -> bytes:
 @pytest.mark.parametrize("kind", PICKLES)
 def test_nothing_in_a_pickle_is_run(tmp_path: Path, kind: str) -> None:
     canary = tmp_path / "canary"
-    with pytest.raises(CheckpointError, match=r"state.pt is not what lrlab writes"):
+    with pytest.raises(CheckpointError, match=r"state.pt was not written by lrlab"):
         load_state(PICKLES[kind](canary))
     assert not canary.exists()
 
@@ -81,7 +81,7 @@ def test_bytes_that_were_changed_load_or_are_refused_and_do_nothing_else() -> No
 
 
 SEALED: dict[str, tuple[dict[str, bytes | None], str]] = {
-    "a pickle": ({STATE: None}, "state.pt is not what lrlab writes"),
+    "a pickle": ({STATE: None}, "state.pt was not written by lrlab"),
     "weights that are none": ({MODEL: b"\xff" * 100}, "The weights are those of another model"),
     "another's state": ({STATE: state_bytes({"session": 3, "optimizer": 4})}, "The checkpoint is not of this run"),
     "no position": ({"position.json": b"[]"}, "position.json is not what lrlab writes"),

@@ -41,7 +41,7 @@ def test_without_a_folder_for_what_pytorch_compiles_there_is_no_run(tmp_path: Pa
     nowhere = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": "/dev/null/nowhere"}  # read when PyTorch is loaded
     ended = subprocess.run(command, env=nowhere, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 2
-    assert "lrlab: PyTorch cannot make the folder for what it compiles ([Errno 20]" in ended.stderr
+    assert "lrlab: PyTorch cannot create its compiler's cache folder ([Errno 20]" in ended.stderr
     assert "Traceback" not in ended.stderr and not (tmp_path / "run").exists()
 
 
@@ -64,7 +64,7 @@ def test_a_user_without_a_name_is_told_to_give_one(tmp_path: Path, command: list
     arguments = [sys.executable, "-c", NO_NAME, *command]
     ended = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 2
-    assert "who has no name here (getpwuid(): uid not found: 4711). Give one by the environment's USER" in ended.stderr
+    assert "who has no name here (getpwuid(): uid not found: 4711). Set USER in the environment" in ended.stderr
     assert "Traceback" not in ended.stderr and list(tmp_path.iterdir()) == []
 
 

@@ -311,9 +311,9 @@ def test_what_fails_on_one_rank_fails_on_all(two: list[Found]) -> None:
     assert second["together"] == ("NoImagesError", 3, "no images here")
     assert first["together"] == ("ElsewhereError", 3, "")  # it was said already
     assert first["same"] == second["same"]
-    assert "rank 1 of 2 has other weights than rank 0" in first["same"]
+    assert "rank 1 of 2 differs from rank 0 in weights" in first["same"]
     assert first["number"] == second["number"]
-    assert "the 2 ranks have come to different weights" in first["number"]
+    assert "the 2 ranks have computed different weights" in first["number"]
 
 
 def test_ranks_tell_each_other(two: list[Found]) -> None:
@@ -377,7 +377,7 @@ def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch, num_g
 
 def test_processes_that_nobody_numbered_are_refused() -> None:
     with (
-        pytest.raises(EngineError, match="LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT do not say which"),
+        pytest.raises(EngineError, match="LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT must be set too"),
         joined(device="cpu", environment={"WORLD_SIZE": "4", "RANK": "1"}),
     ):
         pass

@@ -245,7 +245,7 @@ def test_where_the_compiler_cannot_keep_its_work_the_telemetry_is_not_compiled(m
     torch._dynamo.reset()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/dev/null/nowhere")
     monkeypatch.setattr(compiling, "NUM_PARAMETERS_TO_COMPILE", 0)
-    with pytest.warns(UserWarning, match="could not be compiled and costs more"):
+    with pytest.warns(UserWarning, match="could not be compiled, so it costs more"):
         network = make_network(Engine(torch.device("cpu"), "fp32", compile="auto"))
     assert network.telemetry == "eager"
 

@@ -288,7 +288,7 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "too few updates": (lambda: {"num_steps": 5}, "at least 20 updates, got 5"),
     "no seeds": (lambda: {"seeds": ()}, "seeds must be different whole numbers"),
     "a seed twice": (lambda: {"seeds": (1, 1)}, "seeds must be different whole numbers"),
-    "an iterator": (lambda: {"batches": iter(loader("global"))}, "batches is an iterator, and what is taken"),
+    "an iterator": (lambda: {"batches": iter(loader("global"))}, "batches is an iterator, which would be used up"),
     "nothing": (lambda: {"batches": []}, "batches is empty"),
     "evaluation mode": (
         lambda: {"model": make_model().eval()},
@@ -314,7 +314,7 @@ def test_what_cannot_be_tested_is_refused_before_any_update(name: str) -> None:
 
 def test_rates_that_are_all_zero_are_refused() -> None:
     model = make_model()
-    with pytest.raises(ValueError, match="are all 0, so they have no proportion"):
+    with pytest.raises(ValueError, match="are all 0, so they cannot be scaled"):
         range_test(lambda batch: torch.ones(()), [1], model, SGD(model.parameters(), lr=0.0))
 
 
@@ -330,7 +330,7 @@ def test_a_scheduler_in_the_update_is_refused_and_all_is_put_back() -> None:
         scheduler.step()
         return loss
 
-    with pytest.raises(RuntimeError, match="update moved the rate itself"):
+    with pytest.raises(RuntimeError, match="update changed the rate"):
         range_test(stepped, loader("global"), model, optimizer)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert optimizer.param_groups[0]["lr"] == 0.1
@@ -341,7 +341,7 @@ def test_workers_that_live_on_are_refused_once_they_are_at_work() -> None:
     batches = DataLoader(data, batch_size=8, num_workers=1, persistent_workers=True)
     next(iter(batches))
     model = make_model()
-    with pytest.raises(ValueError, match="persistent workers are at work"):
+    with pytest.raises(ValueError, match="persistent workers have started"):
         range_test(lambda batch: torch.ones(()), batches, model, SGD(model.parameters(), lr=0.1))
 
 

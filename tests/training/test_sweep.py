@@ -81,7 +81,7 @@ def test_under_noise_it_stays_where_it_is_without() -> None:
 def test_a_loss_that_never_fell_suggests_nothing(losses: list[float]) -> None:
     found = record(losses)
     assert found.suggestion is None
-    assert found.reason == "the loss never fell by more than its noise: try more updates, other rates"
+    assert found.reason == "the loss never fell by more than its noise: try more updates, or other rates"
 
 
 def test_noise_alone_suggests_nothing() -> None:
@@ -109,7 +109,7 @@ def test_a_loss_that_fell_until_it_diverged_suggests_a_rate() -> None:
 def test_a_sweep_that_diverges_at_once_suggests_nothing(bad: float) -> None:
     found = record([bad])
     assert (found.suggestion, found.diverged_at, found.losses) == (None, 1e-6, ())
-    assert found.reason == "it diverged almost at once: begin with a lower rate"
+    assert found.reason == "it diverged almost at once: start at a lower rate"
 
 
 def test_it_ends_once_the_mean_of_the_last_losses_is_four_times_the_least_and_above_the_first() -> None:

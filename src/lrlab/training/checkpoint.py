@@ -67,11 +67,9 @@ def load_state(content: bytes) -> dict[str, Any]:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # on bytes that somebody made up, torch's reader raises whatever comes
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(
-            f"state.pt is not what lrlab writes ({reason}). Do not trust where it came from."
-        ) from error
+        raise CheckpointError(f"state.pt was not written by lrlab ({reason}). Do not trust its source.") from error
     if not isinstance(state, dict):
-        raise CheckpointError("state.pt is not what lrlab writes: it must hold a dictionary.")
+        raise CheckpointError("state.pt was not written by lrlab: it must hold a dictionary.")
     return state
 
 
@@ -85,6 +83,6 @@ def _check_plain(value: object, place: str) -> None:
             _check_plain(part, f"{place}[{position}]")
     elif not (value is None or type(value) in (bool, int, float, str) or isinstance(value, Tensor)):
         raise TypeError(
-            f"{place}: a checkpoint holds tensors, numbers and strings alone, got {type(value).__name__}. "
-            "Leave it out of the state_dict it comes from."
+            f"{place}: a checkpoint holds only tensors, numbers and strings, got {type(value).__name__}. "
+            "Leave it out of its state_dict."
         )

@@ -41,7 +41,7 @@ def compiled(
         if engine.compile is True:
             raise EngineError(f"engine.compile: torch.compile failed ({error}). Leave the key out.") from error
         warnings.warn(
-            f"The telemetry could not be compiled and costs more ({repr(error).splitlines()[0]}). "
+            f"The telemetry could not be compiled, so it costs more ({repr(error).splitlines()[0]}). "
             "Silence this with engine.compile = false.",
             stacklevel=2,
         )

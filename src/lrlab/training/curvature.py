@@ -102,7 +102,7 @@ def largest_eigenvalue(
         result = surface.hessian_product(parameters, _scaled(parts, scale))
         flat = torch.cat([part.reshape(-1) for part in _scaled(result, scale)]).double().cpu().numpy()
         if not np.isfinite(flat).all():
-            raise CurvatureError("The loss or its curvature is not finite at these weights: there is none to measure.")
+            raise CurvatureError("The loss or its curvature is not finite at these weights, so it cannot be measured.")
         return np.asarray(flat)
 
     if size <= _DENSE:
@@ -120,7 +120,7 @@ def largest_eigenvalue(
         except ArpackError as error:
             raise CurvatureError(f"Lanczos' method cannot be used on this Hessian ({error}).") from error
     raise CurvatureError(
-        f"Lanczos' method has not come to an end with {_ATTEMPTS[-1][0]} vectors and {_ATTEMPTS[-1][1]} restarts: the "
+        f"Lanczos' method did not converge with {_ATTEMPTS[-1][0]} vectors and {_ATTEMPTS[-1][1]} restarts: the "
         "largest eigenvalues are too close to each other, as at initialisation. Measure later in the training."
     )
 

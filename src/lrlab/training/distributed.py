@@ -131,7 +131,7 @@ class Ranks:
         """
         if self.highest(number) != -self.highest(-number):
             raise RankError(
-                f"the {self.size} ranks have come to different {what}: one computes otherwise. Start all with the same "
+                f"the {self.size} ranks have computed different {what}. Start all of them with the same versions of "
                 "lrlab and torch, on processors of one kind."
             )
 
@@ -146,8 +146,8 @@ class Ranks:
         values = self._all(value)
         if others := [str(rank) for rank, other in enumerate(values) if other != values[0]]:
             raise RankError(
-                f"rank {', '.join(others)} of {self.size} has other {what} than rank 0. Start all ranks with the same "
-                "command, the same lrlab and torch, and on processors of one kind."
+                f"rank {', '.join(others)} of {self.size} differs from rank 0 in {what}. Start all ranks with the "
+                "same command and the same versions of lrlab and torch, on processors of one kind."
             )
 
     @contextmanager
@@ -190,8 +190,8 @@ class Ranks:
         lost = f"rank {', '.join(map(str, sorted(silent)))}" if silent else "another rank"
         return (
             f"{lost} of {self.size} ended, or did not answer for {timeout_seconds():g} s; rank {self.rank} ends too. "
-            "The run is kept as its last checkpoint left it: lrlab resume goes on from there, and under torchrun "
-            "--max-restarts it does so by itself."
+            "The last checkpoint is kept: lrlab resume continues from it, and torchrun --max-restarts does so by "
+            "itself."
         )
 
 

@@ -104,9 +104,8 @@ def choose_engine(
         precision = "bf16" if _has_bf16(chosen) else "fp32"
     elif precision == "bf16" and not _has_bf16(chosen):
         warnings.warn(
-            "precision bf16: PyTorch is known to be quick at it only on x86 with AVX512-BF16 or AMX, which this "
-            "processor has not. Without such instructions it is many times slower than fp32. Say auto, which takes "
-            "bf16 only where it is known to be quick.",
+            "precision bf16: this processor has neither AVX512-BF16 nor AMX, without which bf16 in PyTorch is many "
+            "times slower than fp32. Use auto, which chooses bf16 only where it is known to be fast.",
             stacklevel=2,
         )
     if precision == "fp32":
@@ -170,13 +169,13 @@ def _check_folder_of_compiler() -> None:
         import torch._dynamo  # noqa: F401 - which every optimizer imports, and which makes the folder
     except OSError as error:
         raise EngineError(
-            f"PyTorch cannot make the folder for what it compiles ({error}), and its optimizers do not work without. "
-            "Name another one by the environment's TORCHINDUCTOR_CACHE_DIR or TMPDIR."
+            f"PyTorch cannot create its compiler's cache folder ({error}), which its optimizers need. "
+            "Set TORCHINDUCTOR_CACHE_DIR or TMPDIR in the environment to another folder."
         ) from error
     except KeyError as error:  # of getpwuid, up to torch 2.12
         raise EngineError(
-            f"PyTorch names the folder for what it compiles after the user, who has no name here ({error.args[0]}). "
-            "Give one by the environment's USER, or name the folder by TORCHINDUCTOR_CACHE_DIR."
+            f"PyTorch names its compiler's cache folder after the user, who has no name here ({error.args[0]}). "
+            "Set USER in the environment, or TORCHINDUCTOR_CACHE_DIR to a folder."
         ) from error
 
 
@@ -204,11 +203,11 @@ def _set_denormals(*, flush: bool) -> None:
     Raises: EngineError if some have not: PyTorch's own threads were there before.
     """
     if not torch.set_flush_denormal(flush) and flush:
-        raise EngineError("engine.flush_denormals: this processor cannot. Leave the key out.")
+        raise EngineError("engine.flush_denormals: this processor does not support it. Leave the key out.")
     # normal numbers whose halves are not, counted as integers, since a thread that flushes takes a denormal for zero
     if flush and torch.full((1_000_000,), 2e-38).mul_(0.5).view(torch.int32).count_nonzero():
         torch.set_flush_denormal(False)
         raise EngineError(
-            "engine.flush_denormals: PyTorch's threads began without it, which cannot be changed. "
+            "engine.flush_denormals: PyTorch's threads were started without it, which cannot be changed. "
             "Set it for the first run of a process, or leave the key out."
         )

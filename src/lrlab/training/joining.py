@@ -43,8 +43,8 @@ def joined(*, device: Literal["auto", "cpu", "cuda"], environment: Mapping[str, 
         raise EngineError("this build of PyTorch cannot run several ranks (torch.distributed). Install another one.")
     if missing := {"RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} - environment.keys():
         raise EngineError(
-            f"WORLD_SIZE says that {size} processes make this run, and {', '.join(sorted(missing))} do not say which "
-            "this is. Start them by torchrun, or take WORLD_SIZE out of the environment."
+            f"WORLD_SIZE is {size}, but {', '.join(sorted(missing))} must be set too. "
+            "Start the ranks with torchrun, or unset WORLD_SIZE for a single process."
         )
     rank, local_rank = int(environment["RANK"]), int(environment["LOCAL_RANK"])
     timeout, has_gpu = timedelta(seconds=timeout_seconds()), torch.cuda.is_available() and device != "cpu"
@@ -66,7 +66,7 @@ def joined(*, device: Literal["auto", "cpu", "cuda"], environment: Mapping[str, 
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         patient = dist.new_group(backend="gloo", timeout=_PATIENCE)
     except (RuntimeError, TimeoutError) as error:
-        raise RankError(f"rank {rank} of {size} could not meet the others ({error}).") from error
+        raise RankError(f"rank {rank} of {size} could not connect to the others ({error}).") from error
     try:
         local_size = int(environment["LOCAL_WORLD_SIZE"])
         yield Ranks(rank, size, local_rank, local_size, store, patient)

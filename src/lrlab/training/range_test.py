@@ -77,15 +77,13 @@ def _check(batches: Iterable[Any], model: nn.Module, optimizer: Optimizer, seeds
     if not model.training:
         raise ValueError("range_test: the model must be in training mode. Call model.train() first.")
     if not any(float(group["lr"]) > 0 for group in optimizer.param_groups):
-        raise ValueError("range_test: the rates of the optimizer's groups are all 0, so they have no proportion.")
+        raise ValueError("range_test: the rates of the optimizer's groups are all 0, so they cannot be scaled.")
     if isinstance(batches, Iterator):
-        raise ValueError(
-            "range_test: batches is an iterator, and what is taken from it would be gone. Give the loader itself."
-        )
+        raise ValueError("range_test: batches is an iterator, which would be used up. Pass the loader itself.")
     if getattr(batches, "persistent_workers", False) and getattr(batches, "_iterator", None) is not None:
         raise ValueError(
-            "range_test: the loader's persistent workers are at work, and nobody can put their random states back. "
-            "Give another loader over the same data set."
+            "range_test: the loader's persistent workers have started, and their random states cannot be restored. "
+            "Pass a new loader over the same data set."
         )
 
 
@@ -101,7 +99,7 @@ def _sweep(
         expected = [float(group["lr"]) for group in groups]  # what float32 makes of it, where a rate is a tensor
         loss = update(batch)
         if [float(group["lr"]) for group in groups] != expected:
-            raise RuntimeError("range_test: update moved the rate itself. Leave the step of a scheduler out of it.")
+            raise RuntimeError("range_test: update changed the rate. Do not step a scheduler in it.")
         if recorder.add(loss):
             break
     return recorder.sweep()

@@ -207,13 +207,13 @@ def suggest(lrs: Array, losses: Array, half_window: int, *, diverged: bool) -> t
     """
     width = 2 * half_window + 1
     if len(losses) <= width:
-        return None, "it diverged almost at once: begin with a lower rate"
+        return None, "it diverged almost at once: start at a lower rate"
     smoothed = smooth(losses, half_window)
     last = len(losses) - 1 - half_window
     least = half_window + int(smoothed[half_window : last + 1].argmin())
     scatter = 1.4826 * float(np.median(np.abs(losses - smoothed)[half_window : max(least, width)]))
     if smoothed[half_window] - smoothed[least] <= NUM_STANDARD_ERRORS * math.sqrt(2 / width) * scatter:
-        return None, "the loss never fell by more than its noise: try more updates, other rates"
+        return None, "the loss never fell by more than its noise: try more updates, or other rates"
     if not diverged and least == last:
         return None, "the loss still fell at the end: end with a higher rate"
     return float(lrs[least]) / SAFETY, ""
