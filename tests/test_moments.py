@@ -57,7 +57,7 @@ def test_adam_and_its_kin_are_taken(
 def test_one_without_such_moments_is_refused_when_it_is_given(
     kind: type[SGD] | type[Adamax] | type[SparseAdam], reader: Callable[[Optimizer], Callable[[], None]]
 ) -> None:
-    message = f"it reads Adam's moments, which {kind.__name__} does not keep; use Adam, AdamW, NAdam or RAdam"
+    message = f"it needs Adam's moments, which {kind.__name__} does not keep. Use Adam, AdamW, NAdam or RAdam"
     with pytest.raises(ValueError, match=message):
         reader(kind(weights()))
 
@@ -75,9 +75,9 @@ def test_one_that_nobody_knows_is_refused_once_its_state_is_seen(
     optimizer = Lion(weights())
     read = reader(optimizer)
     optimizer.step()
-    with pytest.raises(ValueError, match="which Lion does not keep; use Adam"):
+    with pytest.raises(ValueError, match="which Lion does not keep. Use Adam"):
         read()
-    with pytest.raises(ValueError, match="which Lion does not keep; use Adam"):
+    with pytest.raises(ValueError, match="which Lion does not keep. Use Adam"):
         reader(optimizer)
 
 

@@ -179,7 +179,7 @@ def _as_vector(tensor: Tensor) -> Tensor:
     """
     if tensor.layout != torch.strided:
         raise ValueError(
-            f"gradients and weights are read where they are dense, got one of layout {tensor.layout}: make the "
+            f"gradients and weights must be dense, got one of layout {tensor.layout}: make the "
             "embedding with sparse=False, or leave its parameters out of the groups."
         )
     if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):

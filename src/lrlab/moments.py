@@ -48,13 +48,13 @@ def check_moments(optimizer: Optimizer, *, reader: str) -> None:
     held = [state for state in optimizer.state.values() if state]
     if lacks_them or not all(key in state for state in held for key in KEYS):
         raise ValueError(
-            f"{reader}: it reads Adam's moments, which {type(optimizer).__name__} does not keep; use Adam, AdamW, "
+            f"{reader}: it needs Adam's moments, which {type(optimizer).__name__} does not keep. Use Adam, AdamW, "
             "NAdam or RAdam."
         )
     for group in optimizer.param_groups:
         beta1 = float(group["betas"][0])
         if not 0 < beta1 < 1:
             raise ValueError(
-                f"{reader}: beta1 must be in (0, 1), got {beta1:g}. Without an average the first moment is the last "
-                "gradient, and says nothing of the signal."
+                f"{reader}: beta1 must be in (0, 1), got {beta1:g}. Without averaging, the first moment is the last "
+                "gradient, which says nothing about the signal."
             )

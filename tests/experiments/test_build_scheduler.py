@@ -170,7 +170,7 @@ def test_phases_around_a_function_of_the_step() -> None:
     [
         ({"layer_rates": {"stm": 0.1}}, "LayerwiseLR: 'stm' matches no group. There are: all"),
         ({"phases": {"warmup_steps": 80, "cooldown_fraction": 0.5}}, r"must be between 0 and total_steps = 100"),
-        ({"schedule": {"name": "snr"}, "optimizer": {"name": "sgd"}}, "SnrLR: it reads Adam's moments, which SGD"),
+        ({"schedule": {"name": "snr"}, "optimizer": {"name": "sgd"}}, "SnrLR: it needs Adam's moments, which SGD"),
     ],
 )
 def test_what_does_not_fit_the_run_is_refused(table: dict[str, Any], message: str) -> None:

@@ -130,7 +130,7 @@ def test_in_mixed_precision_the_loss_is_unscaled_and_skipped_updates_count_for_n
 
 
 def test_without_the_callback_the_scheduler_says_that_it_was_not_told(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="SlopeLR was not told the loss of this update: call scheduler.observe"):
+    with pytest.raises(RuntimeError, match="SlopeLR was not given the loss of this update: call scheduler.observe"):
         fit(Module(), tmp_path, callbacks=[])
 
 

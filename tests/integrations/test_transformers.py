@@ -167,7 +167,7 @@ def test_the_loss_of_an_update_that_grad_scaler_left_out_is_forgotten(tmp_path: 
 
 def test_without_listening_the_scheduler_says_that_it_was_not_told(tmp_path: Path) -> None:
     trainer, _, _ = make_trainer(tmp_path)
-    with pytest.raises(RuntimeError, match="SlopeLR was not told the loss of this update: call scheduler.observe"):
+    with pytest.raises(RuntimeError, match="SlopeLR was not given the loss of this update: call scheduler.observe"):
         trainer.train()
 
 

@@ -216,7 +216,7 @@ def test_a_group_that_is_added_later_is_matched() -> None:
     [
         ({"stm": 0.1}, "'stm' matches no group. There are: stem, layer1, layer2, linear"),
         ({"layer": 0.1}, "'layer' matches no group"),  # the whole name must match
-        ({"layer[12": 0.1}, "'layer.12' is no regular expression .unterminated character set at position 5."),
+        ({"layer[12": 0.1}, "'layer.12' is not a valid regular expression .unterminated character set at position 5."),
         ({"layer.*": 0.1, "layer2": 0.2}, "group 'layer2' is matched by 'layer.[*]' and 'layer2'"),
     ],
 )

@@ -30,7 +30,7 @@ def layer_groups(model: nn.Module, patterns: Mapping[str, str] | None = None) ->
         try:
             re.compile(pattern)
         except (re.error, OverflowError) as error:
-            raise ValueError(f"layer_groups: {pattern!r} is no regular expression ({error}).") from error
+            raise ValueError(f"layer_groups: {pattern!r} is not a valid regular expression ({error}).") from error
     groups: LayerGroups = {name: [] for name in patterns or ()}
     homeless = []
     for name, parameter in model.named_parameters():
@@ -48,7 +48,7 @@ def layer_groups(model: nn.Module, patterns: Mapping[str, str] | None = None) ->
     empty = [name for name, parameters in groups.items() if not parameters]
     if homeless or empty or not groups:
         raise ValueError(
-            "layer_groups: every trainable parameter must be in one group and every group must have one; "
+            "layer_groups: every trainable parameter must be in a group, and every group must have one; "
             f"in no group: {homeless or 'none'}; groups that match nothing: {empty or 'none'}."
         )
     return groups

@@ -22,11 +22,11 @@ def column_names(groups: Mapping[str, Any], *quantities: str) -> list[str]:
     """
     if not isinstance(groups, Mapping):
         raise TypeError(
-            f"groups: name -> parameters, as from lrlab.models.layer_groups(model), got {type(groups).__name__}."
+            f"groups must map names to parameters, as from lrlab.models.layer_groups, got {type(groups).__name__}."
         )
     empty = [name for name, group in groups.items() if len(group) == 0]
     if empty:
-        raise ValueError(f"groups: each must have a parameter, and none has {', '.join(map(str, empty))}.")
+        raise ValueError(f"groups: each must have a parameter; these have none: {', '.join(map(str, empty))}.")
     return [f"{quantity}/{name}" for quantity in quantities for name in groups]
 
 

@@ -25,7 +25,7 @@ NUM_STEPS_SINCE_AN_UPDATE = 1_000
 
 _PRECISE = (torch.float32, torch.float64)
 
-_NOT_SEQUENTIAL = "(A later part of torch's SequentialLR cannot be a rule: PhasesLR puts a warm-up before one.)"
+_NOT_SEQUENTIAL = "(In torch's SequentialLR only the first part can be a rule. For a warm-up, use PhasesLR.)"
 
 
 class SignalScheduler(LRScheduler):
@@ -58,7 +58,7 @@ class SignalScheduler(LRScheduler):
 
     def __init__(self, optimizer: Optimizer) -> None:
         if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"{type(self).__name__}: it takes an optimizer, got {type(optimizer).__name__}.")
+            raise TypeError(f"{type(self).__name__}: it needs an optimizer, got {type(optimizer).__name__}.")
         self.decisions: list[Decision] = []
         self._loss: Tensor | float = 0.0  # of the coming update: sum over the batches observed
         self._num_observed = 0
@@ -94,7 +94,7 @@ class SignalScheduler(LRScheduler):
             )
         if num_made and not num_observed and self.needs_observe:
             raise RuntimeError(
-                f"{type(self).__name__} was not told the loss of this update: call scheduler.observe(loss) after "
+                f"{type(self).__name__} was not given the loss of this update: call scheduler.observe(loss) after "
                 "loss.backward() and before optimizer.step(), or scheduler.step(loss)."
             )
         if num_made and not self._num_observed and self._reads_gradients:
@@ -220,8 +220,8 @@ class SignalScheduler(LRScheduler):
             )
         if self._num_idle >= NUM_STEPS_SINCE_AN_UPDATE:
             raise RuntimeError(
-                f"{type(self).__name__}: step() was called {self._num_idle} times since a hook behind the optimizer's "
-                "step() saw an update. A CUDA graph calls no hook: leave optimizer.step() out of it."
+                f"{type(self).__name__}: step() was called {self._num_idle} times since the optimizer's last update "
+                "that was seen by a hook. A CUDA graph calls no hooks: leave optimizer.step() out of it."
             )
 
 

@@ -69,7 +69,7 @@ class LayerwiseLR(SignalScheduler):
 
     def __init__(self, scheduler: LRScheduler, multipliers: Mapping[str, Multiplier]) -> None:
         if isinstance(scheduler, ReduceLROnPlateau):
-            raise ValueError("LayerwiseLR: it does not tell ReduceLROnPlateau the loss. Take PlateauLR, which listens.")
+            raise ValueError("LayerwiseLR: it cannot pass the loss on to ReduceLROnPlateau. Use PlateauLR.")
         self.scheduler = scheduler
         self.multipliers = dict(multipliers)
         self._matched: list[Multiplier] = []
@@ -204,13 +204,13 @@ class LayerwiseLR(SignalScheduler):
         if None in names:
             raise ValueError(
                 f"LayerwiseLR: every parameter group must have a name, got {names}. "
-                'Say Adam([{"params": ..., "name": "stem"}, ...]).'
+                'Use Adam([{"params": ..., "name": "stem"}, ...]).'
             )
         for pattern in self.multipliers:
             try:
                 re.compile(pattern)
             except (re.error, OverflowError) as error:
-                raise ValueError(f"LayerwiseLR: {pattern!r} is no regular expression ({error}).") from error
+                raise ValueError(f"LayerwiseLR: {pattern!r} is not a valid regular expression ({error}).") from error
         found = [[pattern for pattern in self.multipliers if re.fullmatch(pattern, str(name))] for name in names]
         for pattern in self.multipliers:
             if not any(pattern in patterns for patterns in found):
