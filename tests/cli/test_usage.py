@@ -458,7 +458,7 @@ def test_a_replay_of_too_few_losses_says_how_many_it_takes_and_draws_nothing(
     ("arguments", "code", "message"),
     [
         (("replay", "missing"), 3, "missing: there is no such file or folder"),
-        (("replay", "losses.csv", "--column", "los"), 3, "no column 'los'. Say --column; there are: loss"),
+        (("replay", "losses.csv", "--column", "los"), 3, "no column 'los'. Name the loss with --column: loss"),
         (
             ("replay", "losses.csv", "--schedule", "cosine"),
             2,

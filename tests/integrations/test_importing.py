@@ -161,7 +161,7 @@ KEPT = {"step": 10, "rule": "slope", "decision": "keep", "lr_before": [0.1], "lr
         ([json.dumps({**KEPT, "lr_before": [], "lr_after": []})], "line 1: must be one decision"),
         (
             [json.dumps(KEPT), json.dumps({**KEPT, "step": 5})],
-            "line 2: decisions must be of one run, oldest first, and",
+            "line 2: decisions must be of one run, oldest first, but",
         ),
     ],
 )
@@ -170,7 +170,7 @@ def test_what_are_no_decisions_is_said_and_nothing_is_written(lines: list[str], 
     (tmp_path / "decided.jsonl").write_text("\n".join(lines) + "\n")
     with pytest.raises(RecordedError, match=message):
         bring_in(tmp_path / "log.csv", tmp_path / "out", seed="0", decisions=tmp_path / "decided.jsonl")
-    with pytest.raises(RecordedError, match="--arm is for several"):
+    with pytest.raises(RecordedError, match="--arm for several"):
         bring_in(tmp_path / "log.csv", tmp_path / "out", arm="seed", decisions=tmp_path / "decided.jsonl")
     with pytest.raises(RecordedError, match=r"missing\.jsonl: cannot be read"):
         bring_in(tmp_path / "log.csv", tmp_path / "out", seed="0", decisions=tmp_path / "missing.jsonl")
@@ -332,22 +332,26 @@ def test_runs_of_which_nothing_was_recorded_are_left_out_and_named(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "how", "message"),
     [
-        ("loss\n1\n", {}, "its seed is not on record as 'seed'. Say --seed N"),
+        ("loss\n1\n", {}, "no setting 'seed' holds its seed. Add --seed N"),
         (LONG, {}, r"2 runs \(0, 1\). Say --arm"),
-        (LONG, {"seed": "0"}, "the steps of '.*' must rise. If there is more than one run in it, say --arm or --s"),
+        (
+            LONG,
+            {"seed": "0"},
+            "the steps of '.*' must rise. If there is more than one run in it, name what distinguishes them",
+        ),
         (
             "opt,seed,step,loss\na,0,1,1\nb,0,1,2\na,1,1,1\nb,1,1,2\n",
             {},
             r"2 runs \(0, 1\). Say .* of: run, opt, seed.",
         ),
-        ("opt,step,loss\na,1,1\nb,1,2\n", {"seed": "0"}, "tells them apart, of: opt."),
-        ("lr,step,loss\n1,1,1\n1,2,3\n2,1,2\n2,2,4\n", {"seed": "0"}, "tells them apart, of: lr."),
-        ("config.opt,step,loss\na,1,1\nb,1,2\n", {"seed": "0"}, "tells them apart, of: opt."),
+        ("opt,step,loss\na,1,1\nb,1,2\n", {"seed": "0"}, "distinguishes them with --arm or --seed: opt."),
+        ("lr,step,loss\n1,1,1\n1,2,3\n2,1,2\n2,2,4\n", {"seed": "0"}, "distinguishes them with --arm or --seed: lr."),
+        ("config.opt,step,loss\na,1,1\nb,1,2\n", {"seed": "0"}, "distinguishes them with --arm or --seed: opt."),
         ("config.opt,step,loss\na,1,1\nb,1,2\n", {"seed": "0", "arm": "op"}, "no setting 'op'. It has: opt."),
         (LONG, {"arm": "schedul"}, "no setting 'schedul'. It has: "),
-        (LONG, {"arm": "schedule"}, "'val_acc' holds 40.5. Say --percent if it is in per cent"),
+        (LONG, {"arm": "schedule"}, "'val_acc' has 40.5. Add --percent if it is in per cent"),
         (LONG, {"arm": "schedule", "accuracy": "acc"}, "no quantity 'acc'. It has: train_loss, val_acc"),
-        ("run,loss\na,1\nb,2\n", {}, r"2 runs \(a, b\). Say --arm and the setting that tells arms apart, of: run"),
+        ("run,loss\na,1\nb,2\n", {}, r"2 runs \(a, b\). Name the setting that distinguishes the arms with --arm: run"),
         ("run,loss\na,1\nb,2\n", {"arm": "run"}, "run 'a': no setting 'seed'. It has: run"),
         ("run,seed,loss\na,x,1\nb,y,2\n", {"arm": "run"}, "its seed must be a whole number, got 'x'"),
         ("arm,seed,loss\na/b,0,1\na b,0,2\n", {"arm": "arm"}, "arms 'a/b' and 'a b' would have one folder, a-b"),
@@ -360,14 +364,14 @@ def test_runs_of_which_nothing_was_recorded_are_left_out_and_named(tmp_path: Pat
         ("loss,loss\n1,2\n", {"seed": "0"}, "two columns are called 'loss'"),
         ("loss,metrics.loss\n1,2\n", {"seed": "0"}, "two columns are called 'loss'"),
         ("step,loss,train/loss\n1,5,9\n", {"seed": "0", "loss": "loss"}, "'loss' would become 'train/loss'"),
-        ("run,step,loss\n", {"seed": "0"}, "there is no row under the header"),
+        ("run,step,loss\n", {"seed": "0"}, "there are no rows below the header"),
         (
             "step,loss,acc\n1,2,0.5\n2,1,nan\n",
             {"seed": "0", "accuracy": "acc"},
             "'acc' is not a number at step 2. If the",
         ),
         ("step,loss\n1,2\n", {"seed": "0", "accuracy": "loss"}, "'loss' cannot be both the loss and the accuracy"),
-        ("step;loss\n1;2\n", {"seed": "0"}, "no numbers were recorded here. .* parted by commas"),
+        ("step;loss\n1;2\n", {"seed": "0"}, "no numbers were recorded here. .* separated by commas"),
     ],
 )
 def test_what_cannot_be_is_said_and_nothing_is_written(
@@ -385,9 +389,7 @@ def test_runs_that_end_at_different_updates_are_warned_of(tmp_path: Path) -> Non
     ]
     lines = [f"{arm}{seed},{arm},{seed},{step},0.5" for arm, seed, step in rows]
     (tmp_path / "log.csv").write_text("\n".join(["run,opt,seed,step,accuracy", *lines, ""]))
-    with pytest.warns(
-        UserWarning, match="last accuracies are of different updates, most 3, but b1 at 2. If those were"
-    ):
+    with pytest.warns(UserWarning, match="the longest runs have a last accuracy at 3, but b1 at 2. If those were"):
         bring_in(tmp_path / "log.csv", tmp_path / "out", arm="opt")
 
 

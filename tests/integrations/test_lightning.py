@@ -175,7 +175,7 @@ def test_probes_of_several_optimizers_are_refused(tmp_path: Path) -> None:
 
     module = Two(automatic=False)
     probe = GradientProbe({"all": list(module.model.parameters())})
-    with pytest.raises(ValueError, match="with several optimizers only the module knows which probe is of which"):
+    with pytest.raises(ValueError, match="with several optimizers only the module knows which probe belongs to which"):
         fit(module, tmp_path, callbacks=[ObserveCallback(probes=[probe])])
 
 
@@ -184,7 +184,7 @@ def test_nobody_to_tell_is_refused(tmp_path: Path) -> None:
         def configure_optimizers(self) -> Any:
             return make_optimizer(self.model)
 
-    with pytest.raises(ValueError, match="there is nobody to tell"):
+    with pytest.raises(ValueError, match="there is no rule and no probe"):
         fit(Silent(), tmp_path)
 
 

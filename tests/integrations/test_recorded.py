@@ -75,18 +75,23 @@ def test_of_a_csv_file(tmp_path: Path, text: str, name: str, steps: list[float],
 @pytest.mark.parametrize(
     ("name", "text", "column", "message"),
     [
-        ("a.csv", "epoch,accuracy\n1,0.5\n", None, "no column of a usual name. Say --column; there are: epoch, accura"),
-        ("a.csv", "loss\n1\n", "los", "no column 'los'. Say --column; there are: loss"),
+        (
+            "a.csv",
+            "epoch,accuracy\n1,0.5\n",
+            None,
+            "no column has a usual name. Name the loss with --column: epoch, accura",
+        ),
+        ("a.csv", "loss\n1\n", "los", "no column 'los'. Name the loss with --column: loss"),
         ("a.csv", "loss\nhigh\n", None, "no numbers were recorded here"),
-        ("a.csv", "loss\n", None, "there is no row under the header"),
+        ("a.csv", "loss\n", None, "there are no rows below the header"),
         ("a.csv", "", None, "cannot be read as CSV"),
         (
             "a.csv",
             "step,loss\n1,2\n2,2\n1,2\n",
             None,
-            "must rise from row to row. .* bring them in with lrlab import --arm",
+            "must rise from row to row. .* use lrlab import --arm",
         ),
-        ("a.txt", "loss\n1\n", None, "nothing that is known here. Name a CSV"),
+        ("a.txt", "loss\n1\n", None, "unknown format. Name a CSV"),
     ],
 )
 def test_what_holds_no_losses_is_told_so(

@@ -175,7 +175,9 @@ def test_a_trainer_with_a_scheduler_of_its_own_is_refused(tmp_path: Path) -> Non
     trainer, scheduler, _ = make_trainer(tmp_path)
     trainer.lr_scheduler = None
     listen(trainer)
-    with pytest.raises(ValueError, match="listen: the trainer's scheduler does not listen, it is LambdaLR. Say"):
+    with pytest.raises(
+        ValueError, match="listen: the trainer's scheduler must be a rule, as SlopeLR, got LambdaLR. Use"
+    ):
         trainer.train()
     assert scheduler.last_epoch == 0
 

@@ -56,11 +56,11 @@ def plan_import(recordings: Sequence[Recording], reading: Reading, *, source: Pa
     Raises: RecordedError that names the recording for what is not there, or cannot be.
     """
     if reading.arm is not None and reading.decisions is not None:
-        raise RecordedError("--decisions is what was decided in one run, and --arm is for several. Leave one out.")
+        raise RecordedError("--decisions is for a single run, and --arm for several. Leave one out.")
     if reading.arm is None and len(recordings) > 1:
         names = ", ".join(one.name for one in recordings[:10])
         raise RecordedError(
-            f"{source}: {len(recordings)} runs ({names}). Say --arm and the setting that tells arms apart, of: "
+            f"{source}: {len(recordings)} runs ({names}). Name the setting that distinguishes the arms with --arm: "
             f"{_keys(recordings)}."
         )
     recordings = _with_numbers(recordings, source)
@@ -116,8 +116,8 @@ def _warn_of_ends_apart(made: Sequence[MadeElsewhere], source: Path) -> None:
         last = max(ends)
         early = "; ".join(f"{', '.join(runs[:5])} at {step:,}" for step, runs in sorted(ends.items()) if step != last)
         warnings.warn(
-            f"{source}: the last accuracies are of different updates, most {last:,}, but {early}. If those were cut "
-            "short, take them out: a comparison takes every run for complete.",
+            f"{source}: the longest runs have a last accuracy at {last:,}, but {early}. If those were cut "
+            "short, leave them out: a comparison treats every run as complete.",
             stacklevel=3,
         )
 
@@ -154,7 +154,7 @@ def _setting(one: Recording, key: str, source: Path) -> str:
 
 def _seed(one: Recording, reading: Reading, source: Path) -> int:
     if not reading.seed.isdecimal() and reading.seed not in one.settings and reading.arm is None:
-        raise RecordedError(f"{_place(one, source)}: its seed is not on record as '{reading.seed}'. Say --seed N.")
+        raise RecordedError(f"{_place(one, source)}: no setting '{reading.seed}' holds its seed. Add --seed N.")
     text = reading.seed if reading.seed.isdecimal() else _setting(one, reading.seed, source)
     text = text.removesuffix(".0")  # pandas makes such numbers of a column with gaps
     if not text.isdecimal():
@@ -179,7 +179,7 @@ def _named(one: Recording, loss: str | None, source: Path) -> dict[str, Curve]:
         ours = "train/loss" if name == loss else RENAMED.get(name, name)
         if ours in named or (ours != name and ours in one.series):
             raise RecordedError(
-                f"{_place(one, source)}: '{name}' would become '{ours}', and there is one. Rename one of them, or "
+                f"{_place(one, source)}: '{name}' would become '{ours}', which exists. Rename one of them, or "
                 f"name the training loss by --loss."
             )
         if len(curve[0]):
@@ -187,7 +187,7 @@ def _named(one: Recording, loss: str | None, source: Path) -> dict[str, Curve]:
     if not named:
         raise RecordedError(
             f"{_place(one, source)}: no numbers were recorded here. Its settings, or text: "
-            f"{', '.join(sorted(one.settings)[:20]) or 'none'}. Columns of a CSV are parted by commas."
+            f"{', '.join(sorted(one.settings)[:20]) or 'none'}. Columns of a CSV file are separated by commas."
         )
     return named
 
@@ -208,13 +208,13 @@ def _accuracy(name: str, curve: Curve, one: Recording, reading: Reading, source:
     if np.isnan(values).any():
         raise RecordedError(
             f"{_place(one, source)}: '{name}' is not a number at step {steps[np.isnan(values)][0]:g}. If the run "
-            "diverged there, leave out what comes from then on, or the run."
+            "diverged there, leave out all rows from there on, or the run."
         )
     wrong = values[~((values >= 0) & (values <= 1))]
     if len(wrong):
         raise RecordedError(
-            f"{_place(one, source)}: an accuracy lies between 0 and 1, '{name}' holds {wrong[0]:g}. Say --percent "
-            "if it is in per cent, or --accuracy for another quantity."
+            f"{_place(one, source)}: an accuracy must be between 0 and 1, but '{name}' has {wrong[0]:g}. Add --percent "
+            "if it is in per cent, or --accuracy NAME for another quantity."
         )
     return steps, values
 
@@ -240,7 +240,7 @@ def _curves(series: Mapping[str, Curve], one: Recording, source: Path, *, needed
 
 def _problem(steps: npt.NDArray[np.float64], one: Recording) -> str | None:
     if (np.diff(steps) <= 0).any():
-        hint = f"say --arm or --seed with what tells them apart, of: {_keys([one])}."
+        hint = f"name what distinguishes them with --arm or --seed: {_keys([one])}."
         return f"rise. If there is more than one run in it, {hint}"
     if (steps != np.floor(steps)).any() or (steps < 0).any():
         return "be whole numbers from 0, as updates are."
@@ -251,7 +251,7 @@ def _check_arms(arms: Sequence[str | None], source: Path) -> None:
     folders: dict[str, str] = {}
     for arm in arms:
         if arm is not None and (other := folders.setdefault(folder_name(arm).casefold(), arm)) != arm:
-            why = "" if folder_name(other) == folder_name(arm) else ", on file systems that do not tell case apart"
+            why = "" if folder_name(other) == folder_name(arm) else ", on file systems that ignore case"
             raise RecordedError(f"{source}: arms '{other}' and '{arm}' would have one folder, {folder_name(arm)}{why}.")
 
 

@@ -54,15 +54,15 @@ class ObserveCallback(pl.Callback):
             )
         if not pl_module.automatic_optimization and len(trainer.optimizers) > 1:
             raise ValueError(
-                "ObserveCallback: with several optimizers only the module knows which probe is of which. Leave the "
-                "callback out, and call probe.observe() before optimizer.step()."
+                "ObserveCallback: with several optimizers only the module knows which probe belongs to which. Leave "
+                "the callback out, and call probe.observe() before optimizer.step()."
             )
         # elsewhere every update is made, though not always by a step() that calls hooks
         has_scaler = getattr(trainer.precision_plugin, "scaler", None) is not None
         self._made = [UpdateCount(optimizer) for optimizer in trainer.optimizers] if has_scaler else []
         if not self._schedulers and not self.probes:
             raise ValueError(
-                "ObserveCallback: there is nobody to tell. Return a scheduler that listens from configure_optimizers, "
+                "ObserveCallback: there is no rule and no probe. Return a rule from configure_optimizers, "
                 'as {"optimizer": optimizer, "lr_scheduler": {"scheduler": SlopeLR(optimizer), "interval": "step"}}.'
             )
 

@@ -78,13 +78,12 @@ def read_losses(path: Path, column: str | None = None) -> Recorded:
         name = _choose(run.columns, column, path)
         return _recorded(name, *run.series(name), path)
     if any(path.glob(f"*/seed*/{INFO}")) or any(path.glob(f"*/{INFO}")):
-        raise RecordedError(f"{path}: it holds several runs. Name one of them, as lrlab runs lists them.")
+        raise RecordedError(f"{path}: it holds several runs. Name one of those that lrlab runs lists.")
     found = read_recordings(path)
     if len(found) > 1:
         names = ", ".join(recording.name for recording in found[:10])
         raise RecordedError(
-            f"{path}: there are {len(found)} runs in it ({names}). Bring them in with lrlab import, and "
-            "replay one of them."
+            f"{path}: it holds {len(found)} runs ({names}). Import them with lrlab import, and replay one of them."
         )
     name = _choose(list(found[0].series), column, path)
     return _recorded(name, *found[0].series[name], path)
@@ -111,10 +110,10 @@ def read_recordings(path: Path, *, keys: Sequence[str] = (), project: str | None
         try:
             from lrlab.integrations.mlflow import read_mlflow
         except ImportError as error:
-            raise RecordedError(f"{path}: to read it takes MLflow ({error}): pip install 'lrlab[trackers]'.") from error
+            raise RecordedError(f"{path}: reading it needs MLflow ({error}): pip install 'lrlab[trackers]'.") from error
         return read_mlflow(path, experiment=project)
     if project is not None:
-        raise RecordedError(f"{path}: --project is for what MLflow keeps, and this is none of it. Leave it out.")
+        raise RecordedError(f"{path}: --project is for MLflow data, which this is not. Leave it out.")
     if path.suffix == ".db":
         from lrlab.integrations.trackio import read_trackio
 
@@ -124,8 +123,8 @@ def read_recordings(path: Path, *, keys: Sequence[str] = (), project: str | None
 
         return read_events(path)
     raise RecordedError(
-        f"{path}: nothing that is known here. Name a CSV or Parquet file with a header, TensorBoard's events, or a "
-        "database of MLflow's or trackio's."
+        f"{path}: unknown format. Name a CSV or Parquet file with a header, TensorBoard events, or a database of "
+        "MLflow or trackio."
     )
 
 
@@ -137,7 +136,7 @@ def read_decisions(path: Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise RecordedError(f"{path}: cannot be read as a file of text ({error}).") from error
+        raise RecordedError(f"{path}: cannot be read as a text file ({error}).") from error
     decisions: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         found = _decision(line)
@@ -148,7 +147,7 @@ def read_decisions(path: Path) -> list[dict[str, Any]]:
             )
         if decisions and found["step"] < decisions[-1]["step"]:
             raise RecordedError(
-                f"{path}, line {number}: decisions must be of one run, oldest first, and step {found['step']:,} comes "
+                f"{path}, line {number}: decisions must be of one run, oldest first, but step {found['step']:,} comes "
                 f"after step {decisions[-1]['step']:,}."
             )
         decisions.append(found)
@@ -192,8 +191,8 @@ def _choose(names: Sequence[str], column: str | None, path: Path) -> str:
     wanted = LOSSES if column is None else (column,)
     found = next((name for name in wanted if name in names), None)
     if found is None:
-        what = "no column of a usual name" if column is None else f"no column '{column}'"
-        raise RecordedError(f"{path}: {what}. Say --column; there are: {', '.join(list(names)[:20])}.")
+        what = "no column has a usual name" if column is None else f"no column '{column}'"
+        raise RecordedError(f"{path}: {what}. Name the loss with --column: {', '.join(list(names)[:20])}.")
     return found
 
 
@@ -202,7 +201,7 @@ def _recorded(name: str, steps: npt.NDArray[np.float64], losses: npt.NDArray[np.
         raise RecordedError(f"{path}: column '{name}' is empty.")
     if (np.diff(steps) <= 0).any():
         raise RecordedError(
-            f"{path}: the steps of '{name}' must rise from row to row. If there is more than one run in it, bring them "
-            "in with lrlab import --arm and the column that tells them apart, and replay one of them."
+            f"{path}: the steps of '{name}' must rise from row to row. If it holds several runs, use lrlab "
+            "import --arm with the column that distinguishes them, and replay one of them."
         )
     return Recorded(name, np.asarray(steps, dtype=np.float64), np.asarray(losses, dtype=np.float64))

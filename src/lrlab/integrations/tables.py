@@ -76,14 +76,14 @@ def _read(path: Path) -> pa.Table:
         names = table.column_names
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         name = {"parquet": "Parquet"}.get(kind, "CSV")
-        hint = " Columns are parted by commas, and numbers have points." if name == "CSV" else ""
+        hint = " Columns must be separated by commas, and decimals by points." if name == "CSV" else ""
         raise RecordedError(f"{path}: cannot be read as {name} ({str(error).splitlines()[0]}).{hint}") from error
     kinds = [(_bare(name, PREFIXES + _QUANTITY), name.startswith(PREFIXES)) for name in names]
     twice = next((name for (name, _), kind in zip(kinds, kinds, strict=True) if kinds.count(kind) > 1), None)
     if twice is not None:
         raise RecordedError(f"{path}: two columns are called '{twice}'.")
     if not table.num_rows:
-        raise RecordedError(f"{path}: there is no row under the header.")
+        raise RecordedError(f"{path}: there are no rows below the header.")
     return table
 
 

@@ -230,5 +230,5 @@ def _their_errors(kind: Kind) -> Iterator[None]:
         except Exception as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise TrackerError(
-                f"{kind} does not take it: {first} The same command goes on; what it took this time may be there twice."
+                f"{kind} refused the rows: {first} Repeat the command to continue; rows just sent may appear twice."
             ) from error

@@ -46,8 +46,8 @@ class TrackioRun:
         if key is not None and self.key != key:  # they know runs by name
             self._run.finish()
             raise TrackerError(
-                f"trackio has another run '{card.name}' in project '{card.project}' by now, and would add to that one. "
-                "Rename or delete it there."
+                f"trackio has another run '{card.name}' in project '{card.project}' now, and would add to it. "
+                "Rename or delete that one."
             )
 
     @property

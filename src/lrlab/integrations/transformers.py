@@ -68,8 +68,8 @@ class ObserveCallback(TrainerCallback):
         scheduler = kwargs["lr_scheduler"]
         if not isinstance(scheduler, SignalScheduler):
             raise ValueError(
-                f"listen: the trainer's scheduler does not listen, it is {type(scheduler).__name__}. "
-                "Say Trainer(..., optimizers=(optimizer, SlopeLR(optimizer)))."
+                f"listen: the trainer's scheduler must be a rule, as SlopeLR, got {type(scheduler).__name__}. "
+                "Use Trainer(..., optimizers=(optimizer, SlopeLR(optimizer)))."
             )
         self._loss = 0.0
         for probe in self.probes:
