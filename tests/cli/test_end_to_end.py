@@ -277,7 +277,7 @@ def test_a_study_is_tuned_and_run_by_workers(tmp_path: Path) -> None:
     )
     assert re.search(r"\[tuning 4/4\] multiplier-0.\d at \S+ seed 1000: complete, validation accuracy", ended.stderr)
     assert "; 2 runs, 40 updates, " in ended.stderr
-    assert ended.stderr.count("the best rate may lie beyond the grid, of which this is the ") == 2  # of two, each
+    assert ended.stderr.count("rate of the grid, and the best may lie beyond: ") == 2  # of two, each
     share = max(1, len(os.sched_getaffinity(0)) // 2)  # of the processors, for each of two workers
     threads = int(os.environ.get("OMP_NUM_THREADS", share))
     assert [run.info["engine"]["threads"] for run in find_runs(tmp_path / "runs" / "pair")] == [threads] * 2

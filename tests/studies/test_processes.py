@@ -120,7 +120,7 @@ def test_a_run_over_which_three_processes_die_has_failed_and_the_others_have_not
     ]
     assert ends(events) == {0: "failed", 1: "complete"}
     (message,) = (event.message for _, event in events if isinstance(event, Ended) and event.message)
-    assert message == "3 processes died over it, the last one by SIGKILL"
+    assert message == "its process died 3 times, the last time by SIGKILL"
 
 
 def start_study(path: Path, workers: int) -> subprocess.Popen[str]:

@@ -191,7 +191,7 @@ def test_a_plan_from_a_pipe_is_refused_before_any_run(tmp_path: Path) -> None:
     with (
         os.fdopen(read),
         os.fdopen(written, "w") as file,
-        pytest.raises(StorageError, match="no file, but something that can be read once"),
+        pytest.raises(StorageError, match="not a regular file, so it could be read only once"),
     ):
         file.write(PLAN)
         file.flush()

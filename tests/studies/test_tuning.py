@@ -157,7 +157,7 @@ def test_another_plan_that_came_meanwhile_is_not_written_over(tmp_path: Path) ->
     path = write(tmp_path, PLAN.replace("rates = [1e-9, 3e-2, 1e30]", "rates = [3e-2, 1e-1]"))
     folder = tmp_path / "runs" / "tuned"
     theirs = path.read_text().replace("seeds = [", "seeds = [7, ")
-    with pytest.raises(RunError, match="another process has put another plan there while the rates were tuned"):
+    with pytest.raises(RunError, match="another process replaced the plan while the rates were tuned"):
         for _ in run_study(read_study(path), path, root=tmp_path / "runs"):
             if folder.exists():  # not yet while the arms are checked
                 (folder / "study.toml").write_text(theirs)
@@ -210,9 +210,9 @@ def chosen(tmp_path: Path, accuracies: dict[float, list[float | None]]) -> Choic
     [
         ({0.1: [0.5, 0.7], 0.01: [0.6, 0.8], 0.001: [0.1, 0.1]}, 0.01, ""),
         ({0.001: [0.1], 0.01: [0.7], 0.1: [0.7], 1.0: [0.2]}, 0.01, ""),  # of equal ones the lower
-        ({0.001: [0.4, 0.4], 0.01: [0.7, None], 0.1: [0.1, 0.1]}, 0.001, "of which this is the lowest"),
-        ({0.001: [0.1], 0.01: [0.2]}, 0.01, "of which this is the highest"),
-        ({0.001: [None], 0.01: [None]}, 0.001, "every run diverged: give tune.rates lower ones"),
+        ({0.001: [0.4, 0.4], 0.01: [0.7, None], 0.1: [0.1, 0.1]}, 0.001, "this is the lowest rate of the grid"),
+        ({0.001: [0.1], 0.01: [0.2]}, 0.01, "this is the highest rate of the grid"),
+        ({0.001: [None], 0.01: [None]}, 0.001, "every run diverged: add lower rates to tune.rates"),
     ],
 )
 def test_the_best_mean_is_taken_and_doubts_are_said(

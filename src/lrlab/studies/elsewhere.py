@@ -57,6 +57,6 @@ def settle(message: Message, tried: Try, waiting: deque[Try]) -> Message:
         warnings.warn(f"{job.member.name}: {message.text}", stacklevel=3)
     if isinstance(message, Died):
         if number == MAX_TRIES:
-            return Ended("failed", f"{MAX_TRIES} processes died over it, the last one {message.how}")
+            return Ended("failed", f"its process died {MAX_TRIES} times, the last time {message.how}")
         waiting.appendleft((job, number + 1))
     return message

@@ -124,7 +124,7 @@ class Cluster(Elsewhere):
         except exceptions.RayTaskError as error:
             raise error.as_instanceof_cause() from None
         except StopIteration:
-            return Died("without a word")
+            return Died("without a reason")
         except exceptions.RayError as error:
             return Died(f"by {type(error).__name__}")
         return message
@@ -163,7 +163,7 @@ def _import_ray(address: str) -> Any:
     found = tuple(int(number) for number in re.findall(r"\d+", ray.__version__)[:2])
     if found < OLDEST:
         raise ClusterError(
-            f"--ray needs Ray {'.'.join(map(str, OLDEST))} or newer, whose clusters no web page can reach, and this is "
+            f"--ray needs Ray {'.'.join(map(str, OLDEST))} or newer, whose clusters web pages cannot reach, got "
             f"{ray.__version__}: pip install --upgrade 'lrlab[ray]'."
         )
     return ray
@@ -173,8 +173,8 @@ def _connect(ray: Any, address: str) -> None:
     """Raises: ClusterError."""
     if address.startswith("ray://"):
         raise ClusterError(
-            f"--ray {address}: a client's connection does not do. Start the study on a node of the cluster, with auto, "
-            "or with the address of its head, HOST:PORT."
+            f"--ray {address}: a Ray Client connection is not supported. Start the study on a node of the cluster, "
+            "with --ray auto, or with the address of its head, HOST:PORT."
         )
     options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     handler = signal.getsignal(signal.SIGTERM)
@@ -188,8 +188,8 @@ def _connect(ray: Any, address: str) -> None:
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ClusterError(
-            f"--ray {address}: no connection ({lines[0].rstrip('.')}). Is a cluster up there (ray start --head), and "
-            "its token here (ray get-auth-token, or RAY_AUTH_TOKEN_PATH)?"
+            f"--ray {address}: no connection ({lines[0].rstrip('.')}). Is a cluster running there (ray start --head), "
+            "and its token here (ray get-auth-token, or RAY_AUTH_TOKEN_PATH)?"
         ) from error
     if signal.getsignal(signal.SIGTERM) is not handler:
         signal.signal(signal.SIGTERM, handler)  # Ray's would end the study at once, with nothing saved

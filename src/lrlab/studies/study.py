@@ -61,7 +61,7 @@ def run_study(
     """
     folder, source = Path(root) / study.name, Path(source)
     if source.exists() and not source.is_file():
-        raise StorageError(f"{source}: no file, but something that can be read once. Save the plan as a file first.")
+        raise StorageError(f"{source}: not a regular file, so it could be read only once. Save the plan as a file.")
     with storage_errors(source):
         plan = source.read_bytes()  # once: it may be edited while the rates are tuned
     executor = _executor(workers) if ray is None else Cluster(ray, resources=resources, folder=folder)
@@ -74,8 +74,8 @@ def run_study(
             ended = yield from _complete(tuning, executor, folder=folder, plan=before)
             if _plan_of(folder) not in (before, plan):
                 raise RunError(
-                    f"{folder}: another process has put another plan there while the rates were tuned. What was run is "
-                    "kept: repeat the command with the plan that is meant."
+                    f"{folder}: another process replaced the plan while the rates were tuned. The runs are kept: "
+                    "repeat the command with the intended plan."
                 )
             # another process may have come to the end of what it had
             ended = [(member, (end.outcome == "locked" and ended_before(member)) or end) for member, end in ended]

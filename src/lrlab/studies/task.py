@@ -84,7 +84,7 @@ def _enter(place: Place, *, only_checks: bool) -> str | None:
     """Go where the study is, as on every node; what is wrong there, if anything is."""
     node = os.uname().nodename
     if place.version != __version__:
-        return f"node {node} has lrlab {__version__}, the study {place.version}: install the same on all nodes."
+        return f"node {node} has lrlab {__version__}, the study {place.version}: install the same version on all nodes."
     for folder in [place.folder] if only_checks else [place.folder, str(Path(place.stop).parent)]:
         if not Path(folder).is_dir():
             return (

@@ -68,7 +68,7 @@ def lacks(arm: str, ended: Sequence[tuple[Member, Ended]]) -> Ended | None:
     if not lacking:
         return None
     member, end = lacking[0]
-    return Ended(end.outcome, f"its rate is not tuned, since '{member.name}' is {end.outcome}")
+    return Ended(end.outcome, f"its rate could not be tuned, since '{member.name}' is {end.outcome}")
 
 
 def choose(arm: str, ended: Sequence[tuple[Member, Ended]]) -> Choice:
@@ -95,10 +95,10 @@ def choose(arm: str, ended: Sequence[tuple[Member, Ended]]) -> Choice:
 
 def _remark(best: Tried, tried: Sequence[Tried]) -> str:
     if all(accuracy is None for one in tried for accuracy in one.accuracies):
-        return "every run diverged: give tune.rates lower ones"
+        return "every run diverged: add lower rates to tune.rates"
     for edge, word in ((tried[0], "lowest"), (tried[-1], "highest")):
         if best is edge:
-            return f"the best rate may lie beyond the grid, of which this is the {word}: add another to tune.rates"
+            return f"this is the {word} rate of the grid, and the best may lie beyond: add another to tune.rates"
     return ""
 
 
