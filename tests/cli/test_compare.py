@@ -92,7 +92,7 @@ def test_a_csv_that_cannot_be_written_is_exit_code_5(capsys: pytest.CaptureFixtu
         ),
         (["trials", "--control", "cosin"], "lrlab: Unknown arm 'cosin'. Known: constant, cosine, linear"),
         (["trials", "--measure", "test_los"], "Did you mean 'test_loss'?"),
-        (["trials", "--target", "90"], "lrlab: --target 90: an accuracy lies above 0 and up to 1"),
+        (["trials", "--target", "90"], "lrlab: --target 90: an accuracy must be above 0 and at most 1"),
         (["trials/cosine/seed0"], "lrlab: 'trials' holds one arm, 'cosine': there is nothing to compare it with."),
         (["trials/cosine/seed0", "trials/constant/seed1"], "lrlab: No seed in common: 'constant' was run with 1, "),
     ],

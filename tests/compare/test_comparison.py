@@ -71,7 +71,7 @@ def test_no_evidence_is_said_with_what_could_have_been_shown() -> None:
 def test_a_detectable_difference_that_cannot_be_is_said_to_be_none() -> None:
     found, text = only(comparison := compare_runs(make_arms({"a": [0.5, 0.5], "b": [0.1, 0.9]})))
     assert found.detectable > 1
-    assert text.endswith("2 seeds that lie so far apart could not have found any difference that there can be.")
+    assert text.endswith("With 2 seeds that scatter so widely, no possible difference could have been found.")
     assert list_limits(comparison, found.task).rows[0][-2] == ">100"
 
 
@@ -261,8 +261,8 @@ def test_that_rates_were_tuned_and_by_how_many_seeds_is_said(tmp_path: Path) -> 
     runs = write_study(tmp_path, {name: {seed: [value] for seed, value in enumerate(BASE)} for name in "ab"})
     (tmp_path / "trials" / "study.toml").write_text("[tune]\nseeds = [1000]\n[arms]\na = {}\nb = {}\n")
     assert notes(compare_runs(runs))[0] == (
-        "The rates of trials were chosen by 1 seed each: intervals and p are of the arms at these rates, and hold "
-        "nothing of the luck of that choice."
+        "The rates of trials were chosen by 1 seed each: intervals and p are of the arms at these rates, and do "
+        "not include the luck of that choice."
     )
 
 
@@ -325,7 +325,7 @@ def test_time_to_a_target_counts_those_that_never_get_there(tmp_path: Path) -> N
         "quick is sooner at the target than slow: slow first in 0, quick in 6 (exact sign test, p = 0.031)."
     )
     harder = compare_runs(runs, targets=["0.95"])
-    assert "no seed tells" in race_sentence(harder.races[0], harder)
+    assert "No seed shows whether" in race_sentence(harder.races[0], harder)
 
 
 def test_who_is_looked_at_more_often_is_not_sooner_for_that(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_who_is_looked_at_more_often_is_not_sooner_for_that(tmp_path: Path) -> N
     comparison = compare_runs(write_study(tmp_path, {"often": often, "seldom": seldom}), targets=["0.3"])
     assert [time.updates.value for time in comparison.times] == [40, 40]
     assert comparison.races[0].race.neither == 6
-    assert notes(comparison)[0].startswith("Runs of often (6) show the target first at updates at which not all")
+    assert notes(comparison)[0].startswith("Runs of often (6) first show the target at updates at which not all")
     assert "evaluate.every" not in sentence(comparison.differences[0], comparison)
 
 
@@ -346,12 +346,12 @@ def test_an_arm_that_shows_the_target_only_where_others_were_not_looked_at_is_sa
     listed = list_times(comparison, "trials")
     assert listed is not None
     assert [row[:3] for row in listed.rows] == [("tens", "2 of 2", "not known"), ("fifteens", "2 of 2", "30")]
-    assert "Which of fifteens and tens is sooner at the target, no seed tells" in race_sentence(
+    assert "No seed shows whether fifteens or tens is sooner at the target" in race_sentence(
         comparison.races[0], comparison
     )
     found = notes(comparison)
-    assert any(note.startswith("Runs of tens (2) show the target first at updates at which not all") for note in found)
-    assert "The median times of fifteens have no interval, which takes 5 runs." in found
+    assert any(note.startswith("Runs of tens (2) first show the target at updates at which not all") for note in found)
+    assert "The median times of fifteens have no interval, which needs 5 runs." in found
     never = list_times(compare_runs(write_study(tmp_path, {"a": {0: [0.5]}, "b": {0: [0.6]}}, name="no"),
                                     targets=["0.8"]), "no")  # fmt: skip
     assert never is not None and [row[1:] for row in never.rows] == [("0 of 1", "not reached", "not reached")] * 2
@@ -419,11 +419,11 @@ def test_no_text_in_the_csv_is_a_formula_to_a_spreadsheet_and_numbers_stay_numbe
         ({"control": "costant"}, "Unknown arm 'costant'. Known: constant, cosine. Did you mean 'constant'?"),
         ({"measure": "test_acuracy"}, "Unknown measure 'test_acuracy'. There are: test_accuracy, test_loss"),
         ({"measure": "test_accuracy_mirror"}, "No complete run has a test_accuracy_mirror."),
-        ({"targets": ["90"]}, "--target 90: an accuracy lies above 0 and up to 1, as in --target 0.9."),
-        ({"targets": ["nan"]}, "--target nan: an accuracy lies above 0"),
+        ({"targets": ["90"]}, "--target 90: an accuracy must be above 0 and at most 1, as in --target 0.9."),
+        ({"targets": ["nan"]}, "--target nan: an accuracy must be above 0"),
         ({"targets": ["high"]}, "--target high: must be a number, or STUDY=NUMBER."),
         ({"targets": ["digit=0.9"]}, "Unknown study 'digit'. Known: runs."),
-        ({"targets": ["inf"], "measure": "test_loss"}, "--target inf: a loss to reach is above 0 and finite."),
+        ({"targets": ["inf"], "measure": "test_loss"}, "--target inf: a loss must be above 0 and finite."),
     ],
 )
 def test_what_cannot_be_asked_is_explained(options: dict[str, Any], message: str) -> None:
@@ -457,7 +457,7 @@ def test_runs_on_validation_images_are_compared_by_those(tmp_path: Path) -> None
     comparison = compare_runs(runs)
     assert comparison.measure.name == "validation_accuracy"
     assert comparison.differences[0].mean == pytest.approx(0.1)
-    with pytest.raises(CompareError, match="some on validation images: compare them apart"):
+    with pytest.raises(CompareError, match="some on validation images: compare them separately"):
         compare_runs([*runs, write_run(tmp_path / "c-seed0", [0.5], seed=0)])
 
 
@@ -484,5 +484,5 @@ def test_of_several_studies_each_is_named_in_what_is_said_of_times(tmp_path: Pat
     arms = {"tens": {0: [0.5, 0.9]}, "fifteens": {0: {"accuracies": [0.5, 0.9], "every": 15}}}
     runs = [run for name in ("one", "two") for run in write_study(tmp_path, arms, name=name)]
     found = notes(compare_runs(runs, targets=["0.8"]))
-    assert any("Runs of one: tens (1), two: tens (1) show the target first" in note for note in found)
+    assert any("Runs of one: tens (1), two: tens (1) first show the target" in note for note in found)
     assert any(note.startswith("There is no profile over the studies") for note in found)

@@ -55,12 +55,12 @@ def test_auto_precision_is_what_the_machine_made_of_it() -> None:
         replace(run, info={**run.info, "engine": {"precision": found}})
         for run, found in zip(runs, ("bf16", "fp32"), strict=True)
     )
-    with pytest.raises(CompareError, match=r"Arm 'a' is not one thing: .* differ in engine\.precision"):
+    with pytest.raises(CompareError, match=r"Arm 'a' has several configurations: .* differ in engine\.precision"):
         group_runs([half, single])
     assert places(group_runs([single, make_run("a", 0, 0.5)])) == {"runs": {"a": [1, 0]}}, "fp32 without being asked"
     resumed = replace(single, info={**single.info, "resumed": [{"step": 3, "precision": "bf16"}]})
     with pytest.raises(
-        CompareError, match=r'engine\.precision \("bf16 then fp32" and "fp32"\).*: auto is what a machine'
+        CompareError, match=r'engine\.precision \("bf16 then fp32" and "fp32"\).*, since auto depends on the machine'
     ):
         group_runs([resumed, make_run("a", 0, 0.5)])
     assert places(group_runs([half, runs[1]])) == {"runs": {"a": [0, 1]}}, "the second has not begun"

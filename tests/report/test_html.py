@@ -250,7 +250,7 @@ def test_several_paths_are_laid_over_each_other_in_a_folder_of_their_own(make_ru
 def test_several_paths_without_a_folder_are_refused(make_run) -> None:
     run = make_run()
 
-    with pytest.raises(RunError, match="name a folder for it, with --out DIR"):
+    with pytest.raises(RunError, match="name it with --out DIR"):
         write_report(run.directory, run.directory)
 
 

@@ -101,7 +101,7 @@ def compare_runs(
     arms = [_arm(task, name, chosen) for task in tasks for name in task.arms]
     if not any(arm.values for arm in arms) and not any(run.status == "diverged" for run in runs):
         there = list_measures([run for run in runs if run.status == "complete"])
-        instead = f", or say --measure with what they have: {there}" if there else ""
+        instead = f", or choose a --measure that they have: {there}" if there else ""
         raise CompareError(f"No complete run has a {chosen.name}. Finish the runs{instead}.")
     times = {task.name: _times(task, chosen, goals[task.name]) for task in tasks if task.name in goals}
     selections = [selection for task in tasks if (selection := selection_of(task)) is not None]

@@ -182,7 +182,7 @@ def choose_measure(name: str | None, runs: Sequence[Run]) -> Measure:
     """
     splits = sorted({run.evaluated_split for run in runs})
     if name is None and len(splits) > 1:
-        raise CompareError("Some runs were evaluated on test images, some on validation images: compare them apart.")
+        raise CompareError("Some runs were evaluated on test, some on validation images: compare them separately.")
     known = {measure.name: measure for split in splits for kind in KINDS for measure in [OfEvaluations(split, kind)]}
     if name is not None and name not in known and ("/" in name or any(name in run.columns for run in runs)):
         return _of_rows(name, runs)
@@ -222,7 +222,7 @@ def _of_rows(name: str, runs: Sequence[Run]) -> Measure:
         raise CompareError(f"No run has measured '{name}'. There are: {list_measures(runs) or 'none'}.{hint}")
     hows = {json.dumps(_measured_how(name, run), sort_keys=True) for run in runs if found.final(run) is not None}
     if len(hows) > 1:
-        raise CompareError(f"{name} was not measured alike in all runs: {' and '.join(sorted(hows))}. Measure again.")
+        raise CompareError(f"{name} was measured differently: {' and '.join(sorted(hows))}. Measure again.")
     return found
 
 
@@ -242,7 +242,7 @@ def read_targets(texts: Sequence[str], measure: Measure, tasks: Sequence[str]) -
     Raises: CompareError for what is no such thing.
     """
     if texts and measure.better is None:
-        raise CompareError(f"--target: there is none for {measure.name}, of which neither more nor less is better.")
+        raise CompareError(f"--target: {measure.name} can have none, since neither more nor less of it is better.")
     found: dict[str, float] = {}
     for text in texts:
         task, equals, number = text.rpartition("=")
@@ -253,8 +253,8 @@ def read_targets(texts: Sequence[str], measure: Measure, tasks: Sequence[str]) -
         except ValueError:
             raise CompareError(f"--target {text}: must be a number, or STUDY=NUMBER.") from None
         if measure.is_accuracy and not 0 < target <= 1:
-            raise CompareError(f"--target {text}: an accuracy lies above 0 and up to 1, as in --target 0.9.")
+            raise CompareError(f"--target {text}: an accuracy must be above 0 and at most 1, as in --target 0.9.")
         if not measure.is_accuracy and not 0 < target < float("inf"):
-            raise CompareError(f"--target {text}: a loss to reach is above 0 and finite.")
+            raise CompareError(f"--target {text}: a loss must be above 0 and finite.")
         found |= {task: target} if equals else {name: target for name in tasks if name not in found}
     return found

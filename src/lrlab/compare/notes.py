@@ -64,7 +64,7 @@ def _on_selection(selection: Selection) -> list[str]:
         seeds = f"{selection.num_tuning_seeds} seed{'s' * (selection.num_tuning_seeds > 1)}"
         found.append(
             f"The rates of {selection.study} were chosen by {seeds} each: intervals and p are of the arms at these "
-            "rates, and hold nothing of the luck of that choice."
+            "rates, and do not include the luck of that choice."
         )
     return found
 
@@ -75,8 +75,8 @@ def _on_times(comparison: Comparison) -> list[str]:
     names = {(time.task, time.arm): f"{time.task}: " * (len(tasks) > 1) + time.arm for time in comparison.times}
     if apart := [f"{names[time.task, time.arm]} ({time.num_apart})" for time in comparison.times if time.num_apart]:
         found.append(
-            f"Runs of {', '.join(apart)} show the target first at updates at which not all runs were evaluated, so "
-            "when they got there is compared coarsely, or not at all. Give all the same evaluate.every, and lengths "
+            f"Runs of {', '.join(apart)} first show the target at updates at which not all runs were evaluated, so "
+            "their times are compared coarsely, or not at all. Give all runs the same evaluate.every, and lengths "
             "that it divides; a run that a rule ends is evaluated at its end, where others are not."
         )
     if few := [
@@ -84,7 +84,7 @@ def _on_times(comparison: Comparison) -> list[str]:
         for time in comparison.times
         if time.num_runs < FEWEST_FOR_INTERVAL and time.updates.value is not None
     ]:
-        found.append(f"The median times of {', '.join(few)} have no interval, which takes {FEWEST_FOR_INTERVAL} runs.")
+        found.append(f"The median times of {', '.join(few)} have no interval, which needs {FEWEST_FOR_INTERVAL} runs.")
     if any(profile.low is not None for profile in comparison.profiles):
         found.append(
             "A score is held against the quickest arm of each task, which is the quickest by luck too: in more than "
@@ -93,7 +93,7 @@ def _on_times(comparison: Comparison) -> list[str]:
         )
     if len(tasks) > 1 and not comparison.profiles:
         found.append(
-            "There is no profile over the studies: it takes two arms that all of them have, and seeds in which the "
+            "There is no profile over the studies: it needs two arms that all of them have, and seeds in which the "
             "times of all arms are known."
         )
     return found

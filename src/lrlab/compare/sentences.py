@@ -92,7 +92,7 @@ def _what_was_possible(found: Difference, measure: Measure) -> str:
     if found.detectable is None:
         return " All differences are alike, so nothing is known of their spread."
     if not measure.can_differ_by(found.detectable):
-        return f" {found.num_seeds} seeds that lie so far apart could not have found any difference that there can be."
+        return f" With {found.num_seeds} seeds that scatter so widely, no possible difference could have been found."
     shown = f"{measure.size_text(found.detectable)}{measure.unit}"
     needed = f"{found.seeds_needed:,}" if found.seeds_needed else "more than 10,000"
     return (
@@ -106,8 +106,8 @@ def _doubts(found: Difference, num_tested: int) -> list[str]:
     doubts = []
     if found.verdict == "no evidence" and found.p is not None and found.p <= LEVEL:
         doubts.append(
-            f"By itself this pair would count as different; among {num_tested} pairs chance alone brings such a one in "
-            "more than 5 % of studies."
+            f"By itself this pair would count as different; among {num_tested} pairs chance alone produces such a "
+            "one in more than 5 % of studies."
         )
     if found.verdict == "different" and found.num_seeds < FEW_SEEDS:
         doubts.append(
@@ -178,7 +178,7 @@ def race_sentence(found: PairRace, comparison: Comparison) -> str:
     several = len({pair.task for pair in comparison.races}) > 1
     task = f"{found.task}: " * several
     if race.p is None or found.p_holm is None:
-        return f"{task}Which of {found.arm} and {found.reference} is sooner at the target, no seed tells ({counts})."
+        return f"{task}No seed shows whether {found.arm} or {found.reference} is sooner at the target ({counts})."
     p = f"exact sign test, {p_text(found.p_holm)}" + f" adjusted for {num_races} pairs" * (num_races > 1)
     if found.p_holm <= LEVEL:
         sooner, later = (found.arm, found.reference)[:: 1 if race.first > race.second else -1]

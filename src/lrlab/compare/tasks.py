@@ -27,7 +27,7 @@ FOUND: Final = ("classes", "image_shape", "num_train", "num_test", "mean", "std"
 SCHEDULE: Final = ("schedule.", "phases.", "layer_rates.", "optimizer.lr", "stop_below_lr")
 """Settings that are the schedule's."""
 PRECISION: Final = "engine.precision"
-_REMEDY: Final = ", or make the others again: auto is what a machine has, so give fp32 or bf16"
+_REMEDY: Final = ", or repeat the others with fp32 or bf16, since auto depends on the machine"
 
 Settings = Mapping[str, str]
 
@@ -127,7 +127,7 @@ def _check_same_settings(arm: str, members: Mapping[int, Run]) -> None:
         if differing := _differing([ours, theirs]):
             found = ", ".join(f"{name} ({ours.get(name)} and {theirs.get(name)})" for name in differing)
             raise CompareError(
-                f"Arm '{arm}' is not one thing: {first.directory} and {other.directory} differ in {found}. "
+                f"Arm '{arm}' has several configurations: {first.directory} and {other.directory} differ in {found}. "
                 f"Name the runs of one of them{_REMEDY if PRECISION in differing else ''}."
             )
 

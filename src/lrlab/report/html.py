@@ -42,7 +42,7 @@ def write_report(*paths: Path | str, directory: Path | str | None = None) -> Pat
     Raises: RunError if a path holds neither run nor study, or if several are given no directory; StorageError.
     """
     if directory is None and len(paths) != 1:
-        raise RunError("A report on several paths lies in none of them: name a folder for it, with --out DIR.")
+        raise RunError("A report on several paths needs a folder of its own: name it with --out DIR.")
     places = [Path(path) for path in paths]
     folder = places[0] if directory is None else Path(directory)
     runs = {run.directory.resolve(): run for place in places for run in find_runs(place)}
