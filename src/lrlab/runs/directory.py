@@ -85,8 +85,8 @@ def _check_it_has_more_to_do(
             why, more = "", " Or give more --epochs or --steps: in a longer run the planned rate falls later."
         raise storage.RunError(
             f"{directory}: the run ended at update {result['steps']}, since its highest rate, {rate}, had fallen below "
-            f"stop_below_lr = {threshold:g}{why}. To continue, --set stop_below_lr={rate} or less, or delete the key from "
-            f"{directory / storage.CONFIG}.{more}"
+            f"stop_below_lr = {threshold:g}{why}. To continue, --set stop_below_lr={rate} or less, or delete the key "
+            f"from {directory / storage.CONFIG}.{more}"
         )
     ended_early = rate is not None and result["steps"] < info["engine"]["num_steps"]
     if not ended_early and is_as_long:
