@@ -300,7 +300,7 @@ def test_preview_shows_the_rate_that_each_group_really_gets(capsys: pytest.Captu
 def test_preview_of_a_rule_that_listens_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = said(capsys, "preview", "--schedule", "article", "--steps", "5")
     assert code == 2
-    assert "its rate cannot be known before" in err
+    assert "its rate is not known in advance" in err
 
 
 FIND = ("lr-find", "--width", "2", "--batch-size", "32", "--set", "optimizer.name=sgd", "--seeds", "2", "--steps", "60")

@@ -161,7 +161,7 @@ def test_a_class_without_training_images_is_named(small: Any, tmp_path: Path) ->
 
     wrong = small.changed(change)
     wrong.extract(tmp_path)
-    fails(wrong.archive, tmp_path, "but 'frog' has none")
+    fails(wrong.archive, tmp_path, "these have none: 'frog'")
 
 
 @pytest.mark.parametrize(("names", "number"), [("cat\ndog\n", 2), ("cat\ndog\nfrog\nnewt\n", 4), ("", 0)])

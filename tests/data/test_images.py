@@ -60,7 +60,7 @@ def test_a_class_with_a_single_training_image_is_named_with_the_key_that_sets_im
         (["cat", "d\nog"], split([0, 1]), split([0]), r"printable text, rename 'd\\nog'"),
         (["cat", ""], split([0, 1]), split([0]), "printable text, rename ''"),
         (["cat", "\udcff"], split([0, 1]), split([0]), r"printable text, rename '\\udcff'"),
-        (["a", "b", "c"], split([1, 1]), split([0]), "but 'a', 'c' has none"),
+        (["a", "b", "c"], split([1, 1]), split([0]), "these have none: 'a', 'c'"),
         (["a", "b"], split([0, 1, 2, 7]), split([0]), r"toy train: labels must be 0 to 1, got 2 at image 2 .*2 such"),
         (["a", "b"], split([0, 1]), split([0, -1]), "toy test: labels must be 0 to 1, got -1 at image 1"),
         (["a", "b"], split([0, 1]), split([]), "toy test: there are no images"),

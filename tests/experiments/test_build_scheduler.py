@@ -242,7 +242,7 @@ def test_any_wsd_whose_shares_fit_can_be_built(warmup: float, share: float, num_
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_schedule_that_listens_has_no_preview(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"'{name}' decides during the run, so its rate cannot be known before"):
+    with pytest.raises(ConfigError, match=f"'{name}' decides during the run, so its rate is not known in advance"):
         rates({"name": name})
 
 

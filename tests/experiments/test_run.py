@@ -424,7 +424,7 @@ def test_a_rule_that_never_gets_to_look_is_warned_of(digits: ImageData) -> None:
 
 def test_a_step_schedule_that_never_decays_is_warned_of(digits: ImageData) -> None:
     step = {"name": "step", "step_size": SMALL["steps"]}
-    with pytest.warns(UserWarning, match="schedule 'step' first decays after 30 updates, and the run has 30: the rate"):
+    with pytest.warns(UserWarning, match="schedule 'step' first decays after 30 updates, but sees 30 in this run"):
         Experiment(parse_config({**SMALL, "schedule": step}), data=digits)
     Experiment(parse_config({**SMALL, "schedule": {**step, "step_size": SMALL["steps"] - 1}}), data=digits)
 

@@ -389,7 +389,9 @@ def test_runs_that_end_at_different_updates_are_warned_of(tmp_path: Path) -> Non
     ]
     lines = [f"{arm}{seed},{arm},{seed},{step},0.5" for arm, seed, step in rows]
     (tmp_path / "log.csv").write_text("\n".join(["run,opt,seed,step,accuracy", *lines, ""]))
-    with pytest.warns(UserWarning, match="the longest runs have a last accuracy at 3, but b1 at 2. If those were"):
+    with pytest.warns(
+        UserWarning, match="the longest runs have a last accuracy at update 3, but b1 at 2. If those were"
+    ):
         bring_in(tmp_path / "log.csv", tmp_path / "out", arm="opt")
 
 

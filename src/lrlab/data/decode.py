@@ -69,7 +69,7 @@ def _plain(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         least_opaque = image.getchannel("A").getextrema()[0]
         if least_opaque != 255:
-            raise DataError("has transparent pixels; save it on a background")
+            raise DataError("has transparent pixels; flatten it onto a background")
     elif image.mode not in ("1", "L", "P", "RGB"):
         raise DataError(f"colour mode {image.mode}; save it as RGB or grey")
     return image.convert("L" if is_grey else "RGB")

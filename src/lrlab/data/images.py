@@ -117,7 +117,7 @@ def image_data(name: str, *, classes: Sequence[str], train: Split, test: Split) 
     counts = class_counts(train, num_classes=len(classes))
     if empty := [repr(one) for one, count in zip(classes, counts, strict=True) if count == 0]:
         raise DataError(
-            f"{name}: every class needs training images, but {', '.join(empty)} has none. "
+            f"{name}: every class needs training images; these have none: {', '.join(empty)}. "
             "Add some, or leave the class out."
         )
     mean, std = channel_statistics(name, train.images)

@@ -104,8 +104,8 @@ def warn_if_the_rate_never_moves(config: RunConfig, scheduler: LRScheduler, *, n
     num_heard = num_steps - sum(config.phases.lengths(num_steps))
     schedule = config.schedule
     if isinstance(schedule, StepSchedule) and schedule.step_size >= num_heard:
-        first = f"schedule 'step' first decays after {schedule.step_size} updates, and the run has {num_heard}"
-        warnings.warn(f"{first}: the rate never changes. Lower schedule.step_size, or train longer.", stacklevel=3)
+        first = f"schedule 'step' first decays after {schedule.step_size} updates, but sees {num_heard} in this run"
+        warnings.warn(f"{first}: it will not change the rate. Lower schedule.step_size, or train longer.", stacklevel=3)
     if rule is not None and rule.first_decision > num_heard:
         keys = " or ".join(f"schedule.{name}" for name in rule.timed_by)
         warnings.warn(

@@ -152,7 +152,7 @@ class _Measured:
 def _some(split: Split, number: int) -> Split:
     """The first images of a fixed random order; all in their own order where there are no more."""
     if number > len(split):
-        raise ConfigError(f"--images must be at most {len(split):,}, all there are of a split, got {number:,}.")
+        raise ConfigError(f"--images must be at most {len(split):,}, the size of the split, got {number:,}.")
     if number == len(split):
         return split
     places = order(_SEED, 0, len(split))[:number].to(split.labels.device)

@@ -32,11 +32,11 @@ def preview_rates(config: RunConfig, *, num_steps: int) -> dict[str, Rates]:
         )
     if config.schedule.name in RULES:
         raise ConfigError(
-            f"schedule '{config.schedule.name}' decides during the run, so its rate cannot be known before. "
+            f"schedule '{config.schedule.name}' decides during the run, so its rate is not known in advance. "
             "Try it on a small run: lrlab train --data digits."
         )
     if measured := [name for name, rate in config.layer_rates.items() if isinstance(rate, MeasuredRate)]:
-        raise ConfigError(f"layer_rates.{measured[0]} is measured in the run, so its rate cannot be known before.")
+        raise ConfigError(f"layer_rates.{measured[0]} is measured in the run, so its rate is not known in advance.")
     model = build_model(ModelConfig(name=config.model.name, width=1), num_classes=2, in_channels=1, seed=0)
     groups = {name: [nn.Parameter(torch.zeros(1))] for name in layer_groups(model)}
     optimizer = build_optimizer(config.optimizer, groups)

@@ -116,7 +116,7 @@ def _warn_of_ends_apart(made: Sequence[MadeElsewhere], source: Path) -> None:
         last = max(ends)
         early = "; ".join(f"{', '.join(runs[:5])} at {step:,}" for step, runs in sorted(ends.items()) if step != last)
         warnings.warn(
-            f"{source}: the longest runs have a last accuracy at {last:,}, but {early}. If those were cut "
+            f"{source}: the longest runs have a last accuracy at update {last:,}, but {early}. If those were cut "
             "short, leave them out: a comparison treats every run as complete.",
             stacklevel=3,
         )

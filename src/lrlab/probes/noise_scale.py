@@ -65,9 +65,7 @@ class NoiseScaleProbe(Probe):
         every: int = 250,
     ) -> None:
         if num_parts < 2:
-            raise ValueError(
-                f"NoiseScaleProbe: num_parts must be >= 2, got {num_parts}: the noise is the difference of parts."
-            )
+            raise ValueError(f"NoiseScaleProbe: num_parts must be >= 2, got {num_parts}: it compares parts.")
         if WHOLE in groups:
             raise ValueError(f"NoiseScaleProbe: no group may be named '{WHOLE}', which is all of them together.")
         names = [*groups, WHOLE]

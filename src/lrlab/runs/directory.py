@@ -66,7 +66,7 @@ def check_resumable(directory: Path, config: RunConfig) -> None:
         )
     if changed := changes_that_matter(made, config):
         raise storage.RunError(
-            f"{directory}: the run has another configuration ({'; '.join(changed)}). "
+            f"{directory}: the run was made with another configuration ({'; '.join(changed)}). "
             "Undo the change, or train a new run in another directory."
         )
 

@@ -133,7 +133,7 @@ def check_no_links(run: Path, *names: str) -> None:
         links = [path for path in run.iterdir() if path.is_symlink()]
     for link in links:
         if any(fnmatch(link.name, name) for name in names):
-            raise StorageError(f"{link}: must not be a link. Replace it by what it points to.")
+            raise StorageError(f"{link}: must not be a link. Replace it with what it points to.")
 
 
 def delete(path: Path) -> None:
