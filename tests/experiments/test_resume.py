@@ -228,7 +228,7 @@ def test_a_run_that_its_planned_rate_ended_goes_on_where_a_longer_plan_falls_lat
     list(build(digits, **plan, stop_below_lr=5e-4).run(run))
     ended = read_run(run).result["steps"]
     assert 20 <= ended < 40
-    with pytest.raises(RunError, match=r"config.toml. Or give it more --epochs or --steps: what is planned"):
+    with pytest.raises(RunError, match=r"config.toml. Or give more --epochs or --steps: in a longer run"):
         next(build(digits, **plan, stop_below_lr=5e-4).run(run, resumes=True))
     list(build(digits, **plan, steps=80, stop_below_lr=5e-4).run(run, resumes=True))
     made = read_run(run)
@@ -241,7 +241,7 @@ def test_where_a_longer_plan_is_below_the_threshold_too_the_run_stays_and_says_s
 ) -> None:
     cools = {**FALLS, "phases": {"cooldown_steps": 5}}  # the rule, not the cooldown, lets the rate fall
     list(build(digits, **cools, stop_below_lr=5e-4).run(tmp_path / "run"))
-    with pytest.warns(UserWarning, match="another length, .* No update is made: the rate, 0.0001, is below"):
+    with pytest.warns(UserWarning, match="the old length. .* No update is made: the rate, 0.0001, is below"):
         list(build(digits, **cools, steps=80, stop_below_lr=5e-4).run(tmp_path / "run", resumes=True))
     assert read_run(tmp_path / "run").result["steps"] == 10
 
@@ -260,7 +260,7 @@ def test_another_configuration_is_refused_with_the_difference_and_a_harmless_one
 ) -> None:
     stop_at(tmp_path / "run", build(digits), 15)
     changed = {"optimizer": {"lr": 0.01}, "seed": 1}
-    with pytest.raises(RunError, match=r"optimizer.lr: 0.001 -> 0.01; seed: 0 -> 1\). Undo that"):
+    with pytest.raises(RunError, match=r"optimizer.lr: 0.001 -> 0.01; seed: 0 -> 1\). Undo the change"):
         next(build(digits, **changed).run(tmp_path / "run", resumes=True))
     assert read_run(tmp_path / "run").status == "preempted"
     harmless = {"telemetry": {**SMALL["telemetry"], "flush_every": 2}, "checkpoint": {"keep": 3}}

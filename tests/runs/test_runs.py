@@ -333,7 +333,7 @@ def test_a_study_is_what_its_file_has_in_that_order(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"left out, since study.toml no longer has them: b seeds 0, 2; d seed 0\."):
         assert [(run.arm, run.seed) for run in find_runs(tmp_path)] == [("c", 0), ("c", 1), ("a", 0)]
     (tmp_path / "study.toml").write_text("seeds = [0]\n[arms]\na = {}\nb = {}\nc = {}\nd = {}\n")
-    with pytest.warns(UserWarning, match="no more: b seed 2; c seed 1"):
+    with pytest.warns(UserWarning, match="no longer has them: b seed 2; c seed 1"):
         assert [(run.arm, run.seed) for run in find_runs(tmp_path)] == [(arm, 0) for arm in "abcd"]
     for run in list(tmp_path.glob("*/seed[12]")):
         shutil.rmtree(run)
