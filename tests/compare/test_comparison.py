@@ -266,6 +266,13 @@ def test_that_rates_were_tuned_and_by_how_many_seeds_is_said(tmp_path: Path) -> 
     )
 
 
+def test_runs_by_which_a_rate_is_found_are_not_said_to_have_one_that_was_chosen(tmp_path: Path) -> None:
+    rates = {name: {seed: [value] for seed, value in enumerate(BASE)} for name in ("lr0.1", "lr1.0")}
+    runs = write_study(tmp_path, rates, name="adam")
+    (tmp_path / "adam" / "study.toml").write_text("[tune]\nseeds = [0, 1, 2, 3, 4]\n[arms]\nadam = {}\nsgd = {}\n")
+    assert not [note for note in notes(compare_runs(runs)) if "were chosen" in note]
+
+
 def test_runs_of_other_lengths_are_said_to_be(tmp_path: Path) -> None:
     arms = {"short": {0: [0.5] * 2, 1: [0.6] * 3}, "long": {0: [0.5] * 5, 1: [0.7] * 5}}
     runs = write_study(tmp_path, arms, steps=2000)

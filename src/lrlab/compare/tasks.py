@@ -80,8 +80,10 @@ def selection_of(task: Task) -> Selection | None:
         except RunError:  # which whoever found the runs has warned of
             plan = {}
         there |= members_there(folder, plan)
-        tune = plan.get("tune")
-        seeds = tune.get("seeds") if isinstance(tune, Mapping) else None
+        tune, planned = plan.get("tune"), plan.get("arms")
+        # beside the rates that were tried lies a copy of the plan, of which they are no arms
+        is_of_plan = isinstance(planned, Mapping) and not planned.keys().isdisjoint(task.arms)
+        seeds = tune.get("seeds") if is_of_plan and isinstance(tune, Mapping) else None
         tuned |= {len(seeds)} if isinstance(seeds, list) else set()
     (arms, seeds_named), (arms_there, seeds_there) = (
         [{member[place] for member in members} for place in (0, 1)] for members in (named, there)
