@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lrlab.compare import CompareError
+from lrlab.compare import CompareError, compare_runs
 from lrlab.compare.tasks import group_runs
 from written_runs import make_run, write_run, write_study
 
@@ -47,6 +47,22 @@ def test_an_arm_is_one_configuration() -> None:
 def test_where_a_run_was_made_does_not_matter() -> None:
     runs = [make_run("a", 0, 0.5), make_run("a", 1, 0.5, device="cpu", engine={"threads": 3}, checkpoint={"every": 9})]
     assert places(group_runs(runs)) == {"runs": {"a": [0, 1]}}
+
+
+def test_what_is_evaluated_beside_the_accuracy_does_not_matter_to_it() -> None:
+    runs = [
+        make_run(arm, seed, 0.5 + seed / 10, evaluate={"mirror": arm == "b" or seed > 0})
+        for arm in "ab"
+        for seed in range(3)
+    ]
+    for run in runs:
+        if run.config["evaluate"]["mirror"]:
+            run.info["result"]["test_accuracy_mirror"] = 0.75
+    assert places(tasks := group_runs(runs)) == {"runs": {"a": [0, 1, 2], "b": [0, 1, 2]}}
+    assert tasks[0].differing(["a", "b"]) == []
+    mirrored = {arm.name: arm for arm in compare_runs(runs, measure="test_accuracy_mirror").arms}
+    assert {name: list(arm.values) for name, arm in mirrored.items()} == {"a": [1, 2], "b": [0, 1, 2]}
+    assert [out.reason for out in mirrored["a"].left_out] == ["no test_accuracy_mirror"]
 
 
 def test_auto_precision_is_what_the_machine_made_of_it() -> None:

@@ -18,7 +18,7 @@ from lrlab.runs.storage import ELSEWHERE, STUDY, differing_splits, flat
 LOOSE: Final = "runs"
 """Name of the task of runs that belong to no study."""
 NO_MATTER: Final = ("seed", "device", "data.dir", "telemetry.", "checkpoint.", "evaluate.batch_size", "evaluate.every",
-                    "engine.threads", "engine.keep_memory", "engine.compile")  # fmt: skip
+                    "evaluate.mirror", "engine.threads", "engine.keep_memory", "engine.compile")  # fmt: skip
 """Settings that decide where and how quickly a run is made, or what is recorded of it, not what comes of it."""
 DATA: Final = ("data.name", "data.test_fraction", "data.validation_fraction")
 """Settings that decide which images an evaluation is of."""
