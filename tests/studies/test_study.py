@@ -156,6 +156,18 @@ def test_a_changed_plan_is_refused_with_the_difference(tmp_path: Path, old: str,
         play(write(tmp_path, PLAN.replace(old, new)))
 
 
+def test_a_plan_may_change_in_what_changes_no_result(tmp_path: Path) -> None:
+    play(write(tmp_path))
+    run = tmp_path / "runs" / "plan" / "wide" / "seed1"
+    info = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**info, "status": "running", "result": {}}))
+    harmless = "[base]\ncheckpoint.keep = 5\nevaluate.batch_size = 7\nengine.threads = 1\ndevice = 'cpu'\n"
+    with pytest.warns(UserWarning, match="not bit-exact"):
+        played = outcomes(play(write(tmp_path, PLAN.replace("[base]", harmless))))
+    assert (played["wide/0"], played["wide/1"]) == ("complete before", "complete")
+    assert read_run(run).config["checkpoint"]["keep"] == 5
+
+
 def test_a_run_that_another_process_made_by_another_plan_meanwhile_has_failed(tmp_path: Path) -> None:
     path = write(tmp_path)
     happenings = run_study(read_study(path), str(path), root=str(tmp_path / "runs"))
@@ -199,20 +211,38 @@ def test_a_plan_from_a_pipe_is_refused_before_any_run(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("workers", [None, 1])
-def test_a_study_does_not_go_on_with_other_images(tmp_path: Path, workers: int | None) -> None:
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     for part, name, number in ((p, n, k) for p in ("train", "test") for n in ("cat", "dog") for k in range(8)):
         (tmp_path / "images" / part / name).mkdir(parents=True, exist_ok=True)
         pixels = Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8))
         pixels.save(tmp_path / "images" / part / name / f"{number}.png")
-    plan = PLAN.replace("[base]", f'[base]\ndata = {{ name = "folder", dir = "{tmp_path / "images"}" }}')
-    play(write(tmp_path, plan.replace("seeds = [0, 1]", "seeds = [0]")))
+    return tmp_path / "images"
 
-    one, other = tmp_path / "images/test/cat/0.png", tmp_path / "images/test/dog/0.png"  # a label that is corrected
+
+def of_images(folder: Path, *, seeds: str) -> str:
+    plan = PLAN.replace("[base]", f'[base]\ndata = {{ name = "folder", dir = "{folder}" }}')
+    return plan.replace("seeds = [0, 1]", f"seeds = {seeds}")
+
+
+@pytest.mark.parametrize("workers", [None, 1])
+@pytest.mark.parametrize("place", ["images", "moved"])
+def test_a_study_does_not_go_on_with_other_images(
+    tmp_path: Path, images: Path, place: str, workers: int | None
+) -> None:
+    play(write(tmp_path, of_images(images, seeds="[0]")))
+
+    one, other = images / "test/cat/0.png", images / "test/dog/0.png"  # a label that is corrected
     for old, new in ((one, tmp_path / "aside"), (other, one), (tmp_path / "aside", other)):
         old.rename(new)
-    path = write(tmp_path, plan)
+    path = write(tmp_path, of_images(images.rename(tmp_path / place), seeds="[0, 1]"))
     with pytest.raises(DataError, match=r"seed0: the images differ from .* \(pixels or labels of the test images\)"):
         list(run_study(read_study(path), path, root=tmp_path / "runs", workers=workers))
     assert {run.seed for run in find_runs(tmp_path / "runs" / "plan")} == {0}
+
+
+def test_a_study_goes_on_where_its_images_were_moved_to(tmp_path: Path, images: Path) -> None:
+    play(write(tmp_path, of_images(images, seeds="[0]")))
+    played = outcomes(play(write(tmp_path, of_images(images.rename(tmp_path / "moved"), seeds="[0, 1]"))))
+    assert (played["wide/0"], played["wide/1"]) == ("complete before", "complete")

@@ -133,6 +133,15 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
     return lines
 
 
+def without_harmless(table: Mapping[str, Any], prefix: str = "") -> Table:
+    """Return the table of a run without the keys of `HARMLESS`."""
+    return {
+        key: without_harmless(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in table.items()
+        if f"{prefix}{key}" not in HARMLESS
+    }
+
+
 def changes_that_matter(made: Table, config: RunConfig) -> list[str]:
     """List the keys by which a run would go on as another: all but those of `HARMLESS`, and what makes it longer.
 
@@ -142,13 +151,7 @@ def changes_that_matter(made: Table, config: RunConfig) -> list[str]:
         made: configuration that the run was begun with; a key it does not have came later, and is as by default.
         config: the one that it is to go on with.
     """
-    before, after = to_table(parse_config(made)), to_table(config)
-    for key in HARMLESS:
-        for table in (before, after):
-            *parents, name = key.split(".")
-            for parent in parents:
-                table = table.get(parent, {})
-            table.pop(name, None)
+    before, after = without_harmless(to_table(parse_config(made))), without_harmless(to_table(config))
     horizons = [(name, table.pop(name)) for table in (before, after) for name in ("steps", "epochs") if name in table]
     (name, earlier), (other, later) = horizons
     is_longer = name == other and later >= earlier

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from lrlab.config import ConfigError, RunConfig, differences, merge, parse_config, to_table
+from lrlab.config.parse import without_harmless
 from lrlab.runs import RunError, read_info, read_run
 
 
@@ -114,7 +115,7 @@ def final_accuracy(member: Member) -> float:
 
 
 def check_same_config(member: Member) -> None:
-    """Check that a run which is there was made with the member's configuration.
+    """Check that a run which is there was made with the member's configuration, but for keys that change no result.
 
     Raises: RunError.
     """
@@ -123,7 +124,8 @@ def check_same_config(member: Member) -> None:
     except (RunError, ConfigError):  # not begun, or another process is just making it again
         return
     # a key that the run does not have came after it, and what came after is off by default
-    changed = differences(merge(to_table(parse_config({})), dict(made.config)), to_table(member.config))
+    was = merge(to_table(parse_config({})), dict(made.config))
+    changed = differences(without_harmless(was), without_harmless(to_table(member.config)))
     if made.lengthened:
         raise RunError(
             f"{member.directory} was made longer than its rate was planned for ({made.lengthened}), so it is no run of "

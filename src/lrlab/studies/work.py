@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict
 
 from lrlab.config import ConfigError, DataConfig, to_table
+from lrlab.config.parse import without_harmless
 from lrlab.data import DataError, ImageData
 from lrlab.experiments import Experiment, build_data
 from lrlab.experiments.facts import check_same_data
@@ -52,9 +53,16 @@ def check_member(member: Member, data_sets: DataSets) -> None:
     for path in sorted(member.directory.parents[1].glob(f"*/seed*/{INFO}")):
         with suppress(RunError, ConfigError):  # another process may be just making it
             made = read_run(path.parent)
-            if "data" in made.info and made.config["data"] == to_table(member.config)["data"]:
+            if "data" in made.info and _is_of_same_data(made, member):
                 _check_same_images(made, experiment)
                 return  # one will do: what is there was held against another one before
+
+
+def _is_of_same_data(made: Run, member: Member) -> bool:
+    """Whether a run was to see the images of a member: one of its arm wherever they lay, of another from one place."""
+    ours, theirs = ({"data": data} for data in (to_table(member.config)["data"], made.config["data"]))
+    is_of_arm = member.rate is not None or made.directory.parent == member.directory.parent
+    return without_harmless(ours) == without_harmless(theirs) if is_of_arm else ours == theirs
 
 
 def _check_same_images(made: Run, experiment: Experiment) -> None:
