@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lrlab.compare import CompareError, compare_runs, sentence
-from lrlab.compare.measures import choose_measure
+from lrlab.compare.choosing import choose_measure
 from lrlab.config import parse_config
 from lrlab.runs import Run, RunWriter, read_run
 

@@ -9,8 +9,9 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from lrlab.compare.choosing import choose_measure, list_measures, read_targets
 from lrlab.compare.differences import Difference, LeftOut, judge, measure_difference, spread_of, value_of
-from lrlab.compare.measures import CompareError, Measure, OfEvaluations, choose_measure, list_measures, read_targets
+from lrlab.compare.measures import CompareError, Measure, OfEvaluations
 from lrlab.compare.statistics import holm
 from lrlab.compare.tasks import Selection, Task, group_runs, selection_of
 from lrlab.compare.times import Median, Profile, Race, Time, median_time, profiles, race, times_to_target
