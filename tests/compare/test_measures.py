@@ -10,6 +10,7 @@ from lrlab.compare import CompareError, compare_runs, sentence
 from lrlab.compare.choosing import choose_measure
 from lrlab.config import parse_config
 from lrlab.runs import Run, RunWriter, read_run
+from lrlab.runs.afterwards import later_rows
 
 
 def write(directory: Path, *, seed: int, cosines: list[float], ece: float | None = None) -> Run:
@@ -93,6 +94,60 @@ def test_what_was_measured_otherwise_is_not_compared(runs: list[Run]) -> None:
     info["generalisation"]["images"] = 20
     (runs[0].directory / "run.json").write_text(json.dumps(info))
     with pytest.raises(CompareError, match=r"generalisation/ece was measured differently: .*10.* and .*20"):
+        compare_runs([read_run(run.directory) for run in runs], measure="generalisation/ece")
+
+
+def measure_later(runs: list[Run], at: dict[str, list[int]]) -> list[Run]:
+    """Write a sharpness that is the update it is of."""
+    for run in runs:
+        with later_rows(run.directory, "sharpness", how={"samples": 2}) as (_, add):
+            for step in at.get(run.arm, []):
+                add(step, {"hessian_max/whole": float(step)})
+    return [read_run(run.directory) for run in runs]
+
+
+def test_what_was_measured_afterwards_at_other_updates_is_not_compared(runs: list[Run]) -> None:
+    found = measure_later(runs, {"up": [15, 30], "flat": [15]})
+    with pytest.raises(
+        CompareError,
+        match=r"hessian_max/whole was not measured at the same updates of all runs: that of .*up-seed0 is of update 30 "
+        r"of 30 and that of .*flat-seed0 is of update 15 of 30\. Measure all at the same ones, or all at their last\.",
+    ):
+        compare_runs(found, measure="hessian_max/whole")
+    measured = compare_runs(measure_later(found, {"flat": [30]}), measure="hessian_max/whole")
+    assert [list(arm.values.values()) for arm in measured.arms] == [[30] * 3, [30] * 3]
+
+
+def test_a_mean_of_other_updates_is_not_compared_either(runs: list[Run]) -> None:
+    found = measure_later(runs, {"up": list(range(11, 31)), "flat": [30]})
+    with pytest.raises(CompareError, match=r"up-seed0 is of update 29, 30 of 30 and that of .* of update 30 of 30"):
+        compare_runs(found, measure="hessian_max/whole")
+
+
+def test_runs_of_other_lengths_are_compared_where_all_were_measured_at_their_end(tmp_path: Path) -> None:
+    lengths = {"long": 30, "short": 20}
+    runs = [
+        write(tmp_path / f"{arm}-seed{seed}", seed=seed, cosines=[0.5] * length)
+        for seed in range(2)
+        for arm, length in lengths.items()
+    ]
+    comparison = compare_runs(measure_later(runs, {"long": [30], "short": [20]}), measure="hessian_max/whole")
+    assert {arm.name: list(arm.values.values()) for arm in comparison.arms} == {"long": [30, 30], "short": [20, 20]}
+
+
+def test_where_a_run_that_is_left_out_was_measured_is_no_matter(runs: list[Run]) -> None:
+    info = json.loads((runs[0].directory / "run.json").read_text())
+    (runs[0].directory / "run.json").write_text(json.dumps({**info, "status": "diverged"}))
+    found = measure_later(runs[:1], {"up": [10]}) + measure_later(runs[1:], {"up": [30], "flat": [30]})
+    arms = {arm.name: arm for arm in compare_runs(found, measure="hessian_max/whole").arms}
+    assert [(out.seed, out.reason) for out in arms["up"].left_out] == [(0, "diverged")]
+
+
+def test_how_runs_generalise_at_other_updates_is_not_compared(runs: list[Run]) -> None:
+    info = json.loads((runs[0].directory / "run.json").read_text())
+    info["generalisation"]["step"] = 20  # the newest checkpoint that was sound
+    (runs[0].directory / "run.json").write_text(json.dumps(info))
+    with pytest.raises(CompareError, match=r"up-seed0 is of update 20 of 30 and that of .* is of update 30 of 30"):
         compare_runs([read_run(run.directory) for run in runs], measure="generalisation/ece")
 
 

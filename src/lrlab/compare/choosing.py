@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any, Final
 
 from lrlab.compare.measures import CompareError, Measure, OfEvaluations, OfRows
@@ -62,10 +63,33 @@ def _of_rows(name: str, runs: Sequence[Run]) -> Measure:
             raise CompareError(f"No run ends in a {name} that is finite.")
         hint = did_you_mean(name, sorted(_columns(runs)))
         raise CompareError(f"No run has measured '{name}'. There are: {list_measures(runs) or 'none'}.{hint}")
-    hows = {json.dumps(_measured_how(name, run), sort_keys=True) for run in runs if found.final(run) is not None}
+    compared = [run for run in runs if run.status == "complete" and found.final(run) is not None]
+    hows = {json.dumps(_measured_how(name, run), sort_keys=True) for run in compared}
     if len(hows) > 1:
         raise CompareError(f"{name} was measured differently: {' and '.join(sorted(hows))}. Measure again.")
+    _check_same_updates(found, [run for run in compared if _is_of_later(name, run)])
     return found
+
+
+def _is_of_later(name: str, run: Run) -> bool:
+    """Whether a quantity was measured once a run was made, at updates that whoever measured it chose."""
+    return name.startswith(f"{GENERALISATION}/") or name in run.later_columns
+
+
+def _check_same_updates(measure: OfRows, runs: Sequence[Run]) -> None:
+    """Refuse what was measured at other updates, whether they are counted from the first one or from the last."""
+    found = [(run, measure.updates(run)) for run in runs]
+    for (one, ours), (other, theirs) in combinations(found, 2):
+        if ours == theirs or [one.last_step - step for step in ours] == [other.last_step - step for step in theirs]:
+            continue
+        places = " and ".join(
+            f"that of {run.directory} is of update {', '.join(f'{step:,}' for step in steps)} of {run.last_step:,}"
+            for run, steps in ((one, ours), (other, theirs))
+        )
+        raise CompareError(
+            f"{measure.name} was not measured at the same updates of all runs: {places}. Measure all at the same ones, "
+            "or all at their last."
+        )
 
 
 def _measured_how(name: str, run: Run) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 
 from lrlab.runs import Run
 from lrlab.runs.afterwards import GENERALISATION, figures
+from lrlab.runs.rows import Series
 
 LOST_IN_NOISE: Final = ("noise_scale/", "grad_cosine/", "update_ratio/")
 """Columns with values that are nan though nothing went wrong."""
@@ -154,11 +155,18 @@ class OfRows(Measure):
         if self.column not in run.columns:
             return None
         _, values = run.series(self.column)
-        last = values[-max(1, len(values) // 10) :]
+        last = _last_tenth(values)
         is_finite = np.isfinite(last)
         if not is_finite.any() or not (is_finite[-1] or self.column.startswith(LOST_IN_NOISE)):
             return None
         return float(last[is_finite].mean())
+
+    def updates(self, run: Run) -> list[int]:
+        """Return the updates that the value at the end of a run is of, where it has one; the last one is its end."""
+        if self.column.startswith(f"{GENERALISATION}/"):
+            return [int(run.info[GENERALISATION].get("step", run.last_step))]
+        steps, _ = run.series(self.column)
+        return [int(step) for step in _last_tenth(steps)]
 
     def value_text(self, value: float) -> str:
         """Write a value."""
@@ -167,3 +175,7 @@ class OfRows(Measure):
     def size_text(self, value: float) -> str:
         """Write the size of a difference, without a sign."""
         return f"{value:.3g}"
+
+
+def _last_tenth(values: Series) -> Series:
+    return values[-max(1, len(values) // 10) :]

@@ -59,6 +59,7 @@ class _Probe(_Kinds):
 
 
 class _Generalisation(_Kinds):
+    step: int = ABSENT
     split: str = ABSENT
     images: int = ABSENT
     linear_probe: _Probe | None = ABSENT
