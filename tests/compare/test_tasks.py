@@ -103,14 +103,26 @@ def test_the_arithmetic_of_a_run_is_that_of_the_updates_that_are_left(
 
 
 @pytest.mark.parametrize(("batchnorm", "matters"), [("per_rank", True), ("synchronised", False)])
-def test_the_number_of_ranks_matters_where_each_normalises_its_own_part(batchnorm: str, matters: bool) -> None:
+@pytest.mark.parametrize(
+    ("before", "last", "ranks"), [(None, 2, "2"), (2, 1, "2 then 1"), (1, 2, "1 then 2"), (2, 2, "2")]
+)
+def test_the_number_of_ranks_matters_where_each_normalises_its_own_part(
+    batchnorm: str, matters: bool, before: int | None, last: int, ranks: str
+) -> None:
     alone, shared = (make_run("a", seed, 0.5, model={"batchnorm": batchnorm}) for seed in (0, 1))
-    shared = replace(shared, info={**shared.info, "engine": {"ranks": 2}})
+    resumed = [] if before is None else [{"step": 5, "ranks": before}]
+    shared = replace(shared, info={**shared.info, "engine": {"ranks": last}, "resumed": resumed})
     if matters:
-        with pytest.raises(CompareError, match="differ in ranks"):
+        with pytest.raises(CompareError, match=rf"differ in ranks \(1 and {ranks}\)"):
             group_runs([alone, shared])
     else:
         assert places(group_runs([alone, shared])) == {"runs": {"a": [0, 1]}}
+
+
+def test_a_run_from_before_its_ranks_were_on_record_is_of_those_it_ended_with() -> None:
+    alone, resumed = (make_run("a", seed, 0.5) for seed in (0, 1))
+    resumed = replace(resumed, info={**resumed.info, "resumed": [{"step": 5, "precision": "fp32"}]})
+    assert places(group_runs([alone, resumed])) == {"runs": {"a": [0, 1]}}
 
 
 def test_a_key_that_an_older_run_does_not_have_is_at_its_default() -> None:

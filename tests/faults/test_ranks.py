@@ -86,6 +86,7 @@ def test_a_signal_to_one_rank_saves_the_run_which_goes_on_with_another_number_of
     assert "ranks: 2 -> 1" in said
     run = read_run(tmp_path / "run")
     assert (run.status, run.result["steps"]) == ("complete", 240)
+    assert run.num_ranks_in_turn == (2, 1)
     assert run.series("train/loss")[0].tolist() == list(range(1, 241))
 
 
@@ -115,6 +116,7 @@ def test_a_run_goes_on_with_more_ranks_and_what_is_wrong_is_said_before_any_work
     assert resumed.wait() == 0, resumed.text()
     run = read_run(directory)
     assert (run.status, run.result["steps"], run.info["engine"]["ranks"]) == ("complete", 60, 2)
+    assert run.num_ranks_in_turn == (1, 2)
 
 
 def test_what_one_process_does_is_refused_under_torchrun(

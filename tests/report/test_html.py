@@ -86,6 +86,16 @@ def test_a_run_of_several_ranks_says_how_to_start_them_again(make_run, row) -> N
     assert page.text.count("torchrun --nproc-per-node 4 -m -- ") == 2  # the command that made it, too
 
 
+def test_a_run_that_went_on_with_another_number_of_ranks_says_so(make_run, row) -> None:
+    run = make_run(rows=[row(1), row(2)])
+    info = json.loads((run.directory / "run.json").read_text())
+    (run.directory / "run.json").write_text(json.dumps({**info, "resumed": [{"step": 1, "ranks": 2}]}))
+    page = Page(write_report(run.directory))
+    assert "It was made by 2 then 1 processes. The same takes lrlab resume by each number of them in turn" in page.text
+    assert "torchrun --nproc-per-node 2 -m -- lrlab train --config config.toml --run NEW" in page.text
+    assert page.text.count("torchrun") == 1, "the last command was of one process"
+
+
 def test_the_page_of_a_run_holds_all_that_is_known_of_it(make_run, row, evaluation, decision) -> None:
     run = make_run(
         rows=[row(1, **{"grad_l2/stem": 1.0}), row(2, **{"grad_l2/stem": 2.0})],

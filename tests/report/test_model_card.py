@@ -253,6 +253,16 @@ def test_it_says_how_to_make_the_network_again(tmp_path: Path, ranks: int, comma
     assert to_table(parse_config(read_toml(tmp_path / "config.toml"))) == dict(run.config)
 
 
+def test_a_run_that_went_on_with_another_number_of_processes_does_not_claim_to_be_made_by_the_last(
+    tmp_path: Path,
+) -> None:
+    card = model_card(write(tmp_path / "run", resumed=[{"step": 4, "status": "failed", "ranks": 2}]), step=10)
+    assert "torchrun --nproc-per-node 2 -m -- lrlab train --config config.toml --run NEW" in card
+    assert "| batch | 8 images, shared by 2 then 1 processes, batch normalisation of each one's part |" in card
+    assert "this network was made by 2 then 1 processes" in card
+    assert "comes to the same weights" not in card
+
+
 def test_a_run_that_was_made_longer_claims_neither_to_have_never_stopped_nor_to_be_made_again(tmp_path: Path) -> None:
     longer = [{"step": 4, "status": "complete", "inexact": [], "longer": "steps 20 -> 30"}]
     card = model_card(write(tmp_path / "run", resumed=longer), step=10)

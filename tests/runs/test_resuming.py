@@ -245,3 +245,18 @@ def test_run_json_tells_of_each_time_that_a_run_was_taken_up(tmp_path: Path) -> 
             pass
     info = json.loads((tmp_path / "run" / "run.json").read_text())
     assert [(one["step"], one["status"]) for one in info["resumed"]] == [(2, "running"), (2, "running")]
+
+
+@pytest.mark.parametrize(("engine", "num_ranks"), [({"ranks": 2}, 2), ({"threads": 1}, 1)])  # before ranks were counted
+def test_run_json_tells_how_many_processes_made_a_run_until_it_was_taken_up(
+    tmp_path: Path, engine: dict[str, int], num_ranks: int
+) -> None:
+    with RunWriter(tmp_path / "run", CONFIG) as writer:
+        writer.describe(engine=engine)
+        writer.write_rows(rows(1, 2))
+        writer.write_checkpoint(2, STATE, keep=2)
+    with RunWriter(tmp_path / "run", CONFIG, resumes=True) as writer:
+        writer.describe(engine={"ranks": 4})
+    run = read_run(tmp_path / "run")
+    assert [one["ranks"] for one in run.info["resumed"]] == [num_ranks]
+    assert (run.num_ranks_in_turn, run.num_ranks) == ((num_ranks, 4), 4)

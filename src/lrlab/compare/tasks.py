@@ -176,7 +176,11 @@ def settings_of(run: Run) -> Settings:
     }
     settings[PRECISION] = json.dumps(run.precision)  # auto is another arithmetic on another machine
     # statistics of a rank's part of the batch are other ones than of the whole
-    parts = {"ranks": str(run.num_ranks)} if complete["model"]["batchnorm"] == "per_rank" else {}
+    parts = (
+        {"ranks": " then ".join(map(str, run.num_ranks_in_turn))}
+        if complete["model"]["batchnorm"] == "per_rank"
+        else {}
+    )
     longer = {"resumed": run.lengthened} if run.lengthened else {}  # no run that was planned for this length
     return settings | parts | longer
 

@@ -14,6 +14,7 @@ import scipy  # its statistics load when they are first used
 import tomli_w
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lrlab.report.again import launcher, processes_in_turn
 from lrlab.runs import Run
 
 KNOWN: Final = {
@@ -90,7 +91,9 @@ def model_card(run: Run, *, step: int) -> str:
         step=step,
         epochs=step / (info["data"]["num_train"] // config["batch_size"]),
         data=info["data"],
-        engine={**info["engine"], "ranks": run.num_ranks},
+        engine=info["engine"],
+        processes=processes_in_turn(run) if max(run.num_ranks_in_turn) > 1 else "",
+        is_of_several_numbers=len(run.num_ranks_in_turn) > 1,
         environment=info["environment"],
         packages={name: version for name, version in info["environment"]["packages"].items() if version},
         measured=_measured(run, step),
@@ -180,9 +183,8 @@ def _resumed(resumed: Sequence[Mapping[str, Any]], *, lengthened: str) -> str:
 
 
 def _command(run: Run) -> str:
-    """What makes a run again from its configuration."""
+    """What makes a run again from its configuration, by as many processes as began it."""
     where = {"folder": " --data folder:DIR", "digits": ""}.get(run.config["data"]["name"], " --data-dir DIR")
     options = f"train --config config.toml{where}"
-    if run.num_ranks > 1:
-        return f"torchrun --nproc-per-node {run.num_ranks} -m -- lrlab {options} --run NEW"
-    return f"lrlab {options}"
+    first = launcher(run.num_ranks_in_turn[0])
+    return f"{first}lrlab {options}{' --run NEW' if first else ''}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lrlab.report import tables
+from lrlab.report.again import again, again_from, launcher
 from lrlab.report.charts import Chart
 from lrlab.report.decisions import decisions_summary, decisions_table
 from lrlab.report.limits import what_is_outside
@@ -151,14 +152,8 @@ def _of_run(member: Member, *, is_beside: bool) -> dict[str, Any]:
             "With another seed it may come out otherwise."
         ],
         "differences": None,
-        "again": f"{_launcher(member.run)}lrlab train --config config.toml --run NEW",
-        "again_from": (
-            f"It was made longer than its rate was planned for ({member.run.lengthened}), and config.toml, which "
-            f"{where}, holds the last length alone. The same takes a run of the first length and lrlab resume; this "
-            "makes one that was planned for the last:"
-            if member.run.lengthened
-            else f"The same from config.toml, which {where} and holds every setting:"
-        ),
+        "again": again(member.run),
+        "again_from": again_from(member.run, where),
     }
 
 
@@ -237,18 +232,13 @@ def _decay_remark(members: Sequence[Member], num_marked: int) -> str:
 def _commands(members: Sequence[Member]) -> dict[str, Any]:
     commands = list(
         dict.fromkeys(
-            _launcher(member.run) + shlex.join(member.run.info["environment"]["command"]) for member in members
+            launcher(member.run.num_ranks) + shlex.join(member.run.info["environment"]["command"]) for member in members
         )
     )
     return {
         "commands": commands[:_MOST_COMMANDS],
         "num_commands_left_out": max(0, len(commands) - _MOST_COMMANDS),
     }
-
-
-def _launcher(run: Run) -> str:
-    """What stands before the command of a run that several processes made together."""
-    return f"torchrun --nproc-per-node {run.num_ranks} -m -- " if run.num_ranks > 1 else ""
 
 
 def _made_with(run: Run) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class _Engine(_Kinds):
 class _Resumed(_Kinds):
     step: int
     precision: str = ABSENT
+    ranks: int = ABSENT
     longer: str = ABSENT
 
 

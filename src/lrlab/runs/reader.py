@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lrlab.config import read_toml
 from lrlab.runs import rows, storage
 from lrlab.runs.kinds import Config, DecisionLine, EvaluationLine, Info, fault
 from lrlab.runs.lock import is_written
 from lrlab.runs.rows import Series
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,21 +56,30 @@ class Run:
 
     @property
     def num_ranks(self) -> int:
-        """How many processes made it together."""
+        """How many processes made its last updates together."""
         return int(self.info.get("engine", {}).get("ranks", 1))  # runs of an older lrlab do not say
+
+    @property
+    def num_ranks_in_turn(self) -> tuple[int, ...]:
+        """How many processes made its updates together, of one number after the other where it went on with another."""
+        return self._stretches("ranks", self.num_ranks)
 
     @property
     def precision(self) -> str:
         """Arithmetic of its updates, of one after the other where it went on in another; auto before it has begun."""
-        stretches: list[tuple[int, str]] = []  # those that are left: the update before each, and its arithmetic
+        last = {"precision": "fp32", **self.config.get("engine", {}), **self.info.get("engine", {})}["precision"]
+        return " then ".join(self._stretches("precision", last))
+
+    def _stretches(self, key: str, last: T) -> tuple[T, ...]:
+        """A fact of its updates, in turn where it went on with another one, of those that are left."""
+        stretches: list[tuple[int, T]] = []  # the update before each, and how it was made
         begun = 0
         for resume in self.info.get("resumed", []):
-            if "precision" in resume:  # runs of an older lrlab do not say
-                stretches.append((begun, resume["precision"]))
+            if key in resume:  # runs of an older lrlab do not say
+                stretches.append((begun, resume[key]))
             begun = resume["step"]
             stretches = [(before, made) for before, made in stretches if before < begun]
-        last = {"precision": "fp32", **self.config.get("engine", {}), **self.info.get("engine", {})}["precision"]
-        return " then ".join(made for made, _ in groupby([*(made for _, made in stretches), last]))
+        return tuple(made for made, _ in groupby([*(made for _, made in stretches), last]))
 
     @property
     def lengthened(self) -> str:

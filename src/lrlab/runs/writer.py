@@ -112,8 +112,8 @@ class RunWriter:
         prune(self.directory, keep=config.checkpoint.keep)  # which a killed process may have left undone
         # what was found out about the network that it ended with is not of the one that it comes to now
         before = self.before = {k: v for k, v in read_info(self.directory).items() if k != GENERALISATION}
-        engine = before.get("engine", {})
-        made = {"precision": engine["precision"]} if "precision" in engine else {}
+        engine = {"ranks": 1, **before.get("engine", {})}  # runs of an older lrlab do not say
+        made = {key: engine[key] for key in ("precision", "ranks") if key in engine}
         again = {"step": checkpoint.step, "status": before["status"], **made, **lengthening(checkpoint, config)}
         # older checkpoints do not say how long the stretches were, but the run how many updates it was to have
         stretch = position.get("stretch", stretch_of(engine.get("num_steps")))
