@@ -281,4 +281,4 @@ def test_names_that_are_no_text_are_shown_escaped(one_level: Path) -> None:
 
 def test_a_class_whose_name_is_no_text_is_refused(one_level: Path) -> None:
     write(one_level / os.fsdecode(b"\xff") / "0.png")
-    fails(one_level, r"class names must be printable text, rename '\udcff'", test_fraction=0.2)
+    fails(one_level, r"class names must be printable text; rename '\udcff'", test_fraction=0.2)

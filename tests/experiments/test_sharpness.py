@@ -167,7 +167,7 @@ def test_what_is_there_is_not_measured_again_and_nothing_else_may_stand_beside_i
     assert list(measure_sharpness(read_run(run), QUICK)) == []
     other = SharpnessPlan(num_samples=1, num_examples=16, batchnorm="evaluation", num_vectors=1, by_group=False)
     with pytest.raises(
-        RunError, match=r"measured with batchnorm = training, .* with batchnorm = evaluation; such rows"
+        RunError, match=r"measured with batchnorm = training, .* with batchnorm = evaluation, which cannot"
     ):
         list(measure_sharpness(read_run(run), other))
     (run / "metrics" / "sharpness.parquet").unlink()

@@ -183,7 +183,7 @@ def test_one_run_whose_table_says_the_seed(tmp_path: Path) -> None:
     run = read_run(tmp_path / "run")
     assert (run.seed, run.series("train/loss")[1].tolist()) == (3, [2.0, 1.5])
     (tmp_path / "two.csv").write_text("seed,step,loss\n3,1,2.0\n4,1,1.5\n")
-    with pytest.raises(RecordedError, match=r"2 runs \(3, 4\). Say --arm"):
+    with pytest.raises(RecordedError, match=r"2 runs \(3, 4\). Name the setting"):
         bring_in(tmp_path / "two.csv", tmp_path / "runs")
 
 
@@ -333,7 +333,7 @@ def test_runs_of_which_nothing_was_recorded_are_left_out_and_named(tmp_path: Pat
     ("text", "how", "message"),
     [
         ("loss\n1\n", {}, "no setting 'seed' holds its seed. Add --seed N"),
-        (LONG, {}, r"2 runs \(0, 1\). Say --arm"),
+        (LONG, {}, r"2 runs \(0, 1\). Name the setting"),
         (
             LONG,
             {"seed": "0"},
@@ -342,7 +342,7 @@ def test_runs_of_which_nothing_was_recorded_are_left_out_and_named(tmp_path: Pat
         (
             "opt,seed,step,loss\na,0,1,1\nb,0,1,2\na,1,1,1\nb,1,1,2\n",
             {},
-            r"2 runs \(0, 1\). Say .* of: run, opt, seed.",
+            r"2 runs \(0, 1\). Name .* --arm: run, opt, seed.",
         ),
         ("opt,step,loss\na,1,1\nb,1,2\n", {"seed": "0"}, "distinguishes them with --arm or --seed: opt."),
         ("lr,step,loss\n1,1,1\n1,2,3\n2,1,2\n2,2,4\n", {"seed": "0"}, "distinguishes them with --arm or --seed: lr."),
