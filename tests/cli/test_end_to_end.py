@@ -325,6 +325,20 @@ def test_a_run_is_replayed_refined_and_trained_again(tmp_path: Path) -> None:
     assert rates[-1] == 0.0 and max(rates) <= 1e-3
 
 
+def test_a_replay_starts_from_the_rate_of_its_run_unless_told_another(tmp_path: Path) -> None:
+    rule = ["--schedule", "article", "--set", "schedule.check_every=10", "--set", "schedule.multiplier=1"]
+    assert lrlab(tmp_path, "train", *TINY[:4], "--steps", "60", "--lr", "0.05", *rule, "--run", "run").returncode == 0
+    replayed = lrlab(tmp_path, "replay", "run", *rule, "--json")
+    assert replayed.returncode == 0 and "; 6 looks, the rate starts at 0.05 and moves " in replayed.stderr
+    document, made = json.loads(replayed.stdout), read_run(tmp_path / "run").decisions()
+    assert (document["lr"], len(document["decisions"])) == (0.05, 6)
+    for key in ("step", "threshold", "decision"):
+        assert [decision[key] for decision in document["decisions"]] == [decision[key] for decision in made]
+    for other in (["--lr", "0.01"], ["--set", "optimizer.lr=0.01"]):
+        told = lrlab(tmp_path, "replay", "run", *rule, *other)
+        assert told.returncode == 0 and "the rate starts at 0.01 and moves " in told.stdout
+
+
 def test_a_rule_in_phases_with_rates_per_layer_leaves_its_trace(tmp_path: Path) -> None:
     ended = lrlab(
         tmp_path, "train", *TINY[:4], "--steps", "80", "--schedule", "slope", "--set", "schedule.window=20",

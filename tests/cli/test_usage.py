@@ -392,7 +392,7 @@ def test_replay_says_when_a_rule_would_have_decayed_and_why(
     code, out, err = said(capsys, "replay", "losses.csv", *options)
     assert (code, err) == (0, "")
     about, spacing, *moved, picture = out.splitlines()
-    assert about.startswith("loss: 180 losses, updates 10 to 1,800; 36 looks, the rate moves ")
+    assert about.startswith("loss: 180 losses, updates 10 to 1,800; 36 looks, the rate starts at 0.001 and moves ")
     assert spacing == "one loss was recorded every 10 updates: lengths given in updates count losses here"
     update, word, before, arrow, after, *why = moved[0].split()
     assert 600 < int(update) <= 850  # the fall ends at 600
@@ -419,7 +419,9 @@ def falling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("falling")
 def test_a_replay_that_moves_nothing_tells_its_last_look(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = said(capsys, "replay", "losses.csv", "--schedule", "slope", "--set", "schedule.window=20")
-    assert "the rate moves 0 times" in out and "the last look: num_losses = 20, slope = -0.025" in out
+    assert (
+        "the rate starts at 0.001 and moves 0 times" in out and "the last look: num_losses = 20, slope = -0.025" in out
+    )
 
 
 @pytest.mark.usefixtures("falling")
@@ -447,7 +449,7 @@ def test_a_replay_of_too_few_losses_says_how_many_it_takes_and_draws_nothing(
     assert not list(falling.glob("*.png"))
     options = ["--schedule", "slope", "--set", "schedule.window=41", "--set", "phases.warmup_steps=10"]
     code, out, err = said(capsys, "replay", "losses.csv", *options)
-    assert code == 0 and "; 3 looks, the rate moves 0 times" in out
+    assert code == 0 and "; 3 looks, the rate starts at 0.001 and moves 0 times" in out
     assert "warning: schedule 'slope' decides after 50 losses at the earliest, and there are 30 without warm-up" in err
     assert "it cannot change the rate. Lower schedule.window or schedule.check_every, or" in err
     code, out, _ = said(capsys, "replay", "losses.csv", "--schedule", "slope", "--set", "schedule.window=40")

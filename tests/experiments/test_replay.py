@@ -17,14 +17,20 @@ RULES: dict[str, dict[str, Any]] = {
     "greedy": {"name": "greedy", "check_every": 2, "patience": 0, "factor": 0.5},
     "plateau": {"name": "plateau", "check_every": 2, "patience": 0},
 }
+AROUND: dict[str, dict[str, Any]] = {
+    "alone": {},
+    "with phases": {"phases": {"warmup_steps": 15, "cooldown_steps": 20}},
+    "with rates of layers": {"layer_rates": {"stem": 0.5, "layer[34]": 2.0}, "optimizer": {"lr": 2e-3}},
+}
+"""What stands around a rule, which decides at the base rate."""
 
 
-@pytest.mark.parametrize("phases", [{}, {"warmup_steps": 15, "cooldown_steps": 20}], ids=["alone", "with phases"])
+@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
 @pytest.mark.parametrize("name", RULES)
 def test_over_the_losses_of_its_own_run_a_rule_decides_what_it_decided(
-    tmp_path: Path, name: str, phases: dict[str, int]
+    tmp_path: Path, name: str, around: dict[str, Any]
 ) -> None:
-    table = {"schedule": RULES[name], "phases": phases, "model": {"width": 2}, "steps": 100, "batch_size": 16}
+    table = {"schedule": RULES[name], **around, "model": {"width": 2}, "steps": 100, "batch_size": 16}
     config = parse_config({**table, "telemetry": {"every": 50}})
     list(Experiment(config, data=load_digits_data()).run(tmp_path / "run"))
     made = read_run(tmp_path / "run")

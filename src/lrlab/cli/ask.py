@@ -120,7 +120,10 @@ def replay(
     /,
     *,
     schedule: RuleName = None,
-    lr: Rate = None,
+    lr: Annotated[
+        float | None,
+        Parameter(metavar="X", group=RATE, help="Rate that the rule starts from [that of the run; of others 0.001]."),
+    ] = None,
     settings: Settings = None,
     column: Annotated[
         str | None, Parameter(metavar="NAME", group=RECORDS, help="Column or tag of the loss [the usual names].")
@@ -132,15 +135,16 @@ def replay(
 ) -> int:
     """Show when a rule would have moved the rate over recorded losses, and why."""
     from lrlab.cli.options import check_folder, read_config
+    from lrlab.integrations.recorded import read_base_lr, read_losses
 
-    checked = read_config(None, {"schedule.name": schedule, "optimizer.lr": lr}, settings)
+    rate = read_base_lr(path) if lr is None else lr
+    checked = read_config(None, {"schedule.name": schedule, "optimizer.lr": rate}, settings)
     picture = figure or Path(f"replay-{checked.schedule.name}.png")
     check_folder(picture)
 
     from lrlab.cli.display import Display
     from lrlab.cli.rules import describe_replay
     from lrlab.experiments import replay_rule
-    from lrlab.integrations.recorded import read_losses
     from lrlab.report import write_replay
 
     display = Display(json=json)
@@ -150,7 +154,8 @@ def replay(
     write_replay(picture, recorded.steps, recorded.losses, decisions, title=title)
     display.say(describe_replay(recorded, decisions))
     display.say(f"picture: {picture}")
-    display.document({"schedule": checked.schedule.name, "figure": str(picture), "decisions": decisions})
+    rule = {"schedule": checked.schedule.name, "lr": checked.optimizer.lr}
+    display.document({**rule, "figure": str(picture), "decisions": decisions})
     return 0
 
 

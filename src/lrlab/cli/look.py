@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -45,7 +44,7 @@ def _row(run: Run, folder: Path) -> tuple[str, ...]:
     name = run.place.name if run.directory == folder else str(run.directory.relative_to(folder))
     written = datetime.fromtimestamp((run.directory / INFO).stat().st_mtime)
     when = "%H:%M" if written.date() == datetime.now().date() else "%Y-%m-%d"
-    steps, accuracy, lr = run.result.get("steps"), _accuracy(run), _optimizer(run).get("lr")
+    steps, accuracy, lr = run.result.get("steps"), _accuracy(run), run.base_lr
     return (
         name,
         str(run.config["data"]["name"]),
@@ -65,18 +64,13 @@ def _plain(run: Run) -> dict[str, Any]:
         "data": run.config["data"]["name"],
         "model": run.config["model"]["name"],
         "schedule": run.config["schedule"]["name"],
-        "optimizer": _optimizer(run).get("name"),
-        "lr": _optimizer(run).get("lr"),
+        "optimizer": run.config.get("optimizer", {}).get("name"),
+        "lr": run.base_lr,
         "seed": run.seed,
         "status": run.status,
         "abandoned": run.is_abandoned,
         "result": dict(run.result),
     }
-
-
-def _optimizer(run: Run) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = run.config.get("optimizer", {})  # of a run that another program made nothing is known
-    return found
 
 
 def _accuracy(run: Run) -> float | None:

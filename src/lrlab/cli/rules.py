@@ -31,7 +31,8 @@ def describe_replay(recorded: Recorded, decisions: Sequence[Mapping[str, Any]]) 
     """Say when the rate would have moved, by what evidence, and how often it was looked at."""
     moved = [decision for decision in decisions if has_moved(decision)]
     lines = [f"{recorded.name}: {len(recorded.losses):,} losses, updates {recorded.steps[0]:,.0f} to "
-             f"{recorded.steps[-1]:,.0f}; {len(decisions):,} looks, the rate moves {len(moved)} times"]  # fmt: skip
+             f"{recorded.steps[-1]:,.0f}; {len(decisions):,} looks, the rate starts at "
+             f"{max(decisions[0]['lr_before']):g} and moves {len(moved)} times"]  # fmt: skip
     spacing = (recorded.steps[-1] - recorded.steps[0]) / max(1, len(recorded.steps) - 1)
     if spacing > 1.01:
         lines.append(f"one loss was recorded every {spacing:.3g} updates: lengths given in updates count losses here")

@@ -89,6 +89,14 @@ def read_losses(path: Path, column: str | None = None) -> Recorded:
     return _recorded(name, *found[0].series[name], path)
 
 
+def read_base_lr(path: Path) -> float | None:
+    """Return the base rate of a run of ours; None of other recordings, and where it is not on record.
+
+    Raises: StorageError.
+    """
+    return read_run(path).base_lr if (path / INFO).exists() else None
+
+
 def read_recordings(path: Path, *, keys: Sequence[str] = (), project: str | None = None) -> list[Recording]:
     """Read the runs that another program recorded.
 

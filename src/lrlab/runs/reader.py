@@ -55,6 +55,12 @@ class Run:
         return int(self.config["seed"])
 
     @property
+    def base_lr(self) -> float | None:
+        """Rate that its schedule multiplies or decays; None where it is not on record."""
+        found: float | None = self.config.get("optimizer", {}).get("lr")  # of a run made elsewhere nothing is known
+        return found
+
+    @property
     def num_ranks(self) -> int:
         """How many processes made its last updates together."""
         return int(self.info.get("engine", {}).get("ranks", 1))  # runs of an older lrlab do not say
