@@ -134,6 +134,30 @@ def continue_with(scheduler: SignalScheduler, saved: SignalScheduler) -> None:
     scheduler.load_state_dict(saved.state_dict())
 
 
+@pytest.mark.parametrize("is_multiplied", [False, True])
+@pytest.mark.parametrize(
+    ("short", "longer", "made"),
+    [
+        ({"warmup_steps": 2}, {"warmup_steps": 20}, 1),
+        ({"warmup_steps": 2}, {"warmup_steps": 20}, 4),  # it begins again
+        ({"cooldown_steps": 5, "total_steps": 10}, {"cooldown_steps": 8, "total_steps": 16}, 9),  # still in both
+    ],
+)
+def test_the_first_update_of_a_longer_run_is_made_at_the_rate_of_its_own_phase(
+    short: dict[str, int], longer: dict[str, int], made: int, is_multiplied: bool
+) -> None:
+    def build(options: dict[str, int]) -> SignalScheduler:
+        optimizer = sgd(1.0)
+        optimizer.param_groups[0]["name"] = "all"
+        phases = PhasesLR(SlopeLR(optimizer), **options)  # type: ignore[arg-type]
+        return LayerwiseLR(phases, {"all": 0.5}) if is_multiplied else phases
+
+    saved, scheduler = build(short), build(longer)
+    play(saved, [1.0] * made)
+    continue_with(scheduler, saved)
+    assert play(scheduler, [1.0] * 4) == play(build(longer), [1.0] * (made + 4))[made:]
+
+
 def test_in_a_run_with_a_longer_warmup_decisions_carry_the_update_they_were_made_at() -> None:
     def build(warmup_steps: int) -> PhasesLR:
         return PhasesLR(ArticleLR(sgd(1.0), check_every=3), warmup_steps=warmup_steps)

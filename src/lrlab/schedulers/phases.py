@@ -87,8 +87,9 @@ class PhasesLR(SignalScheduler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` returned, after the optimizer's.
 
-        Where this run is the longer one, a cooldown that had begun is taken back: the rate is again what the rule made
-        of it, and falls from there in time. The rule begins its stretch anew, since it heard nothing of the cooldown.
+        Where this run is the longer one, the coming update is made at the rate of its own warm-up or cooldown, and a
+        cooldown that had begun too early is taken back: the rate is again what the rule made of it, and falls from
+        there in time. The rule begins its stretch anew, since it heard nothing of the cooldown.
         """
         rates = self._rates()
         # an earlier version kept no rates of the warm-up, to which it came from those that this one was made with
@@ -101,6 +102,8 @@ class PhasesLR(SignalScheduler):
             self.rule._begin_anew()
         elif self.last_epoch < self.warmup_steps:  # of a longer run it is longer, and may begin again
             self.rule._begin_anew()
+        if not self._is_the_rules(self.last_epoch):  # what was saved may be the rate of a shorter run's phase
+            self._set_rates([float(rate) for rate in self.get_lr()])
 
     def get_lr(self) -> list[float | Tensor]:
         """Rates of the groups for the coming update."""
