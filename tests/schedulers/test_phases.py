@@ -1,13 +1,25 @@
 """PhasesLR: trajectories written by hand, and the same as the open-loop schedule where the rule never moves."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lrlab import schedules
-from lrlab.schedulers import ArticleLR, LayerwiseLR, PhasesLR, SignalScheduler, SlopeLR, SnrLR, StationarityLR
+from lrlab.schedulers import (
+    ArticleLR,
+    GreedyLR,
+    LayerwiseLR,
+    PhasesLR,
+    PlateauLR,
+    SignalScheduler,
+    SlopeLR,
+    SnrLR,
+    StationarityLR,
+)
 
 
 def sgd(*rates: float) -> SGD:
@@ -193,6 +205,33 @@ def test_no_stretch_goes_on_over_a_cooldown_that_is_taken_back(is_multiplied: bo
     state = longer.state_dict()["_rule_state"]
     rule_state = state["_inner_state"] if is_multiplied else state
     assert rule_state["_num_drifts"] == 2  # from 2 to 4, and between the two samples of the four last updates
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        # what is looked at in a row begins anew
+        (lambda optimizer: SlopeLR(optimizer, window=10, check_every=5), {"num_losses": 5}),
+        (lambda optimizer: ArticleLR(optimizer, check_every=5, multiplier=1e-9), {"num_losses": 5, "first_loss": 1.5}),
+        # a mean of a whole stretch is one all the same, and stays
+        (lambda optimizer: PlateauLR(optimizer, check_every=5), {"best": 1.0, "num_bad": 3}),
+        (lambda optimizer: GreedyLR(optimizer, check_every=5), {"best": 1.0, "num_bad": 4}),
+    ],
+    ids=["slope", "article", "plateau", "greedy"],
+)
+def test_over_a_cooldown_that_is_taken_back_nothing_is_looked_at_in_a_row(
+    rule: Callable[[Optimizer], SignalScheduler], expected: dict[str, float]
+) -> None:
+    short = PhasesLR(rule(sgd(1.0)), cooldown_steps=10, total_steps=32)
+    longer = PhasesLR(rule(sgd(1.0)), cooldown_steps=10, total_steps=100)
+    # a look at each fifth of the first 22 updates: the best mean is that of the first
+    play(short, [1.0] * 5 + [2.0 + step for step in range(22)])
+    continue_with(longer, short)
+    longer.take_decisions()
+    play(longer, [1.5] * 5)
+    (decision,) = longer.take_decisions()
+    assert decision["step"] == 32
+    assert {name: decision[name] for name in expected} == expected
 
 
 def test_where_the_warmup_begins_again_no_stretch_goes_on_over_it() -> None:

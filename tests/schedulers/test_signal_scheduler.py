@@ -487,6 +487,14 @@ def test_loaded_with_another_stretch_the_one_under_way_begins_anew(name: str, ev
     assert [decision["step"] for decision in other.take_decisions()] == [30 + every]
 
 
+def test_loaded_with_another_stretch_a_window_leaves_none_out() -> None:
+    saved, loaded = (SlopeLR(make_optimizer(), window=10, check_every=every) for every in (4, 5))
+    train(saved, noisy_losses(6))  # of which it has looked at four
+    loaded.load_state_dict(round_trip(saved.state_dict()))
+    train(loaded, noisy_losses(10), first=7)
+    assert [decision["num_losses"] for decision in loaded.take_decisions()[1:]] == [5, 10]
+
+
 def test_where_tensors_are_made_elsewhere_by_default_it_decides_on_the_processor() -> None:
     optimizer = make_optimizer()
     expected = train(RULES["slope"](make_optimizer()), noisy_losses())

@@ -55,6 +55,10 @@ class ArticleLR(RuleLR):
         self._num_since_decay = 0
         super().__init__(optimizer, check_every=check_every, factor=factor, min_lr=min_lr)
 
+    def _begin_anew(self) -> None:
+        super()._begin_anew()
+        self._num_since_decay = 0  # it divides by the updates between the first loss and the last, and did not hear all
+
     def _decide(self, losses: Tensor) -> dict[str, Any]:
         if self._num_since_decay == 0:
             self._first_loss = float(losses[0])

@@ -182,7 +182,7 @@ class SignalScheduler(LRScheduler):
         return
 
     def _begin_anew(self) -> None:
-        """Forget the stretch under way, where the coming updates do not follow upon those that it heard of."""
+        """Forget what must be of successive updates, where the coming ones do not follow upon those it heard of."""
         return
 
     def _go_on(self, loss: Tensor | float) -> None:

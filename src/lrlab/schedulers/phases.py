@@ -89,7 +89,7 @@ class PhasesLR(SignalScheduler):
 
         Where this run is the longer one, the coming update is made at the rate of its own warm-up or cooldown, and a
         cooldown that had begun too early is taken back: the rate is again what the rule made of it, and falls from
-        there in time. The rule begins its stretch anew, since it heard nothing of the cooldown.
+        there in time. The rule heard nothing of the cooldown, and begins anew what it looks at in a row.
         """
         rates = self._rates()
         # an earlier version kept no rates of the warm-up, to which it came from those that this one was made with

@@ -96,7 +96,10 @@ class RuleLR(SignalScheduler):
         return super().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` returned. Saved with another `check_every`, the stretch under way begins anew."""
+        """Load what `state_dict` returned. Saved with another `check_every`, the stretch under way begins anew.
+
+        What a rule looks at in a row begins anew with it: the losses of that stretch would be missing from it.
+        """
         super().load_state_dict(state_dict)
         self._latest = []
         if not self._fits():
@@ -111,7 +114,7 @@ class RuleLR(SignalScheduler):
         return self.last_epoch // interval - (self.last_epoch - self._num_losses) // interval
 
     def _begin_anew(self) -> None:
-        """Forget the stretch under way."""
+        """Forget the stretch under way; a child that looks at several in a row forgets those before it too."""
         self._losses, self._latest, self._num_losses = None, [], 0
 
     def _advance(self, loss: Tensor | float) -> None:

@@ -99,6 +99,10 @@ class SlopeLR(RuleLR):
         """Updates until the window is full and looked at."""
         return -(-self.window // self.check_every) * self.check_every
 
+    def _begin_anew(self) -> None:
+        super()._begin_anew()
+        self._window = self._window[:0]  # a line through losses with updates between them that it did not hear
+
     def _decide(self, losses: Tensor) -> dict[str, Any]:
         self._window = torch.cat([self._window, losses])[-self.window :]
         if len(self._window) < self.window:
