@@ -90,6 +90,8 @@ def test_every_arm_is_tuned_at_every_rate_with_every_seed_on_images_set_aside(tm
         ("rates = [", "rats = [", "Unknown key 'tune.rats'. Known: tune.rates, .* Did you mean 'tune.rates'?"),
         ("steps = 10", "steps = 10\noptimizer.lr = 1", r"base: optimizer.lr: \[tune\] chooses the rate"),
         ("weight_decay = 0", "lr = 1", r"arm 'b': optimizer.lr: \[tune\] chooses the rate"),
+        ("cosine", "torch:CyclicLR",
+         r"arm 'b': schedule.name: \[tune\] chooses optimizer.lr, and torch:CyclicLR has rates of its own"),
         ("steps = 10", "data.validation_fraction = 0.2", "base: data.validation_fraction: .*leave it out"),
         ("steps = 10", 'data = "cifar10"', "base: data: must be a table of keys, as in data.name, got"),
         ("steps = 10", 'optimizer = "sgd"', "base: optimizer: must be a table of keys, as in optimizer.name"),

@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, lr_scheduler
 
 from lrlab.config import SCHEDULES, ConfigError, parse_config
+from lrlab.config.schedules import OWN_RATES
 from lrlab.experiments import preview_rates
 from lrlab.experiments.build import build_optimizer
 from lrlab.experiments.build_scheduler import RULES, build_scheduler
@@ -69,6 +70,7 @@ def test_the_list_of_torchs_own_schedulers_is_whole() -> None:
     assert known == set(TORCHS_OWN) | NOT_FROM_A_FILE
 
 
+@pytest.mark.filterwarnings("ignore:optimizer.lr = 1 has no effect")
 @pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
 @pytest.mark.parametrize("name", sorted(TORCHS_OWN))
 def test_torchs_own_schedulers_are_torchs_with_every_optimizer(
@@ -84,6 +86,21 @@ def test_torchs_own_schedulers_are_torchs_with_every_optimizer(
         optimizer.step()
         reference.step()
     assert rates({"name": f"torch:{name}", **options}, optimizer=kind.__name__.lower()) == expected
+
+
+@pytest.mark.filterwarnings("ignore:optimizer.lr = .* has no effect")
+@pytest.mark.parametrize("name", sorted(TORCHS_OWN))
+def test_those_of_torchs_with_rates_of_their_own_are_known(name: str) -> None:
+    schedule = {"name": f"torch:{name}", **TORCHS_OWN[name]}
+    assert (rates(schedule, lr=0.5) == rates(schedule, lr=0.25)) == (schedule["name"] in OWN_RATES)
+
+
+@pytest.mark.parametrize("name", ["OneCycleLR", "CyclicLR"])
+def test_a_rate_that_has_no_effect_is_warned_of_where_it_was_asked_for(name: str) -> None:
+    schedule = {"name": f"torch:{name}", **TORCHS_OWN[name]}
+    with pytest.warns(UserWarning, match=f"optimizer.lr = 0.5 has no effect: schedule 'torch:{name}' has rates of its"):
+        rates(schedule, lr=0.5)
+    rates(schedule, lr=1e-3)  # the default: nobody asked for it
 
 
 def build(schedule: dict[str, Any]) -> lr_scheduler.LRScheduler:

@@ -162,6 +162,10 @@ OVER_THE_RUN = frozenset({"cosine", "linear", "wsd", "one_cycle", "refined"})
 """Schedules whose rate at an update depends on how many there are to be."""
 
 
+OWN_RATES = frozenset({"torch:OneCycleLR", "torch:CyclicLR"})
+"""Schedules whose rates are keys of their own, so that optimizer.lr changes nothing."""
+
+
 DEFAULT_SCHEDULE = "article"
 """Of a configuration that names none."""
 

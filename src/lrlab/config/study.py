@@ -14,6 +14,7 @@ from lrlab.config.files import read_toml
 from lrlab.config.parse import check, merge, parse_config
 from lrlab.config.parts import ConfigError, Fraction, Part, Positive, Seed
 from lrlab.config.run import RunConfig
+from lrlab.config.schedules import OWN_RATES
 
 
 def _is_folder_name(name: str) -> str:
@@ -129,7 +130,14 @@ class StudyConfig(Part):
             table = merge(table, {"optimizer": {"lr": rate}})
         if is_tuning and self.tune is not None:
             table = merge(table, {"data": {"validation_fraction": self.tune.validation_fraction}})
-        return parse_config(table)
+        config = parse_config(table)
+        if rate is not None and config.schedule.name in OWN_RATES:
+            raise ConfigError(
+                f"schedule.name: [tune] chooses optimizer.lr, and {config.schedule.name} has rates of its own, so that "
+                "its runs would all be the same. Leave [tune] out and make an arm of each schedule.max_lr, or take a "
+                "schedule that multiplies optimizer.lr, as one_cycle does."
+            )
+        return config
 
 
 def read_study(path: Path | str) -> StudyConfig:

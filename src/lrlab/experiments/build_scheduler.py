@@ -18,6 +18,7 @@ from lrlab.config import (
     LinearSchedule,
     MeasuredRate,
     OneCycleSchedule,
+    OptimizerConfig,
     PlannedRate,
     RefinedSchedule,
     RunConfig,
@@ -26,6 +27,7 @@ from lrlab.config import (
     TorchSchedule,
     WsdSchedule,
 )
+from lrlab.config.schedules import OWN_RATES
 from lrlab.experiments.torch_schedulers import check_rates, torch_scheduler
 from lrlab.schedulers import (
     ArticleLR,
@@ -63,6 +65,7 @@ def build_scheduler(config: RunConfig, optimizer: Optimizer, *, num_steps: int) 
         multipliers = {name: _multiplier(rate, num_steps=num_steps) for name, rate in config.layer_rates.items()}
         scheduler = LayerwiseLR(scheduler, multipliers) if multipliers else scheduler
         check_rates(optimizer.param_groups, step=1)
+        _warn_if_optimizer_lr_is_not_used(config)
         return scheduler
     except ConfigError:
         raise
@@ -112,6 +115,17 @@ def warn_if_the_rate_never_moves(config: RunConfig, scheduler: LRScheduler, *, n
             f"schedule '{schedule.name}' decides after {rule.first_decision} updates at the earliest, but sees only "
             f"{num_heard} in this run: it will not change the rate. Lower {keys}, or train longer.",
             stacklevel=3,
+        )
+
+
+def _warn_if_optimizer_lr_is_not_used(config: RunConfig) -> None:
+    """Warn of a rate that was asked for, which is any but the default, beside a schedule with rates of its own."""
+    lr, name = config.optimizer.lr, config.schedule.name
+    if name in OWN_RATES and lr != OptimizerConfig().lr:
+        warnings.warn(
+            f"optimizer.lr = {lr:g} has no effect: schedule '{name}' has rates of its own. Change schedule.max_lr, or "
+            "take a schedule that multiplies optimizer.lr, as one_cycle does.",
+            stacklevel=4,
         )
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from lrlab.config import RunConfig
+from lrlab.config.schedules import OWN_RATES
 from lrlab.data import Batch, ImageData, evaluation_batches, set_aside
 from lrlab.experiments.build import (
     build_average,
@@ -114,11 +115,12 @@ class Experiment:
         """Say in a line what will be done."""
         data, config, engine = self.data, self.config, self.engine
         split, evaluated = data.evaluated
+        rate = "" if config.schedule.name in OWN_RATES else f" at {config.optimizer.lr:g}"
         shared = f" shared by {self.ranks.size} ranks" if self.ranks.size > 1 else ""
         return (
             f"{data.name}: {len(data.train):,} training and {len(evaluated):,} {split} images in {len(data.classes)} "
-            f"classes; {config.model.name} of width {config.model.width}, {config.optimizer.name} at "
-            f"{config.optimizer.lr:g}, schedule {config.schedule.name}, seed {config.seed}, "
+            f"classes; {config.model.name} of width {config.model.width}, {config.optimizer.name}{rate}, "
+            f"schedule {config.schedule.name}, seed {config.seed}, "
             f"{self.num_steps:,} updates of {config.batch_size} images{shared} on {engine.device} in {engine.precision}"
         )
 

@@ -99,6 +99,7 @@ def model_card(run: Run, *, step: int) -> str:
         measured=_measured(run, step),
         augmentation=_augmentation(config["data"]),
         schedule_settings=_settings(config),
+        base_lr=run.base_lr,
         resumed=_resumed(info.get("resumed", ()), lengthened=run.lengthened),
         lengthened=run.lengthened,
         command=_command(run),

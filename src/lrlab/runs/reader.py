@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lrlab.config import read_toml
+from lrlab.config.schedules import OWN_RATES
 from lrlab.runs import rows, storage
 from lrlab.runs.kinds import Config, DecisionLine, EvaluationLine, Info, fault
 from lrlab.runs.lock import is_written
@@ -56,7 +57,9 @@ class Run:
 
     @property
     def base_lr(self) -> float | None:
-        """Rate that its schedule multiplies or decays; None where it is not on record."""
+        """Rate that its schedule multiplies or decays; None where it has rates of its own, or nothing is on record."""
+        if self.config["schedule"]["name"] in OWN_RATES:
+            return None
         found: float | None = self.config.get("optimizer", {}).get("lr")  # of a run made elsewhere nothing is known
         return found
 
