@@ -141,7 +141,7 @@ def test_a_batch_may_be_the_whole_data_set() -> None:
 
 
 def test_a_batch_larger_than_the_data_set_is_a_setting_that_cannot_be_met() -> None:
-    with pytest.raises(ValueError, match=r"got 24 for the 23 of toy\. Pass --batch-size 23 or less") as caught:
+    with pytest.raises(ValueError, match=r"got 24, and toy has 23\. Pass --batch-size 23 or less") as caught:
         Batches(toy(23), batch_size=24, seed=0)
     assert not isinstance(caught.value, DataError)
 

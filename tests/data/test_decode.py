@@ -80,7 +80,7 @@ def test_an_opaque_alpha_channel_is_dropped(path: Path) -> None:
 def test_a_single_transparent_pixel_is_refused(path: Path, pixels: np.ndarray) -> None:
     alpha = OPAQUE.copy()
     alpha[2, 3] = 254
-    refused(path, written(Image.fromarray(np.concatenate([pixels, alpha], 2))), "has transparent pixels; save it on")
+    refused(path, written(Image.fromarray(np.concatenate([pixels, alpha], 2))), "has transparent pixels; flatten it")
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "P"])

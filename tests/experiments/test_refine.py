@@ -39,5 +39,5 @@ def test_the_table_is_that_of_the_gradients_and_can_be_trained_with(tmp_path: Pa
 def test_a_run_whose_gradients_vanished_is_refused(tmp_path: Path) -> None:
     config = parse_config({"model": {"width": 2}, "steps": 5, "batch_size": 16, "schedule": {"name": "constant"}})
     list(Experiment(config, data=load_digits_data()).run(tmp_path / "run"))
-    with pytest.raises(ConfigError, match="takes the gradients of 10 updates or more, none of them zero or infinite; "):
+    with pytest.raises(ConfigError, match="needs the gradients of 10 updates or more, none of them zero or infinite; "):
         refine_run(read_run(tmp_path / "run"), tmp_path / "refined.toml")

@@ -287,7 +287,7 @@ def test_another_run_of_its_name_is_not_added_to(run: Path, capfd: pytest.Captur
     note = run / TRACKED.format("trackio")
     note.write_text(json.dumps(json.loads(note.read_text()) | {"key": "another", "step": 10}))
     assert main(["track", str(run), "--to", "trackio"]) == 2
-    assert "trackio has another run 'first' in project 'lrlab' by now" in capfd.readouterr().err
+    assert "trackio has another run 'first' in project 'lrlab' now, and would add to it" in capfd.readouterr().err
 
 
 def test_a_project_is_for_good(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
