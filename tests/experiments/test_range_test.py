@@ -65,8 +65,8 @@ def test_what_is_put_around_a_schedule_plays_no_part_and_rates_of_layers_do() ->
     [
         ({"end": 1e-3}, {}, "A sweep needs 0 < start < end, both finite, got 0.001 and 0.001."),
         ({"num_steps": 19}, {}, "A sweep needs at least 20 updates, got 19."),
-        ({"num_seeds": 0}, {}, "at least one seed, and none above 4294967295, got 0 from 4 on."),
-        ({"num_seeds": 2}, {"seed": 2**32 - 1}, "none above 4294967295, got 2 from 4294967295 on."),
+        ({"num_seeds": 0}, {}, "at least one seed, and none above 4294967295, got 0 starting at 4."),
+        ({"num_seeds": 2}, {"seed": 2**32 - 1}, "none above 4294967295, got 2 starting at 4294967295."),
         ({}, {"layer_rates": {"linear": {"measured": "weak_gradients"}}}, "as in --set layer_rates.linear=1.0."),
     ],
 )

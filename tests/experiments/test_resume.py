@@ -422,7 +422,7 @@ def test_another_number_of_threads_is_said_to_cost_exactness(tmp_path: Path, dig
         list(build(digits, engine={"threads": 2}).run(tmp_path / "run", resumes=True))
     torch.set_num_threads(1)
     assert read_run(tmp_path / "run").info["resumed"] == [
-        {"step": 15, "status": "preempted", "precision": "fp32", "inexact": ["threads: 1 -> 2"]}
+        {"step": 15, "status": "preempted", "precision": "fp32", "ranks": 1, "inexact": ["threads: 1 -> 2"]}
     ]
 
 
